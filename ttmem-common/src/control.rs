@@ -1,0 +1,18 @@
+//! Words that the agent writes and the eBPF side reads (and clears) while probes run.
+//!
+//! They live in one memory-mapped array map, so that flipping one costs no system call.
+
+/// Set by the agent before it sleeps; the next record wakes it up and clears the word.
+///
+/// A wake-up per record costs the target about 14 µs each; none at all costs the agent a busy
+/// timer. This asks for exactly one.
+pub const WAKE_ARMED: u32 = 0;
+
+/// While not 0, a free also reads the freed buffer's type, address and unique id.
+///
+/// Normally the agent knows them from the allocation. Until the live buffers from before the
+/// attach are known, it would not.
+pub const DESCRIBE_FREES: u32 = 1;
+
+/// Number of control words.
+pub const CONTROL_WORDS: u32 = 2;

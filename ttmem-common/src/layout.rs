@@ -1,0 +1,161 @@
+//! The field offsets that the agent hands to the eBPF side, one table per target.
+//!
+//! Every value was decoded from the very library that the target has mapped; [`ABSENT`] marks
+//! what that version does not have or what could not be decoded.
+
+/// Marks an offset that does not exist.
+pub const ABSENT: u32 = u32::MAX;
+
+/// Buffer types in tt-metal's own numbering: DRAM, L1, SYSTEM_MEMORY, L1_SMALL, TRACE.
+pub const BUFFER_TYPES: usize = 5;
+
+/// Size of the window that the eBPF side can read from a buffer's fields, in bytes.
+pub const MAX_WINDOW: u32 = 1024;
+
+/// Number of targets that one loaded eBPF object can watch.
+pub const MAX_SLOTS: u32 = 64;
+
+/// Steps of a [`Chain`].
+pub const CHAIN_STEPS: usize = 5;
+
+/// A path from an object to one of its fields: all offsets but the last are followed as
+/// pointers, the last one leads to the value.
+///
+/// `[0x30, 0x3b0, 0, 8]` reads `*(*(*(object + 0x30) + 0x3b0) + 0) + 8`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Chain {
+    /// How many of `offsets` are used; 0: the field does not exist.
+    pub len: u32,
+    /// Width of the value in bytes: 4 or 8.
+    pub width: u32,
+    /// The offsets.
+    pub offsets: [u32; CHAIN_STEPS],
+    /// Keeps the size a multiple of 8.
+    pub reserved: u32,
+}
+
+impl Chain {
+    /// The chain of a field that does not exist.
+    pub const ABSENT: Self = Self { len: 0, width: 0, offsets: [0; CHAIN_STEPS], reserved: 0 };
+
+    /// Builds a chain; `None` if it is empty, too long, or of an odd width.
+    pub fn new(offsets: &[u32], width: u32) -> Option<Self> {
+        if offsets.is_empty() || offsets.len() > CHAIN_STEPS || !matches!(width, 4 | 8) {
+            return None;
+        }
+        let mut chain = Self { len: offsets.len() as u32, width, ..Self::ABSENT };
+        chain.offsets[..offsets.len()].copy_from_slice(offsets);
+        Some(chain)
+    }
+
+    /// Whether the field exists.
+    pub const fn exists(&self) -> bool {
+        self.len != 0
+    }
+
+    /// The offsets in use.
+    pub fn steps(&self) -> &[u32] {
+        &self.offsets[..(self.len as usize).min(CHAIN_STEPS)]
+    }
+}
+
+/// Where the fields of a `Buffer` are.
+///
+/// Offsets count from the start of the window: the `Buffer` itself up to tt-metal 0.78, its
+/// `BufferImpl` since 0.79.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct BufferLayout {
+    /// Offset in `Buffer` of the pointer to `BufferImpl`; [`ABSENT`]: the fields are inline.
+    pub implementation: u32,
+    /// Bytes to read so that every field below is covered; at most [`MAX_WINDOW`].
+    pub window: u32,
+    /// `IDevice*`, 8 bytes.
+    pub device: u32,
+    /// Logical size in bytes, 8 bytes.
+    pub size: u32,
+    /// Page size in bytes, 8 bytes.
+    pub page_size: u32,
+    /// Device address, 8 bytes.
+    pub address: u32,
+    /// `BufferType`, 4 bytes.
+    pub buffer_type: u32,
+    /// `TensorMemoryLayout`, 4 bytes.
+    pub memory_layout: u32,
+    /// `AllocatorImpl*`, 8 bytes.
+    pub allocator: u32,
+    /// Allocation status, 1 byte: 0 requested, 1 allocated, 2 deallocated.
+    pub status: u32,
+    /// Set when a graph capture took the allocation over, so that nothing was allocated; 1 byte.
+    pub hooked: u32,
+    /// Process-wide unique id, 8 bytes; [`ABSENT`] in versions that do not expose it.
+    pub unique_id: u32,
+    /// `std::optional<ShardSpecBuffer>` has a value, 1 byte.
+    pub shard_spec_present: u32,
+    /// Shard shape, two `u32`: height, width.
+    pub shard_shape: u32,
+    /// Page shape, two `u32`: height, width.
+    pub page_shape: u32,
+    /// `std::optional<BufferDistributionSpec>` has a value, 1 byte.
+    pub distribution_present: u32,
+    /// Begin of the vector of cores (16-byte elements), 8 bytes.
+    pub cores_begin: u32,
+    /// End of the vector of cores, 8 bytes.
+    pub cores_end: u32,
+    /// Number of shards, 8 bytes.
+    pub shard_count: u32,
+    /// Pages of one shard, 4 bytes used.
+    pub shard_pages: u32,
+}
+
+/// How to tell devices from meshes, and where their ids are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct DeviceLayout {
+    /// Run-time value of a `Device` object's first word.
+    pub device_vptr: u64,
+    /// Run-time value of a `MeshDevice` object's first word.
+    pub mesh_vptr: u64,
+    /// `Device` → chip id, 4 bytes.
+    pub chip_id: Chain,
+    /// `MeshDevice` → mesh id, 4 bytes.
+    pub mesh_id: Chain,
+    /// `MeshDevice` → first word of its vector of `IDevice*` (begin), 8 bytes.
+    pub mesh_devices_begin: Chain,
+    /// `MeshDevice` → second word of its vector of `IDevice*` (end), 8 bytes.
+    pub mesh_devices_end: Chain,
+}
+
+/// Where one bank manager of an allocator keeps its geometry. All chains start at `AllocatorImpl`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct PoolLayout {
+    /// Number of banks, 4 bytes.
+    pub banks: Chain,
+    /// Alignment of pages and addresses in bytes, 4 bytes.
+    pub alignment: Chain,
+    /// Bytes of one bank, 8 bytes.
+    pub bank_size: Chain,
+}
+
+/// Everything the eBPF side needs to know of one target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct LayoutTable {
+    /// Process id (thread group) of the target, in the agent's pid namespace.
+    pub tgid: u32,
+    /// 1 when this slot is in use.
+    pub in_use: u32,
+    /// `Buffer`.
+    pub buffer: BufferLayout,
+    /// `Device` and `MeshDevice`.
+    pub device: DeviceLayout,
+    /// `AllocatorImpl`, by buffer type.
+    pub pools: [PoolLayout; BUFFER_TYPES],
+}
+
+const _: () = assert!(size_of::<Chain>() == 32);
+const _: () = assert!(size_of::<BufferLayout>() == 80);
+const _: () = assert!(size_of::<DeviceLayout>() == 16 + 4 * 32);
+const _: () = assert!(size_of::<LayoutTable>() == 8 + 80 + 144 + 5 * 96);

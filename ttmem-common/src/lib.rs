@@ -1,0 +1,11 @@
+//! What the eBPF side, the agent and outside readers agree on: record layouts,
+//! the probes, the field offsets and the loss counters.
+//!
+//! Plain `repr(C)` data and constants. No allocation, no I/O, no `unsafe`.
+#![no_std]
+
+pub mod control;
+pub mod layout;
+pub mod loss;
+pub mod probe;
+pub mod record;

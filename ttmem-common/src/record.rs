@@ -1,0 +1,169 @@
+//! The records that travel through the ring buffer, one struct per kind.
+//!
+//! Little-endian, naturally aligned, no padding. A record is a fact seen in the target; what it
+//! means is the agent's business.
+
+use crate::layout::BUFFER_TYPES;
+
+/// Kind of an [`AllocateRecord`].
+pub const KIND_ALLOCATE: u32 = 1;
+/// Kind of a [`FreeRecord`].
+pub const KIND_FREE: u32 = 2;
+/// Kind of a [`BulkFreeRecord`].
+pub const KIND_BULK_FREE: u32 = 3;
+/// Kind of a [`DeviceRecord`].
+pub const KIND_DEVICE: u32 = 4;
+/// Kind of an [`AllocatorRecord`].
+pub const KIND_ALLOCATOR: u32 = 5;
+
+/// Chips that one [`DeviceRecord`] can name.
+pub const MAX_CHIPS: usize = 128;
+
+/// Starts every record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct RecordHeader {
+    /// CLOCK_MONOTONIC, nanoseconds. Taken after the ring buffer slot was reserved: every event
+    /// up to a time is in the ring by that time.
+    pub time_ns: u64,
+    /// One of the `KIND_` constants.
+    pub kind: u32,
+    /// The target's slot.
+    pub slot: u32,
+    /// Process id of the target.
+    pub tgid: u32,
+    /// Thread id.
+    pub tid: u32,
+}
+
+/// A buffer has been allocated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct AllocateRecord {
+    /// Header.
+    pub header: RecordHeader,
+    /// `Buffer*` in the target; names the buffer until it is freed.
+    pub buffer: u64,
+    /// `AllocatorImpl*` in the target.
+    pub allocator: u64,
+    /// `IDevice*` in the target.
+    pub device: u64,
+    /// Logical size, bytes.
+    pub size: u64,
+    /// Page size, bytes.
+    pub page_size: u64,
+    /// Address on the device.
+    pub address: u64,
+    /// Unique id; 0 with [`FLAG_NO_UNIQUE_ID`].
+    pub unique_id: u64,
+    /// `BufferType`.
+    pub buffer_type: u32,
+    /// `TensorMemoryLayout`.
+    pub memory_layout: u32,
+    /// `FLAG_` bits.
+    pub flags: u32,
+    /// Pages of one shard in a distribution spec.
+    pub shard_pages: u32,
+    /// Shard shape, height in the low half (with [`FLAG_SHARD_SPEC`]).
+    pub shard_shape: u64,
+    /// Page shape, height in the low half (with [`FLAG_SHARD_SPEC`]).
+    pub page_shape: u64,
+    /// Number of shards (with [`FLAG_DISTRIBUTION_SPEC`]).
+    pub shard_count: u64,
+    /// Number of cores in the distribution spec (with [`FLAG_DISTRIBUTION_SPEC`]).
+    pub shard_cores: u64,
+}
+
+/// The version does not expose unique ids.
+pub const FLAG_NO_UNIQUE_ID: u32 = 1;
+/// The buffer has a shard spec: `shard_shape` and `page_shape` are set.
+pub const FLAG_SHARD_SPEC: u32 = 2;
+/// The buffer has a distribution spec: `shard_count`, `shard_cores`, `shard_pages` are set.
+pub const FLAG_DISTRIBUTION_SPEC: u32 = 4;
+/// A [`FreeRecord`] carries the buffer's description.
+pub const FLAG_DESCRIBED: u32 = 8;
+
+/// A buffer is being freed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct FreeRecord {
+    /// Header.
+    pub header: RecordHeader,
+    /// `Buffer*` in the target.
+    pub buffer: u64,
+    /// `AllocatorImpl*` in the target.
+    pub allocator: u64,
+    /// `IDevice*`, with [`FLAG_DESCRIBED`].
+    pub device: u64,
+    /// Address on the device, with [`FLAG_DESCRIBED`].
+    pub address: u64,
+    /// Unique id, with [`FLAG_DESCRIBED`] and without [`FLAG_NO_UNIQUE_ID`].
+    pub unique_id: u64,
+    /// `BufferType`, with [`FLAG_DESCRIBED`].
+    pub buffer_type: u32,
+    /// `FLAG_` bits.
+    pub flags: u32,
+}
+
+/// Every live buffer of one allocator is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct BulkFreeRecord {
+    /// Header.
+    pub header: RecordHeader,
+    /// `AllocatorImpl*` in the target.
+    pub allocator: u64,
+}
+
+/// A device pointer that has not been seen before: which chips it stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct DeviceRecord {
+    /// Header.
+    pub header: RecordHeader,
+    /// `IDevice*` in the target.
+    pub device: u64,
+    /// 1: a mesh, `mesh_id` is set; 0: a single chip.
+    pub is_mesh: u32,
+    /// The mesh's id.
+    pub mesh_id: i32,
+    /// Number of chips; may exceed [`MAX_CHIPS`], then the list is cut.
+    pub chip_count: u32,
+    /// Keeps the layout free of padding.
+    pub reserved: u32,
+    /// Chip ids.
+    pub chips: [i32; MAX_CHIPS],
+}
+
+/// Geometry of one bank manager.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct PoolGeometry {
+    /// Bytes of one bank.
+    pub bank_size: u64,
+    /// Number of banks; 0: this allocator has no such pool, or it could not be read.
+    pub banks: u32,
+    /// Alignment, bytes.
+    pub alignment: u32,
+}
+
+/// An allocator that has not been seen before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct AllocatorRecord {
+    /// Header.
+    pub header: RecordHeader,
+    /// `AllocatorImpl*` in the target.
+    pub allocator: u64,
+    /// `IDevice*` that it was seen with.
+    pub device: u64,
+    /// By buffer type.
+    pub pools: [PoolGeometry; BUFFER_TYPES],
+}
+
+const _: () = assert!(size_of::<RecordHeader>() == 24);
+const _: () = assert!(size_of::<AllocateRecord>() == 24 + 7 * 8 + 16 + 32);
+const _: () = assert!(size_of::<FreeRecord>() == 24 + 5 * 8 + 8);
+const _: () = assert!(size_of::<BulkFreeRecord>() == 32);
+const _: () = assert!(size_of::<DeviceRecord>() == 24 + 8 + 16 + 4 * MAX_CHIPS);
+const _: () = assert!(size_of::<AllocatorRecord>() == 24 + 16 + 5 * 16);

@@ -1,0 +1,3 @@
+//! Events → what is live now.
+
+pub mod snapshot;

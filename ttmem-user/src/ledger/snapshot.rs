@@ -1,0 +1,152 @@
+//! An immutable view of the ledger at one instant. Everything that is shown is made from it.
+//!
+//! Serialised as it stands, it is the JSON schema `ttmem.snapshot/1`. An unknown number is
+//! `None` (JSON `null`), never 0.
+
+use serde::Serialize;
+
+use crate::{
+    event::BufferType,
+    units::{ChipId, DeviceAddr, MeshId, Pid, Tid},
+};
+
+/// Name and version of the JSON schema.
+pub const SCHEMA: &str = "ttmem.snapshot/1";
+
+/// The state of one target at one instant.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Snapshot {
+    /// Always [`SCHEMA`].
+    pub schema: &'static str,
+    /// CLOCK_MONOTONIC, nanoseconds; every event up to it is included.
+    pub time_ns: u64,
+    /// The target.
+    pub pid: Pid,
+    /// Whether the target still runs.
+    pub state: TargetState,
+    /// Whether every number is known to equal the allocator's own: baseline read, nothing lost,
+    /// nothing unresolved that could hide an allocation.
+    pub exact: bool,
+    /// Why it is not exact, one short sentence each; empty when exact.
+    pub inexact_because: Vec<String>,
+    /// Records that could not be delivered.
+    pub lost: Lost,
+    /// Events that disagree with what was known.
+    pub anomalies: Anomalies,
+    /// What could not be resolved in the target, and why.
+    pub unresolved: Vec<Unresolved>,
+    /// Chips in id order, pools in buffer type order; empty pools included.
+    pub devices: Vec<ChipSnapshot>,
+    /// The live set, when asked for; by unique id, then address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub buffers: Option<Vec<BufferSnapshot>>,
+}
+
+/// Whether the target still runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetState {
+    /// It runs.
+    Running,
+    /// It has exited; the snapshot is its last state.
+    Exited,
+}
+
+/// Records that the eBPF side could not deliver, by cause.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Lost {
+    /// The ring buffer was full.
+    pub ring_full: u64,
+    /// A field could not be read.
+    pub read_fault: u64,
+}
+
+impl Lost {
+    /// Sum over all causes.
+    pub const fn total(&self) -> u64 {
+        self.ring_full + self.read_fault
+    }
+}
+
+/// Events that disagree with what was known, by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Anomalies {
+    /// A free of a buffer that was not known to be live; nothing was subtracted.
+    pub unknown_free: u64,
+    /// An allocation of a buffer that was still live; the older one was taken as freed.
+    pub double_allocation: u64,
+}
+
+/// Something that could not be resolved in the target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Unresolved {
+    /// The probe or field.
+    pub probe: String,
+    /// Why not.
+    pub reason: String,
+}
+
+/// One chip.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ChipSnapshot {
+    /// Its id.
+    pub chip: ChipId,
+    /// Its pools.
+    pub pools: Vec<PoolSnapshot>,
+}
+
+/// One pool: the memory of one buffer type on one chip.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PoolSnapshot {
+    /// Buffer type.
+    #[serde(rename = "type")]
+    pub buffer_type: BufferType,
+    /// Live buffers.
+    pub buffers: u64,
+    /// Sum of their logical sizes (`Buffer::size()`), bytes.
+    pub logical_bytes: u64,
+    /// Sum of what they take of each bank, bytes.
+    pub bank_bytes: Option<u64>,
+    /// Banks of the pool.
+    pub banks: Option<u32>,
+    /// What they take of the pool: per bank × banks, bytes. Compares with `capacity_bytes`.
+    pub used_bytes: Option<u64>,
+    /// Size of the pool: bank size × banks, bytes.
+    pub capacity_bytes: Option<u64>,
+    /// Highest `used_bytes` so far, bytes.
+    pub peak_used_bytes: Option<u64>,
+    /// Allocations seen.
+    pub allocations: u64,
+    /// Frees seen of buffers whose allocation was seen, bulk frees included.
+    pub frees: u64,
+    /// Frees seen of buffers that were allocated before the attach.
+    pub pre_attach_frees: u64,
+}
+
+/// One live buffer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BufferSnapshot {
+    /// `Buffer::unique_id()`; `None` in versions that do not expose it.
+    pub unique_id: Option<u64>,
+    /// Buffer type.
+    #[serde(rename = "type")]
+    pub buffer_type: BufferType,
+    /// Address, the same on every chip and bank it lies on.
+    pub address: DeviceAddr,
+    /// Logical size, bytes.
+    pub size: u64,
+    /// Page size, bytes.
+    pub page_size: u64,
+    /// What it takes of each bank, bytes.
+    pub bank_bytes: Option<u64>,
+    /// The chips it lies on.
+    pub chips: Vec<ChipId>,
+    /// The mesh it was allocated on; `None` for a single device.
+    pub mesh: Option<MeshId>,
+    /// The thread that allocated it; `None` if that was before the attach.
+    pub tid: Option<Tid>,
+    /// When it was allocated, CLOCK_MONOTONIC nanoseconds; `None` if that was before the attach.
+    pub allocated_ns: Option<u64>,
+    /// Whether it was allocated before the attach.
+    pub pre_attach: bool,
+}

@@ -1,0 +1,2 @@
+//! Entry point of `ttmem`.
+fn main() {}

@@ -1,0 +1,3 @@
+//! Image bytes in, [`plan::AttachPlan`] out. Pure: no process, no I/O.
+
+pub mod plan;
