@@ -9,8 +9,8 @@ pub const ABSENT: u32 = u32::MAX;
 /// Buffer types in tt-metal's own numbering: DRAM, L1, SYSTEM_MEMORY, L1_SMALL, TRACE.
 pub const BUFFER_TYPES: usize = 5;
 
-/// Size of the window that the eBPF side can read from a buffer's fields, in bytes.
-pub const MAX_WINDOW: u32 = 1024;
+/// Most that the eBPF side reads from a buffer in one go, in bytes: it has to fit on its stack.
+pub const MAX_WINDOW: u32 = 128;
 
 /// Number of targets that one loaded eBPF object can watch.
 pub const MAX_SLOTS: u32 = 64;
@@ -23,6 +23,10 @@ pub const CHAIN_STEPS: usize = 5;
 ///
 /// `[0x30, 0x3b0, 0, 8]` reads `*(*(*(object + 0x30) + 0x3b0) + 0) + 8`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "bytes",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 #[repr(C)]
 pub struct Chain {
     /// How many of `offsets` are used; 0: the field does not exist.
@@ -62,15 +66,22 @@ impl Chain {
 
 /// Where the fields of a `Buffer` are.
 ///
-/// Offsets count from the start of the window: the `Buffer` itself up to tt-metal 0.78, its
-/// `BufferImpl` since 0.79.
+/// Offsets count from the object that holds the fields: the `Buffer` itself up to tt-metal 0.78,
+/// its `BufferImpl` since 0.79. The fields that every allocation needs lie close together and are
+/// read in one go, the *window*: `device` to `hooked` below. The others are read one by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "bytes",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 #[repr(C)]
 pub struct BufferLayout {
     /// Offset in `Buffer` of the pointer to `BufferImpl`; [`ABSENT`]: the fields are inline.
     pub implementation: u32,
-    /// Bytes to read so that every field below is covered; at most [`MAX_WINDOW`].
-    pub window: u32,
+    /// Offset of the window; a multiple of 8.
+    pub window_start: u32,
+    /// Length of the window in bytes; a multiple of 8, at most [`MAX_WINDOW`].
+    pub window_len: u32,
     /// `IDevice*`, 8 bytes.
     pub device: u32,
     /// Logical size in bytes, 8 bytes.
@@ -107,10 +118,77 @@ pub struct BufferLayout {
     pub shard_count: u32,
     /// Pages of one shard, 4 bytes used.
     pub shard_pages: u32,
+    /// Keeps the size a multiple of 8.
+    pub reserved: u32,
+}
+
+impl BufferLayout {
+    /// The layout of a buffer of which nothing is known.
+    pub const ABSENT: Self = Self {
+        implementation: ABSENT,
+        window_start: 0,
+        window_len: 0,
+        device: ABSENT,
+        size: ABSENT,
+        page_size: ABSENT,
+        address: ABSENT,
+        buffer_type: ABSENT,
+        memory_layout: ABSENT,
+        allocator: ABSENT,
+        status: ABSENT,
+        hooked: ABSENT,
+        unique_id: ABSENT,
+        shard_spec_present: ABSENT,
+        shard_shape: ABSENT,
+        page_shape: ABSENT,
+        distribution_present: ABSENT,
+        cores_begin: ABSENT,
+        cores_end: ABSENT,
+        shard_count: ABSENT,
+        shard_pages: ABSENT,
+        reserved: 0,
+    };
+
+    /// Sets the window to the smallest that covers its fields.
+    ///
+    /// `None` if a field is missing or misaligned, or if the fields lie too far apart.
+    #[must_use]
+    pub fn with_window(mut self) -> Option<Self> {
+        let fields = [
+            (self.device, 8),
+            (self.size, 8),
+            (self.page_size, 8),
+            (self.address, 8),
+            (self.allocator, 8),
+            (self.buffer_type, 4),
+            (self.memory_layout, 4),
+            (self.status, 1),
+            (self.hooked, 1),
+        ];
+        let mut start = u32::MAX;
+        let mut end = 0;
+        for (offset, width) in fields {
+            if offset == ABSENT || offset % width != 0 {
+                return None;
+            }
+            start = start.min(offset & !7);
+            end = end.max((offset & !7).checked_add(8)?);
+        }
+        if end - start > MAX_WINDOW {
+            return None;
+        }
+        self.window_start = start;
+        self.window_len = end - start;
+        Some(self)
+    }
 }
 
 /// How to tell devices from meshes, and where their ids are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "bytes",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 #[repr(C)]
 pub struct DeviceLayout {
     /// Run-time value of a `Device` object's first word.
@@ -129,6 +207,10 @@ pub struct DeviceLayout {
 
 /// Where one bank manager of an allocator keeps its geometry. All chains start at `AllocatorImpl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "bytes",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 #[repr(C)]
 pub struct PoolLayout {
     /// Number of banks, 4 bytes.
@@ -141,6 +223,10 @@ pub struct PoolLayout {
 
 /// Everything the eBPF side needs to know of one target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "bytes",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 #[repr(C)]
 pub struct LayoutTable {
     /// Process id (thread group) of the target, in the agent's pid namespace.
@@ -156,6 +242,6 @@ pub struct LayoutTable {
 }
 
 const _: () = assert!(size_of::<Chain>() == 32);
-const _: () = assert!(size_of::<BufferLayout>() == 80);
+const _: () = assert!(size_of::<BufferLayout>() == 88);
 const _: () = assert!(size_of::<DeviceLayout>() == 16 + 4 * 32);
-const _: () = assert!(size_of::<LayoutTable>() == 8 + 80 + 144 + 5 * 96);
+const _: () = assert!(size_of::<LayoutTable>() == 8 + 88 + 144 + 5 * 96);

@@ -1,6 +1,6 @@
 //! Why the eBPF side could not deliver a record. Counted per CPU, shown in every output.
 
-/// A cause of loss; the value is the index in the per-CPU counter array.
+/// A cause of loss; the value is its place among a CPU's counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum LossCause {
@@ -14,11 +14,6 @@ pub enum LossCause {
 pub const LOSS_CAUSES: [LossCause; 2] = [LossCause::RingFull, LossCause::ReadFault];
 
 impl LossCause {
-    /// Index in the counter array.
-    pub const fn index(self) -> u32 {
-        self as u32
-    }
-
     /// Name in JSON.
     pub const fn name(self) -> &'static str {
         match self {
@@ -27,3 +22,13 @@ impl LossCause {
         }
     }
 }
+
+/// Counters per CPU: one cache line, so that CPUs do not share one.
+pub const LOSS_STRIDE: u32 = 8;
+
+/// Where a CPU counts a cause.
+pub const fn loss_index(cpu: u32, cause: LossCause) -> u32 {
+    cpu * LOSS_STRIDE + cause as u32
+}
+
+const _: () = assert!(LOSS_CAUSES.len() <= LOSS_STRIDE as usize);

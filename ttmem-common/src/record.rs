@@ -21,6 +21,10 @@ pub const MAX_CHIPS: usize = 128;
 
 /// Starts every record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "bytes",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 #[repr(C)]
 pub struct RecordHeader {
     /// CLOCK_MONOTONIC, nanoseconds. Taken after the ring buffer slot was reserved: every event
@@ -38,6 +42,10 @@ pub struct RecordHeader {
 
 /// A buffer has been allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "bytes",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 #[repr(C)]
 pub struct AllocateRecord {
     /// Header.
@@ -85,6 +93,10 @@ pub const FLAG_DESCRIBED: u32 = 8;
 
 /// A buffer is being freed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "bytes",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 #[repr(C)]
 pub struct FreeRecord {
     /// Header.
@@ -107,6 +119,10 @@ pub struct FreeRecord {
 
 /// Every live buffer of one allocator is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "bytes",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 #[repr(C)]
 pub struct BulkFreeRecord {
     /// Header.
@@ -117,6 +133,10 @@ pub struct BulkFreeRecord {
 
 /// A device pointer that has not been seen before: which chips it stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "bytes",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 #[repr(C)]
 pub struct DeviceRecord {
     /// Header.
@@ -137,6 +157,10 @@ pub struct DeviceRecord {
 
 /// Geometry of one bank manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[cfg_attr(
+    feature = "bytes",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 #[repr(C)]
 pub struct PoolGeometry {
     /// Bytes of one bank.
@@ -149,6 +173,10 @@ pub struct PoolGeometry {
 
 /// An allocator that has not been seen before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "bytes",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 #[repr(C)]
 pub struct AllocatorRecord {
     /// Header.

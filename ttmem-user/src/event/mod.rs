@@ -2,6 +2,11 @@
 //!
 //! An unknown kind or a short record is an error, never a guess.
 
+mod decode;
 mod types;
 
-pub use types::BufferType;
+pub use decode::{DecodeError, Decoded, decode};
+pub use types::{
+    Allocated, AllocatorSeen, BufferShape, BufferType, Described, DeviceSeen, Event, Freed,
+    Geometry, Spread,
+};

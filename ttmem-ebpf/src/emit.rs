@@ -1,0 +1,93 @@
+//! Records into the ring buffer, or into the loss counters.
+
+use core::arch::asm;
+
+use aya_ebpf::{
+    bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns},
+    maps::ring_buf::RingBufEntry,
+};
+use ttmem_common::{
+    control::WAKE_ARMED,
+    loss::{LossCause, loss_index},
+    record::RecordHeader,
+};
+
+use crate::maps::{CONTROL, EVENTS, LOSS};
+
+/// Who hit a probe.
+#[derive(Clone, Copy)]
+pub struct Hit {
+    /// The target's slot.
+    pub slot: u32,
+    /// Process.
+    pub tgid: u32,
+    /// Thread.
+    pub tid: u32,
+}
+
+impl Hit {
+    /// The header of a record; call it after the record was reserved.
+    ///
+    /// Then a record's time is never earlier than its place in the ring: whoever has read all that
+    /// was reserved by time T has read every event up to T.
+    #[inline(always)]
+    pub fn header(&self, kind: u32) -> RecordHeader {
+        // SAFETY: the helper has no preconditions.
+        let time_ns = unsafe { bpf_ktime_get_ns() };
+        RecordHeader { time_ns, kind, slot: self.slot, tgid: self.tgid, tid: self.tid }
+    }
+}
+
+/// Room for a record; counts the loss if there is none.
+#[inline(always)]
+pub fn reserve<T>() -> Option<RingBufEntry<T>> {
+    let entry = EVENTS.reserve::<T>(0);
+    if entry.is_none() {
+        lose(LossCause::RingFull);
+    }
+    entry
+}
+
+/// Hands a record over. Wakes the agent only if it asked to be woken.
+#[inline(always)]
+pub fn submit<T>(entry: RingBufEntry<T>) {
+    entry.submit(if take_wake_request() {
+        u64::from(BPF_RB_FORCE_WAKEUP)
+    } else {
+        u64::from(BPF_RB_NO_WAKEUP)
+    });
+}
+
+/// Reads and clears the agent's request. Two CPUs may both see it: one wake-up too many is harmless.
+#[inline(always)]
+fn take_wake_request() -> bool {
+    let Some(armed) = CONTROL.get_ptr_mut(WAKE_ARMED) else { return false };
+    // SAFETY: a live element of an array map; aligned, and only ever a whole word.
+    unsafe {
+        if armed.read_volatile() == 0 {
+            return false;
+        }
+        armed.write_volatile(0);
+    }
+    true
+}
+
+/// A control word that the agent has set.
+#[inline(always)]
+pub fn control(word: u32) -> bool {
+    // SAFETY: a live element of an array map; aligned, and only ever a whole word.
+    CONTROL.get_ptr(word).is_some_and(|word| unsafe { word.read_volatile() } != 0)
+}
+
+/// Counts a lost record. Atomic: the program can be preempted, and another one run on this CPU.
+#[inline(always)]
+pub fn lose(cause: LossCause) {
+    // SAFETY: the helper has no preconditions.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    if let Some(count) = LOSS.get_ptr_mut(loss_index(cpu, cause)) {
+        // SAFETY: a live, aligned element of an array map. In assembly because `AtomicU64` has
+        // no `fetch_add` for a target without compare-and-swap.
+        unsafe { asm!("lock *(u64 *)({count} + 0) += {one}", count = in(reg) count, one = in(reg) 1_u64) };
+    }
+}

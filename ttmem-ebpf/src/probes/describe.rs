@@ -1,0 +1,201 @@
+//! Describes a device and its allocator once, before the first record that names them.
+//!
+//! The agent could read both from the target's memory, but only later: a program may have closed
+//! the device by then, or have ended.
+
+use aya_ebpf::programs::ProbeContext;
+use ttmem_common::{
+    layout::{Chain, LayoutTable},
+    loss::LossCause,
+    record::{
+        AllocatorRecord, DeviceRecord, KIND_ALLOCATOR, KIND_DEVICE, MAX_CHIPS, PoolGeometry,
+    },
+};
+
+use crate::{
+    emit::{Hit, lose, reserve, submit},
+    maps::{KNOWN, KNOWN_ENTRIES, Known},
+    user_memory::{Fault, read, read_chain},
+};
+
+/// `SubDeviceManagerTracker(this, IDevice*, unique_ptr<AllocatorImpl>&&, …)`.
+#[inline(always)]
+pub fn on_device_open(ctx: &ProbeContext, hit: &Hit, layout: &LayoutTable) -> Option<()> {
+    let device: u64 = ctx.arg(1)?;
+    let owner: u64 = ctx.arg(2)?;
+    match read::<u64>(owner) {
+        Ok(allocator) if device != 0 && allocator != 0 => {
+            describe(device, allocator, hit, layout);
+        }
+        Ok(_) => {}
+        Err(Fault) => lose(LossCause::ReadFault),
+    }
+    Some(())
+}
+
+/// Describes the pair unless that has been done.
+#[inline(always)]
+pub fn if_new(device: u64, allocator: u64, hit: &Hit, layout: &LayoutTable) {
+    let pair = Known { device, allocator, tgid: u64::from(hit.tgid) };
+    if KNOWN.get(index(&pair)).is_some_and(|known| *known == pair) {
+        return;
+    }
+    describe(device, allocator, hit, layout);
+}
+
+/// Forgets every pair with this allocator.
+#[inline(always)]
+pub fn forget(allocator: u64, hit: &Hit) {
+    for index in 0..KNOWN_ENTRIES {
+        let Some(known) = KNOWN.get_ptr_mut(index) else { continue };
+        // SAFETY: a live element of an array map. A race with another CPU can at worst forget
+        // too much, which costs one more description.
+        unsafe {
+            if (*known).allocator == allocator && (*known).tgid == u64::from(hit.tgid) {
+                (*known).allocator = 0;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn index(pair: &Known) -> u32 {
+    let mixed = (pair.device ^ pair.allocator.rotate_left(17) ^ pair.tgid.rotate_left(40))
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 32) as u32 & (KNOWN_ENTRIES - 1)
+}
+
+/// Emits both records; remembers the pair only if both could be delivered.
+#[inline(never)]
+fn describe(device: u64, allocator: u64, hit: &Hit, layout: &LayoutTable) {
+    let described = describe_device(device, hit, layout).is_some()
+        && describe_allocator(device, allocator, hit, layout).is_some();
+    if !described {
+        return;
+    }
+    let pair = Known { device, allocator, tgid: u64::from(hit.tgid) };
+    if let Some(known) = KNOWN.get_ptr_mut(index(&pair)) {
+        // SAFETY: a live element of an array map. A torn write by two CPUs matches no pair, and
+        // only costs one more description.
+        unsafe { *known = pair };
+    }
+}
+
+/// `None` if the record could not be delivered.
+#[inline(always)]
+fn describe_device(device: u64, hit: &Hit, layout: &LayoutTable) -> Option<()> {
+    let ids = &layout.device;
+    let vptr: u64 = counted(read(device))?;
+    let mut entry = reserve::<DeviceRecord>()?;
+    let record = entry.as_mut_ptr();
+    // SAFETY: `record` is room for a `DeviceRecord`; every field is written before the submit.
+    unsafe {
+        (*record).header = hit.header(KIND_DEVICE);
+        (*record).device = device;
+        (*record).is_mesh = 0;
+        (*record).mesh_id = 0;
+        (*record).chip_count = 0;
+        (*record).reserved = 0;
+    }
+    let filled = if vptr == ids.mesh_vptr {
+        mesh_chips(device, layout, record)
+    } else if vptr == ids.device_vptr {
+        single_chip(device, &ids.chip_id, record)
+    } else {
+        // Neither: no chips. The agent says that it does not know this device.
+        Ok(())
+    };
+    if filled.is_err() {
+        entry.discard(0);
+        lose(LossCause::ReadFault);
+        return None;
+    }
+    submit(entry);
+    Some(())
+}
+
+#[inline(always)]
+fn single_chip(device: u64, chip_id: &Chain, record: *mut DeviceRecord) -> Result<(), Fault> {
+    let id = read_chain(device, chip_id)? as i32;
+    // SAFETY: as in `describe_device`.
+    unsafe {
+        (*record).chips[0] = id;
+        (*record).chip_count = 1;
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn mesh_chips(mesh: u64, layout: &LayoutTable, record: *mut DeviceRecord) -> Result<(), Fault> {
+    let ids = &layout.device;
+    let mesh_id = read_chain(mesh, &ids.mesh_id)? as i32;
+    let begin = read_chain(mesh, &ids.mesh_devices_begin)?;
+    let end = read_chain(mesh, &ids.mesh_devices_end)?;
+    let count = end.wrapping_sub(begin) / 8;
+    // A chip's id is a plain field: the agent refuses a library in which it is not.
+    let id_offset = u64::from(ids.chip_id.offsets[0]);
+    for index in 0..MAX_CHIPS {
+        if index as u64 >= count {
+            break;
+        }
+        let chip: u64 = read(begin.wrapping_add(index as u64 * 8))?;
+        let id: i32 = read(chip.wrapping_add(id_offset))?;
+        // SAFETY: as in `describe_device`; `index` is in bounds.
+        unsafe { (*record).chips[index] = id };
+    }
+    // SAFETY: as in `describe_device`.
+    unsafe {
+        (*record).is_mesh = 1;
+        (*record).mesh_id = mesh_id;
+        (*record).chip_count = count as u32;
+    }
+    Ok(())
+}
+
+/// `None` if the record could not be delivered.
+#[inline(always)]
+fn describe_allocator(device: u64, allocator: u64, hit: &Hit, layout: &LayoutTable) -> Option<()> {
+    let mut entry = reserve::<AllocatorRecord>()?;
+    let record = entry.as_mut_ptr();
+    // SAFETY: `record` is room for an `AllocatorRecord`; every field is written before the submit.
+    unsafe {
+        (*record).header = hit.header(KIND_ALLOCATOR);
+        (*record).allocator = allocator;
+        (*record).device = device;
+    }
+    for (index, pool) in layout.pools.iter().enumerate() {
+        let geometry = if pool.banks.exists() && pool.alignment.exists() && pool.bank_size.exists() {
+            read_geometry(allocator, &pool.banks, &pool.alignment, &pool.bank_size)
+        } else {
+            None
+        };
+        // SAFETY: as above; both arrays have the same length.
+        unsafe { (*record).pools[index] = geometry.unwrap_or_default() };
+    }
+    submit(entry);
+    Some(())
+}
+
+/// `None`: this allocator has no such pool.
+#[inline(always)]
+fn read_geometry(
+    allocator: u64,
+    banks: &Chain,
+    alignment: &Chain,
+    bank_size: &Chain,
+) -> Option<PoolGeometry> {
+    Some(PoolGeometry {
+        bank_size: read_chain(allocator, bank_size).ok()?,
+        banks: read_chain(allocator, banks).ok()? as u32,
+        alignment: read_chain(allocator, alignment).ok()? as u32,
+    })
+}
+
+/// Counts a fault.
+#[inline(always)]
+fn counted<T>(read: Result<T, Fault>) -> Option<T> {
+    if read.is_err() {
+        lose(LossCause::ReadFault);
+    }
+    read.ok()
+}

@@ -1,0 +1,340 @@
+//! The one place that reads record bytes.
+
+use ttmem_common::record::{
+    AllocateRecord, AllocatorRecord, BulkFreeRecord, DeviceRecord, FLAG_DESCRIBED,
+    FLAG_DISTRIBUTION_SPEC, FLAG_NO_UNIQUE_ID, FLAG_SHARD_SPEC, FreeRecord, KIND_ALLOCATE,
+    KIND_ALLOCATOR, KIND_BULK_FREE, KIND_DEVICE, KIND_FREE, MAX_CHIPS, PoolGeometry, RecordHeader,
+};
+use zerocopy::FromBytes as _;
+
+use super::types::{
+    Allocated, AllocatorSeen, BufferShape, BufferType, Described, DeviceSeen, Event, Freed,
+    Geometry, Spread,
+};
+use crate::units::{Avma, ChipId, DeviceAddr, MeshId, Pid, Tid};
+
+/// Why a record could not be decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The bytes end early, or there are too many.
+    #[error("a record of kind {kind} has {len} bytes instead of {expected}")]
+    Length {
+        /// Kind of the record; 0 if not even the header is whole.
+        kind: u32,
+        /// Its length.
+        len: usize,
+        /// The length it should have.
+        expected: usize,
+    },
+    /// A kind that this version does not know.
+    #[error("a record of unknown kind {0}")]
+    UnknownKind(u32),
+    /// A buffer type that this version does not know.
+    #[error("a buffer of unknown type {0}")]
+    UnknownBufferType(u32),
+    /// A memory layout that this version does not know.
+    #[error("a sharded buffer (memory layout {0}) with neither shard nor distribution spec")]
+    UnknownSharding(u32),
+    /// A device of more chips than a record can name.
+    #[error("a device of {0} chips; at most {MAX_CHIPS} are supported")]
+    TooManyChips(u32),
+}
+
+/// A record decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decoded {
+    /// CLOCK_MONOTONIC, nanoseconds.
+    pub time_ns: u64,
+    /// The target's slot.
+    pub slot: u32,
+    /// The target.
+    pub pid: Pid,
+    /// What happened.
+    pub event: Event,
+}
+
+/// Decodes one record.
+pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
+    let (header, _) = RecordHeader::read_from_prefix(bytes).map_err(|_| DecodeError::Length {
+        kind: 0,
+        len: bytes.len(),
+        expected: size_of::<RecordHeader>(),
+    })?;
+    let event = match header.kind {
+        KIND_ALLOCATE => Event::Allocated(allocated(&whole(bytes, header.kind)?)?),
+        KIND_FREE => Event::Freed(freed(&whole(bytes, header.kind)?)?),
+        KIND_BULK_FREE => {
+            let record: BulkFreeRecord = whole(bytes, header.kind)?;
+            Event::BulkFreed { allocator: Avma(record.allocator) }
+        }
+        KIND_DEVICE => Event::Device(device(&whole(bytes, header.kind)?)?),
+        KIND_ALLOCATOR => Event::Allocator(allocator(&whole(bytes, header.kind)?)),
+        unknown => return Err(DecodeError::UnknownKind(unknown)),
+    };
+    Ok(Decoded { time_ns: header.time_ns, slot: header.slot, pid: Pid(header.tgid), event })
+}
+
+fn whole<T: zerocopy::FromBytes>(bytes: &[u8], kind: u32) -> Result<T, DecodeError> {
+    T::read_from_bytes(bytes).map_err(|_| DecodeError::Length {
+        kind,
+        len: bytes.len(),
+        expected: size_of::<T>(),
+    })
+}
+
+fn buffer_type(raw: u32) -> Result<BufferType, DecodeError> {
+    BufferType::from_raw(raw).ok_or(DecodeError::UnknownBufferType(raw))
+}
+
+fn unique_id(flags: u32, id: u64) -> Option<u64> {
+    (flags & FLAG_NO_UNIQUE_ID == 0).then_some(id)
+}
+
+fn allocated(record: &AllocateRecord) -> Result<Allocated, DecodeError> {
+    Ok(Allocated {
+        time_ns: record.header.time_ns,
+        tid: Tid(record.header.tid),
+        buffer: Avma(record.buffer),
+        allocator: Avma(record.allocator),
+        device: Avma(record.device),
+        shape: shape(record)?,
+    })
+}
+
+/// What a buffer is, from the fields that the record holds.
+pub(crate) fn shape(record: &AllocateRecord) -> Result<BufferShape, DecodeError> {
+    Ok(BufferShape {
+        unique_id: unique_id(record.flags, record.unique_id),
+        buffer_type: buffer_type(record.buffer_type)?,
+        address: DeviceAddr(record.address),
+        size: record.size,
+        page_size: record.page_size,
+        spread: spread(record)?,
+    })
+}
+
+/// First `TensorMemoryLayout` that is sharded: 0 is interleaved, 1 single-bank.
+const FIRST_SHARDED: u32 = 2;
+
+/// Follows `Buffer::num_dev_pages()` and `calculate_bank_size_spread()`: the pages of one shard
+/// times the cores are divided by the cores again, so what lies on a bank is one core's share.
+fn spread(record: &AllocateRecord) -> Result<Spread, DecodeError> {
+    if record.memory_layout < FIRST_SHARDED {
+        return Ok(Spread::Interleaved);
+    }
+    if record.flags & FLAG_SHARD_SPEC != 0 {
+        let rows = low(record.shard_shape).checked_div(low(record.page_shape)).unwrap_or(0);
+        let columns = high(record.shard_shape).checked_div(high(record.page_shape)).unwrap_or(0);
+        return Ok(Spread::PagesPerBank(u64::from(rows.wrapping_mul(columns))));
+    }
+    if record.flags & FLAG_DISTRIBUTION_SPEC != 0 {
+        let shards = match record.shard_cores {
+            0 => 0,
+            cores => record.shard_count.div_ceil(cores),
+        };
+        return Ok(Spread::PagesPerBank(shards.saturating_mul(u64::from(record.shard_pages))));
+    }
+    Err(DecodeError::UnknownSharding(record.memory_layout))
+}
+
+const fn low(pair: u64) -> u32 {
+    (pair & 0xffff_ffff) as u32
+}
+
+const fn high(pair: u64) -> u32 {
+    (pair >> 32) as u32
+}
+
+fn freed(record: &FreeRecord) -> Result<Freed, DecodeError> {
+    let described = if record.flags & FLAG_DESCRIBED == 0 {
+        None
+    } else {
+        Some(Described {
+            device: Avma(record.device),
+            buffer_type: buffer_type(record.buffer_type)?,
+        })
+    };
+    Ok(Freed { buffer: Avma(record.buffer), allocator: Avma(record.allocator), described })
+}
+
+fn device(record: &DeviceRecord) -> Result<DeviceSeen, DecodeError> {
+    let chips = usize::try_from(record.chip_count)
+        .ok()
+        .and_then(|count| record.chips.get(..count))
+        .ok_or(DecodeError::TooManyChips(record.chip_count))?;
+    Ok(DeviceSeen {
+        device: Avma(record.device),
+        mesh: (record.is_mesh != 0).then_some(MeshId(record.mesh_id)),
+        chips: chips.iter().copied().map(ChipId).collect(),
+    })
+}
+
+fn allocator(record: &AllocatorRecord) -> AllocatorSeen {
+    AllocatorSeen {
+        allocator: Avma(record.allocator),
+        device: Avma(record.device),
+        pools: record.pools.map(|pool| geometry(&pool)),
+    }
+}
+
+/// A bank of 2^56 bytes or more is no memory: a sub-device without DRAM of its own wraps around.
+const MAX_BANK_SIZE: u64 = 1 << 56;
+
+/// The geometry of a pool; `None` if the numbers cannot be one.
+pub(crate) fn geometry(pool: &PoolGeometry) -> Option<Geometry> {
+    let sane = pool.banks > 0
+        && pool.banks < (1 << 16)
+        && pool.alignment > 0
+        && pool.bank_size < MAX_BANK_SIZE;
+    sane.then_some(Geometry {
+        bank_size: pool.bank_size,
+        banks: pool.banks,
+        alignment: pool.alignment,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use ttmem_common::record::FLAG_SHARD_SPEC;
+    use zerocopy::{FromZeros as _, IntoBytes as _};
+
+    use super::*;
+
+    fn allocate_record() -> AllocateRecord {
+        let mut record = AllocateRecord::new_zeroed();
+        record.header = RecordHeader { time_ns: 7, kind: KIND_ALLOCATE, slot: 3, tgid: 10, tid: 11 };
+        record.buffer = 0x5000;
+        record.allocator = 0x6000;
+        record.device = 0x7000;
+        record.size = 4096;
+        record.page_size = 2048;
+        record.address = 0x10_0040;
+        record.unique_id = 42;
+        record
+    }
+
+    fn spread_of(record: &AllocateRecord) -> Spread {
+        match decode(record.as_bytes()).unwrap().event {
+            Event::Allocated(allocated) => allocated.shape.spread,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_allocation_keeps_every_field() {
+        let decoded = decode(allocate_record().as_bytes()).unwrap();
+        assert_eq!((decoded.time_ns, decoded.slot, decoded.pid), (7, 3, Pid(10)));
+        let Event::Allocated(allocated) = decoded.event else { panic!("not an allocation") };
+        assert_eq!(allocated.tid, Tid(11));
+        assert_eq!(allocated.buffer, Avma(0x5000));
+        assert_eq!(allocated.allocator, Avma(0x6000));
+        assert_eq!(allocated.device, Avma(0x7000));
+        assert_eq!(
+            allocated.shape,
+            BufferShape {
+                unique_id: Some(42),
+                buffer_type: BufferType::Dram,
+                address: DeviceAddr(0x10_0040),
+                size: 4096,
+                page_size: 2048,
+                spread: Spread::Interleaved,
+            }
+        );
+    }
+
+    #[test]
+    fn a_missing_unique_id_is_not_zero() {
+        let mut record = allocate_record();
+        record.flags = FLAG_NO_UNIQUE_ID;
+        let Event::Allocated(allocated) = decode(record.as_bytes()).unwrap().event else {
+            panic!("not an allocation")
+        };
+        assert_eq!(allocated.shape.unique_id, None);
+    }
+
+    #[test]
+    fn a_shard_spec_gives_the_pages_of_one_shard() {
+        let mut record = allocate_record();
+        record.memory_layout = 2;
+        record.flags = FLAG_SHARD_SPEC;
+        record.shard_shape = 64 | (96 << 32);
+        record.page_shape = 32 | (32 << 32);
+        assert_eq!(spread_of(&record), Spread::PagesPerBank(6));
+        record.page_shape = 0;
+        assert_eq!(spread_of(&record), Spread::PagesPerBank(0));
+    }
+
+    #[test]
+    fn a_distribution_spec_gives_the_fullest_cores_pages() {
+        let mut record = allocate_record();
+        record.memory_layout = 5;
+        record.flags = FLAG_DISTRIBUTION_SPEC;
+        record.shard_count = 9;
+        record.shard_cores = 4;
+        record.shard_pages = 8;
+        assert_eq!(spread_of(&record), Spread::PagesPerBank(24));
+        record.shard_cores = 0;
+        assert_eq!(spread_of(&record), Spread::PagesPerBank(0));
+    }
+
+    #[test]
+    fn sharded_without_any_spec_is_refused() {
+        let mut record = allocate_record();
+        record.memory_layout = 4;
+        assert_eq!(decode(record.as_bytes()), Err(DecodeError::UnknownSharding(4)));
+    }
+
+    #[test]
+    fn unknown_numbers_are_refused() {
+        let mut record = allocate_record();
+        record.buffer_type = 5;
+        assert_eq!(decode(record.as_bytes()), Err(DecodeError::UnknownBufferType(5)));
+        record.header.kind = 99;
+        assert_eq!(decode(record.as_bytes()), Err(DecodeError::UnknownKind(99)));
+        let mut device = DeviceRecord::new_zeroed();
+        device.header.kind = KIND_DEVICE;
+        device.chip_count = MAX_CHIPS as u32 + 1;
+        assert_eq!(decode(device.as_bytes()), Err(DecodeError::TooManyChips(129)));
+    }
+
+    #[test]
+    fn a_wrapped_bank_size_is_no_pool() {
+        let wrapped = PoolGeometry { bank_size: u64::MAX - 4096, banks: 12, alignment: 32 };
+        assert_eq!(geometry(&wrapped), None);
+        assert_eq!(geometry(&PoolGeometry::default()), None);
+    }
+
+    #[test]
+    fn every_truncation_is_refused() {
+        let record = allocate_record();
+        let bytes = record.as_bytes();
+        for len in 0..bytes.len() {
+            assert!(matches!(decode(&bytes[..len]), Err(DecodeError::Length { .. })), "{len}");
+        }
+        let mut long = bytes.to_vec();
+        long.push(0);
+        assert!(matches!(decode(&long), Err(DecodeError::Length { .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..700)) {
+            let _ = decode(&bytes);
+        }
+
+        #[test]
+        fn random_records_never_panic(mut bytes in proptest::collection::vec(any::<u8>(), 576..577), kind in 1_u32..6) {
+            let len = match kind {
+                KIND_ALLOCATE => size_of::<AllocateRecord>(),
+                KIND_FREE => size_of::<FreeRecord>(),
+                KIND_BULK_FREE => size_of::<BulkFreeRecord>(),
+                KIND_DEVICE => size_of::<DeviceRecord>(),
+                _ => size_of::<AllocatorRecord>(),
+            };
+            bytes.truncate(len);
+            bytes[8..12].copy_from_slice(&kind.to_le_bytes());
+            let _ = decode(&bytes);
+        }
+    }
+}
