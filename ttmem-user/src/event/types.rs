@@ -167,3 +167,26 @@ pub struct Geometry {
     /// Alignment of pages, bytes, at least 1.
     pub alignment: u32,
 }
+
+impl Geometry {
+    /// Bytes of the whole pool.
+    pub fn capacity(&self) -> u64 {
+        self.bank_size.saturating_mul(u64::from(self.banks))
+    }
+
+    /// What a buffer takes of each bank, as `calculate_bank_size_spread()` and then the free list
+    /// compute it; `None` if that is no number of bytes that a bank could have.
+    pub fn bank_bytes(&self, shape: &BufferShape) -> Option<u64> {
+        let alignment = u64::from(self.alignment);
+        let pages = match shape.spread {
+            Spread::PagesPerBank(pages) => pages,
+            Spread::Interleaved => {
+                let pages = shape.size.checked_div(shape.page_size).unwrap_or(0);
+                pages.div_ceil(u64::from(self.banks))
+            }
+        };
+        let page = shape.page_size.checked_next_multiple_of(alignment)?;
+        // The free list hands out at least one aligned unit.
+        pages.checked_mul(page)?.max(alignment).checked_next_multiple_of(alignment)
+    }
+}

@@ -1,3 +1,247 @@
-//! Events → what is live now.
+//! Events → what is live now. Owns the live set and the tables; the only writer of both.
+//!
+//! Buffers are known by their `Buffer*`, which is what tt-metal's allocators know them by: it is
+//! unique while the buffer is live. `(device, type, address)` is not: submeshes and sub-devices
+//! hand out the same addresses.
+//!
+//! Never asks for the time, never does I/O.
 
+mod exactness;
+mod reconcile;
 pub mod snapshot;
+pub mod table;
+mod topology;
+mod view;
+
+use hashbrown::{HashMap, HashSet};
+
+pub use exactness::BaselineState;
+pub use reconcile::{BaselineBuffer, LiveBaseline};
+use snapshot::{Anomalies, Lost, Unresolved};
+use table::{ChipCounters, Measured, PoolCounters, Share};
+use topology::Topology;
+
+use crate::{
+    event::{Allocated, BufferShape, BufferType, Event, Freed},
+    units::{Avma, Pid, Tid},
+};
+
+/// One live buffer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Live {
+    shape: BufferShape,
+    /// Bytes per bank and in all banks of one chip.
+    measured: Option<Measured>,
+    allocator: Avma,
+    /// Entry in the topology; `None` if the device is not known.
+    device: Option<u32>,
+    /// Thread and time of the allocation; `None`: before the attach.
+    origin: Option<(Tid, u64)>,
+}
+
+/// The state of one target.
+#[derive(Debug)]
+pub struct Ledger {
+    pid: Pid,
+    live: HashMap<Avma, Live, foldhash::fast::FixedState>,
+    /// Buffers that went in a bulk free; a late free of their own may follow.
+    bulk_freed: HashSet<Avma, foldhash::fast::FixedState>,
+    topology: Topology,
+    chips: Vec<ChipCounters>,
+    anomalies: Anomalies,
+    lost: Lost,
+    unresolved: Vec<Unresolved>,
+    baseline: BaselineState,
+    /// Allocations on a device that could not be resolved.
+    unknown_devices: u64,
+    /// While the live buffers from before the attach are being read: every buffer of which an
+    /// event was seen. What the events say of them is newer than what is being read.
+    touched: Option<HashSet<Avma, foldhash::fast::FixedState>>,
+    /// Allocators whose buffers were freed in bulk during that time.
+    bulk_freed_while_reading: Vec<Avma>,
+}
+
+impl Ledger {
+    /// An empty ledger that waits for the live buffers from before the attach.
+    pub fn new(pid: Pid, unresolved: Vec<Unresolved>) -> Self {
+        Self {
+            pid,
+            live: HashMap::default(),
+            bulk_freed: HashSet::default(),
+            topology: Topology::default(),
+            chips: Vec::new(),
+            anomalies: Anomalies::default(),
+            lost: Lost::default(),
+            unresolved,
+            baseline: BaselineState::Pending,
+            unknown_devices: 0,
+            touched: Some(HashSet::default()),
+            bulk_freed_while_reading: Vec::new(),
+        }
+    }
+
+    /// Number of live buffers.
+    pub fn live_buffers(&self) -> usize {
+        self.live.len()
+    }
+
+    /// Sets how many records were lost so far.
+    pub fn set_lost(&mut self, lost: Lost) {
+        self.lost = lost;
+    }
+
+    /// Counts a record that could not be decoded.
+    pub fn count_undecodable(&mut self) {
+        self.anomalies.undecodable += 1;
+    }
+
+    /// Takes one event in.
+    pub fn apply(&mut self, event: &Event) {
+        match event {
+            Event::Allocated(allocated) => self.allocated(allocated),
+            Event::Freed(freed) => self.freed(freed),
+            Event::BulkFreed { allocator } => self.bulk_freed(*allocator),
+            Event::Device(device) => {
+                self.topology.learn_device(device);
+                self.chips.resize_with(self.topology.chips().len(), Default::default);
+            }
+            Event::Allocator(allocator) => self.topology.learn_allocator(allocator),
+        }
+    }
+
+    fn allocated(&mut self, allocated: &Allocated) {
+        self.touch(allocated.buffer);
+        self.bulk_freed.remove(&allocated.buffer);
+        if let Some(older) = self.live.get(&allocated.buffer) {
+            // The set of live buffers may have been read between the allocation and its event.
+            let same = older.origin.is_none()
+                && older.shape.unique_id.is_some()
+                && older.shape.unique_id == allocated.shape.unique_id;
+            self.remove(allocated.buffer);
+            if !same {
+                self.anomalies.double_allocation += 1;
+            }
+        }
+        let device = self.topology.device_at(allocated.device);
+        if device.is_none_or(|entry| self.chips_of(entry).is_empty()) {
+            self.unknown_devices += 1;
+        }
+        let live = Live {
+            shape: allocated.shape,
+            measured: self.measure(allocated.allocator, &allocated.shape),
+            allocator: allocated.allocator,
+            device: device.and_then(|entry| u32::try_from(entry).ok()),
+            origin: Some((allocated.tid, allocated.time_ns)),
+        };
+        self.insert(allocated.buffer, live);
+        self.count(allocated.buffer, |pool| pool.allocations.add(1));
+    }
+
+    fn freed(&mut self, freed: &Freed) {
+        self.touch(freed.buffer);
+        if self.release(freed.buffer) {
+            return;
+        }
+        if self.bulk_freed.remove(&freed.buffer) {
+            return;
+        }
+        // While the live set is being read, a free of an unseen buffer is one of an older buffer.
+        match (&self.touched, freed.described) {
+            (Some(_), Some(described)) => {
+                if let Some(entry) = self.topology.device_at(described.device) {
+                    for &chip in self.chips_of(entry) {
+                        self.pool(chip, described.buffer_type).pre_attach_frees.add(1);
+                    }
+                }
+            }
+            (Some(_), None) | (None, _) => self.anomalies.unknown_free += 1,
+        }
+    }
+
+    fn bulk_freed(&mut self, allocator: Avma) {
+        for buffer in self.buffers_of(allocator) {
+            self.touch(buffer);
+            self.release(buffer);
+            self.bulk_freed.insert(buffer);
+        }
+        self.topology.close_allocator(allocator);
+        self.note_bulk_free(allocator);
+    }
+
+    fn buffers_of(&self, allocator: Avma) -> Vec<Avma> {
+        let of_it = self.live.iter().filter(|(_, live)| live.allocator == allocator);
+        of_it.map(|(&buffer, _)| buffer).collect()
+    }
+
+    /// Takes a live buffer out and counts its free; `false` if it was not live.
+    fn release(&mut self, buffer: Avma) -> bool {
+        let Some(live) = self.live.get(&buffer) else { return false };
+        if live.origin.is_some() {
+            self.count(buffer, |pool| pool.frees.add(1));
+        } else {
+            self.count(buffer, |pool| pool.pre_attach_frees.add(1));
+        }
+        self.remove(buffer);
+        true
+    }
+
+    fn insert(&mut self, buffer: Avma, live: Live) {
+        let share = live.share();
+        let (entry, buffer_type) = (live.device, live.shape.buffer_type);
+        self.live.insert(buffer, live);
+        for &chip in self.chips_of_live(entry) {
+            self.pool(chip, buffer_type).enter(share);
+        }
+    }
+
+    fn remove(&mut self, buffer: Avma) {
+        let Some(live) = self.live.remove(&buffer) else { return };
+        for &chip in self.chips_of_live(live.device) {
+            self.pool(chip, live.shape.buffer_type).leave(live.share());
+        }
+    }
+
+    /// Does something for each pool that a live buffer lies in.
+    fn count(&self, buffer: Avma, what: impl Fn(&PoolCounters)) {
+        let Some(live) = self.live.get(&buffer) else { return };
+        for &chip in self.chips_of_live(live.device) {
+            what(self.pool(chip, live.shape.buffer_type));
+        }
+    }
+
+    fn measure(&self, allocator: Avma, shape: &BufferShape) -> Option<Measured> {
+        let geometry = self.topology.geometry(allocator, shape.buffer_type)?;
+        let bank_bytes = geometry.bank_bytes(shape)?;
+        let used_bytes = bank_bytes.checked_mul(u64::from(geometry.banks))?;
+        Some(Measured { bank_bytes, used_bytes })
+    }
+
+    fn touch(&mut self, buffer: Avma) {
+        if let Some(touched) = &mut self.touched {
+            touched.insert(buffer);
+        }
+    }
+
+    fn chips_of(&self, entry: usize) -> &[usize] {
+        self.topology.device(entry).map_or(&[], |device| &device.chips)
+    }
+
+    fn chips_of_live(&self, entry: Option<u32>) -> &[usize] {
+        entry.map_or(&[], |entry| self.chips_of(entry as usize))
+    }
+
+    fn pool(&self, chip: usize, buffer_type: BufferType) -> &PoolCounters {
+        &self.chips[chip][buffer_type.index()]
+    }
+}
+
+impl Live {
+    fn share(&self) -> Share {
+        Share { size: self.shape.size, measured: self.measured }
+    }
+}
+
+#[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+mod tests;

@@ -75,6 +75,17 @@ pub struct Anomalies {
     pub unknown_free: u64,
     /// An allocation of a buffer that was still live; the older one was taken as freed.
     pub double_allocation: u64,
+    /// A record that could not be decoded.
+    pub undecodable: u64,
+    /// A buffer read from memory whose bytes per bank are not what its fields say.
+    pub size_mismatch: u64,
+}
+
+impl Anomalies {
+    /// Sum over all kinds.
+    pub const fn total(&self) -> u64 {
+        self.unknown_free + self.double_allocation + self.undecodable + self.size_mismatch
+    }
 }
 
 /// Something that could not be resolved in the target.

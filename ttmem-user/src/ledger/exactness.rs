@@ -1,0 +1,48 @@
+//! Whether the numbers are known to be exact, and if not, why.
+
+use super::Ledger;
+
+/// Whether the live buffers from before the attach are known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BaselineState {
+    /// They are being read.
+    Pending,
+    /// They have been read.
+    Read,
+    /// They could not be read, and why.
+    Unavailable(String),
+}
+
+impl Ledger {
+    /// One short sentence for each reason why the numbers may be wrong; empty: they are exact.
+    pub(super) fn doubts(&self) -> Vec<String> {
+        let mut doubts = Vec::new();
+        match &self.baseline {
+            BaselineState::Read => {}
+            BaselineState::Pending => doubts.push("older buffers are still being read".to_owned()),
+            BaselineState::Unavailable(reason) => {
+                doubts.push(format!("older buffers are not known: {reason}"));
+            }
+        }
+        let counted = [
+            (self.lost.total(), "records lost"),
+            (self.anomalies.unknown_free, "frees of unknown buffers"),
+            (self.anomalies.double_allocation, "allocations of a live buffer"),
+            (self.anomalies.undecodable, "records not understood"),
+            (self.anomalies.size_mismatch, "buffers of unexpected size"),
+            (self.unknown_devices, "allocations on a device that could not be resolved"),
+            (self.unmeasured(), "live buffers of unknown size per bank"),
+        ];
+        doubts.extend(
+            counted.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")),
+        );
+        doubts.extend(
+            self.unresolved.iter().map(|missing| format!("{}: {}", missing.probe, missing.reason)),
+        );
+        doubts
+    }
+
+    fn unmeasured(&self) -> u64 {
+        self.live.values().filter(|live| live.measured.is_none()).count() as u64
+    }
+}

@@ -1,0 +1,122 @@
+//! Brings the live buffers from before the attach together with the events since.
+//!
+//! Probes are attached first, then the target's memory is read while it runs on. So what was read
+//! may be older or newer than an event. Whatever an event was seen of, the event decides; what
+//! no event was seen of did not change, and the memory decides.
+
+use super::{BaselineState, Ledger, Live, table::Measured};
+use crate::{
+    event::{AllocatorSeen, BufferShape, DeviceSeen},
+    units::Avma,
+};
+
+/// The live buffers of a target, as read from its memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LiveBaseline {
+    /// Devices and meshes.
+    pub devices: Vec<DeviceSeen>,
+    /// Allocators.
+    pub allocators: Vec<AllocatorSeen>,
+    /// Live buffers.
+    pub buffers: Vec<BaselineBuffer>,
+}
+
+/// One live buffer, as read from the target's memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaselineBuffer {
+    /// `Buffer*`.
+    pub buffer: Avma,
+    /// `AllocatorImpl*`.
+    pub allocator: Avma,
+    /// `IDevice*`.
+    pub device: Avma,
+    /// What its fields say.
+    pub shape: BufferShape,
+    /// What the allocator's block table says it takes of each bank, bytes.
+    pub block_bytes: Option<u64>,
+}
+
+impl Ledger {
+    /// Takes in what was read from the target's memory, or why that was not possible.
+    ///
+    /// Every event up to the end of the reading must have been applied.
+    pub fn finish_baseline(&mut self, baseline: Result<LiveBaseline, String>) {
+        let touched = self.touched.take().unwrap_or_default();
+        let baseline = match baseline {
+            Ok(baseline) => baseline,
+            Err(reason) => {
+                self.baseline = BaselineState::Unavailable(reason);
+                return;
+            }
+        };
+        self.baseline = BaselineState::Read;
+        self.learn_places(&baseline);
+        for buffer in &baseline.buffers {
+            if !touched.contains(&buffer.buffer) {
+                self.adopt(buffer);
+            }
+        }
+        for allocator in std::mem::take(&mut self.bulk_freed_while_reading) {
+            self.bulk_free_of(allocator);
+        }
+    }
+
+    /// Devices and allocators that no event has described since.
+    fn learn_places(&mut self, baseline: &LiveBaseline) {
+        for device in &baseline.devices {
+            if self.topology.device_at(device.device).is_none() {
+                self.topology.learn_device(device);
+            }
+        }
+        self.chips.resize_with(self.topology.chips().len(), Default::default);
+        for allocator in &baseline.allocators {
+            if !self.topology.knows_allocator(allocator.allocator) {
+                self.topology.learn_allocator(allocator);
+            }
+        }
+    }
+
+    fn adopt(&mut self, buffer: &BaselineBuffer) {
+        let device = self.topology.device_at(buffer.device);
+        if device.is_none_or(|entry| self.chips_of(entry).is_empty()) {
+            self.unknown_devices += 1;
+        }
+        let live = Live {
+            shape: buffer.shape,
+            measured: self.measure_adopted(buffer),
+            allocator: buffer.allocator,
+            device: device.and_then(|entry| u32::try_from(entry).ok()),
+            origin: None,
+        };
+        self.insert(buffer.buffer, live);
+    }
+
+    /// The block table is the truth; where the fields say otherwise, that is an anomaly.
+    fn measure_adopted(&mut self, buffer: &BaselineBuffer) -> Option<Measured> {
+        let computed = self.measure(buffer.allocator, &buffer.shape);
+        let Some(bank_bytes) = buffer.block_bytes else { return computed };
+        if computed.is_some_and(|computed| computed.bank_bytes != bank_bytes) {
+            self.anomalies.size_mismatch += 1;
+        }
+        let geometry = self.topology.geometry(buffer.allocator, buffer.shape.buffer_type)?;
+        let used_bytes = bank_bytes.checked_mul(u64::from(geometry.banks))?;
+        Some(Measured { bank_bytes, used_bytes })
+    }
+
+    /// Remembers a bulk free whose buffers may be among those being read.
+    pub(super) fn note_bulk_free(&mut self, allocator: Avma) {
+        if self.touched.is_some() {
+            self.bulk_freed_while_reading.push(allocator);
+        }
+    }
+
+    /// Buffers from before the attach that a bulk free took after the attach.
+    fn bulk_free_of(&mut self, allocator: Avma) {
+        for buffer in self.buffers_of(allocator) {
+            if self.live.get(&buffer).is_some_and(|live| live.origin.is_none()) {
+                self.release(buffer);
+                self.bulk_freed.insert(buffer);
+            }
+        }
+    }
+}

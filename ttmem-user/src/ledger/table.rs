@@ -1,0 +1,113 @@
+//! The totals per chip and buffer type, as atomics: one writer, any number of readers, no lock.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use ttmem_common::layout::BUFFER_TYPES;
+
+/// The pools of one chip, by buffer type.
+pub type ChipCounters = [PoolCounters; BUFFER_TYPES];
+
+/// The totals of one pool.
+#[derive(Debug, Default)]
+pub struct PoolCounters {
+    /// Live buffers.
+    pub buffers: Counter,
+    /// Sum of their logical sizes, bytes.
+    pub logical_bytes: Counter,
+    /// Sum of what they take of each bank, bytes.
+    pub bank_bytes: Counter,
+    /// Sum of what they take of the pool, bytes.
+    pub used_bytes: Counter,
+    /// Highest `used_bytes`.
+    pub peak_used_bytes: Counter,
+    /// Live buffers whose bytes per bank are not known.
+    pub unmeasured: Counter,
+    /// Allocations seen.
+    pub allocations: Counter,
+    /// Frees of buffers whose allocation was seen.
+    pub frees: Counter,
+    /// Frees of buffers from before the attach.
+    pub pre_attach_frees: Counter,
+}
+
+/// A number that one thread writes and others may read.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Its value.
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    /// Adds. Not a read-modify-write: there is one writer, and a plain load and store cost less.
+    pub fn add(&self, amount: u64) {
+        self.0.store(self.get().wrapping_add(amount), Relaxed);
+    }
+
+    /// Subtracts what was added before.
+    pub fn sub(&self, amount: u64) {
+        let value = self.get();
+        debug_assert!(value >= amount, "more is taken away than was ever there");
+        self.0.store(value.saturating_sub(amount), Relaxed);
+    }
+
+    /// Raises the value to at least `value`.
+    pub fn raise(&self, value: u64) {
+        if value > self.get() {
+            self.0.store(value, Relaxed);
+        }
+    }
+}
+
+/// What one buffer counts for in a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Logical size, bytes.
+    pub size: u64,
+    /// Bytes per bank and in all banks, if known.
+    pub measured: Option<Measured>,
+}
+
+/// What one buffer takes of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Measured {
+    /// Of each bank, bytes.
+    pub bank_bytes: u64,
+    /// Of all banks, bytes.
+    pub used_bytes: u64,
+}
+
+impl PoolCounters {
+    /// Counts a buffer in.
+    pub fn enter(&self, share: Share) {
+        self.buffers.add(1);
+        self.logical_bytes.add(share.size);
+        match share.measured {
+            Some(measured) => {
+                self.bank_bytes.add(measured.bank_bytes);
+                self.used_bytes.add(measured.used_bytes);
+                self.peak_used_bytes.raise(self.used_bytes.get());
+            }
+            None => self.unmeasured.add(1),
+        }
+    }
+
+    /// Counts a buffer out; `share` as it was counted in.
+    pub fn leave(&self, share: Share) {
+        self.buffers.sub(1);
+        self.logical_bytes.sub(share.size);
+        match share.measured {
+            Some(measured) => {
+                self.bank_bytes.sub(measured.bank_bytes);
+                self.used_bytes.sub(measured.used_bytes);
+            }
+            None => self.unmeasured.sub(1),
+        }
+    }
+
+    /// Whether anything was ever counted here.
+    pub fn was_used(&self) -> bool {
+        self.buffers.get() + self.allocations.get() + self.pre_attach_frees.get() > 0
+    }
+}

@@ -1,0 +1,199 @@
+//! Which chips a device stands for, and what pools its allocator has.
+//!
+//! Host addresses name devices and allocators only while those live: a closed device's address
+//! may be reused. So each description makes a new entry, and live buffers refer to entries.
+
+use hashbrown::HashMap;
+use ttmem_common::layout::BUFFER_TYPES;
+
+use crate::{
+    event::{AllocatorSeen, BufferType, DeviceSeen, Geometry},
+    units::{Avma, ChipId, MeshId},
+};
+
+/// A device or mesh.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// The mesh, unless it is a single device.
+    pub mesh: Option<MeshId>,
+    /// Places of its chips in [`Topology::chips`].
+    pub chips: Vec<usize>,
+}
+
+/// An allocator.
+#[derive(Clone, Debug)]
+struct Allocator {
+    device: usize,
+    pools: [Option<Geometry>; BUFFER_TYPES],
+    /// Its buffers have been freed in bulk and it has not been seen since: most likely closed.
+    closed: bool,
+}
+
+/// What is known of the target's devices.
+#[derive(Debug, Default)]
+pub struct Topology {
+    chips: Vec<ChipId>,
+    /// What each chip's pools measure, by place in `chips`.
+    capacities: Vec<[Option<Geometry>; BUFFER_TYPES]>,
+    devices: Vec<Device>,
+    allocators: Vec<Allocator>,
+    device_at: HashMap<Avma, usize, foldhash::fast::FixedState>,
+    allocator_at: HashMap<Avma, usize, foldhash::fast::FixedState>,
+}
+
+impl Topology {
+    /// The chips seen, in the order in which they were seen.
+    pub fn chips(&self) -> &[ChipId] {
+        &self.chips
+    }
+
+    /// The device of an entry.
+    pub fn device(&self, entry: usize) -> Option<&Device> {
+        self.devices.get(entry)
+    }
+
+    /// The entry of the device that lives at an address now.
+    pub fn device_at(&self, address: Avma) -> Option<usize> {
+        self.device_at.get(&address).copied()
+    }
+
+    /// The pool of the allocator that lives at an address now.
+    pub fn geometry(&self, allocator: Avma, buffer_type: BufferType) -> Option<Geometry> {
+        let entry = *self.allocator_at.get(&allocator)?;
+        self.allocators[entry].pools[buffer_type.index()]
+    }
+
+    /// Whether an allocator at this address has been described.
+    pub fn knows_allocator(&self, allocator: Avma) -> bool {
+        self.allocator_at.contains_key(&allocator)
+    }
+
+    /// What a chip's pool measures, by the chip's place.
+    pub fn capacity(&self, chip: usize, buffer_type: BufferType) -> Option<Geometry> {
+        self.capacities.get(chip)?[buffer_type.index()]
+    }
+
+    /// Takes a description of a device in.
+    pub fn learn_device(&mut self, seen: &DeviceSeen) {
+        let chips: Vec<usize> = seen.chips.iter().map(|&chip| self.place_of(chip)).collect();
+        let device = Device { mesh: seen.mesh, chips };
+        let known = self.device_at(seen.device).and_then(|entry| self.devices.get(entry));
+        if known != Some(&device) {
+            self.devices.push(device);
+            self.device_at.insert(seen.device, self.devices.len() - 1);
+        }
+    }
+
+    /// Takes a description of an allocator in; its device must be known.
+    pub fn learn_allocator(&mut self, seen: &AllocatorSeen) {
+        let Some(device) = self.device_at(seen.device) else { return };
+        let allocator = Allocator { device, pools: seen.pools, closed: false };
+        match self.allocator_at.get(&seen.allocator) {
+            Some(&entry) => self.allocators[entry] = allocator,
+            None => {
+                self.allocators.push(allocator);
+                self.allocator_at.insert(seen.allocator, self.allocators.len() - 1);
+            }
+        }
+        self.measure_chips(device);
+    }
+
+    /// The buffers of an allocator have been freed in bulk.
+    pub fn close_allocator(&mut self, allocator: Avma) {
+        if let Some(&entry) = self.allocator_at.get(&allocator) {
+            self.allocators[entry].closed = true;
+            self.measure_chips(self.allocators[entry].device);
+        }
+    }
+
+    fn place_of(&mut self, chip: ChipId) -> usize {
+        self.chips.iter().position(|&known| known == chip).unwrap_or_else(|| {
+            self.chips.push(chip);
+            self.capacities.push([None; BUFFER_TYPES]);
+            self.chips.len() - 1
+        })
+    }
+
+    /// A chip's pool is as large as the largest that an open allocator has on it: sub-devices and
+    /// submeshes hand out parts of the same memory. While none is open the last figure stays.
+    fn measure_chips(&mut self, device: usize) {
+        for chip in self.devices[device].chips.clone() {
+            for buffer_type in 0..BUFFER_TYPES {
+                let largest = self
+                    .allocators
+                    .iter()
+                    .filter(|allocator| !allocator.closed)
+                    .filter(|allocator| self.devices[allocator.device].chips.contains(&chip))
+                    .filter_map(|allocator| allocator.pools[buffer_type])
+                    .max_by_key(Geometry::capacity);
+                if largest.is_some() {
+                    self.capacities[chip][buffer_type] = largest;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(address: u64, mesh: Option<i32>, chips: &[i32]) -> DeviceSeen {
+        DeviceSeen {
+            device: Avma(address),
+            mesh: mesh.map(MeshId),
+            chips: chips.iter().copied().map(ChipId).collect(),
+        }
+    }
+
+    fn allocator(address: u64, device: u64, bank_size: u64) -> AllocatorSeen {
+        let mut pools = [None; BUFFER_TYPES];
+        pools[0] = Some(Geometry { bank_size, banks: 12, alignment: 32 });
+        AllocatorSeen { allocator: Avma(address), device: Avma(device), pools }
+    }
+
+    fn dram(topology: &Topology, chip: usize) -> Option<u64> {
+        topology.capacity(chip, BufferType::Dram).map(|geometry| geometry.bank_size)
+    }
+
+    #[test]
+    fn an_address_reused_by_another_device_keeps_the_old_entry() {
+        let mut topology = Topology::default();
+        topology.learn_device(&device(1, Some(0), &[0, 1]));
+        let old = topology.device_at(Avma(1)).unwrap();
+        topology.learn_device(&device(1, Some(1), &[1]));
+        let new = topology.device_at(Avma(1)).unwrap();
+        assert_ne!(old, new);
+        assert_eq!(topology.device(old).unwrap().chips.len(), 2);
+        topology.learn_device(&device(1, Some(1), &[1]));
+        assert_eq!(topology.device_at(Avma(1)), Some(new), "the same again makes no new entry");
+    }
+
+    #[test]
+    fn a_part_of_the_memory_does_not_shrink_the_pool() {
+        let mut topology = Topology::default();
+        topology.learn_device(&device(1, Some(0), &[0]));
+        topology.learn_allocator(&allocator(10, 1, 1000));
+        topology.learn_allocator(&allocator(11, 1, 100));
+        assert_eq!(dram(&topology, 0), Some(1000));
+    }
+
+    #[test]
+    fn a_closed_device_gives_way_to_the_next() {
+        let mut topology = Topology::default();
+        topology.learn_device(&device(1, Some(0), &[0]));
+        topology.learn_allocator(&allocator(10, 1, 1000));
+        topology.close_allocator(Avma(10));
+        assert_eq!(dram(&topology, 0), Some(1000), "the last figure stays");
+        topology.learn_device(&device(2, Some(1), &[0]));
+        topology.learn_allocator(&allocator(12, 2, 900));
+        assert_eq!(dram(&topology, 0), Some(900));
+    }
+
+    #[test]
+    fn an_allocator_of_an_unknown_device_is_left_out() {
+        let mut topology = Topology::default();
+        topology.learn_allocator(&allocator(10, 1, 1000));
+        assert_eq!(topology.geometry(Avma(10), BufferType::Dram), None);
+    }
+}

@@ -1,0 +1,98 @@
+//! The ledger's state as a [`Snapshot`].
+
+use super::{
+    Ledger, Live,
+    snapshot::{
+        BufferSnapshot, ChipSnapshot, PoolSnapshot, SCHEMA, Snapshot, TargetState,
+    },
+};
+use crate::event::BufferType;
+
+impl Ledger {
+    /// The state now; `time_ns` is the time up to which every event has been applied.
+    pub fn snapshot(&self, time_ns: u64, state: TargetState, with_buffers: bool) -> Snapshot {
+        let inexact_because = self.doubts();
+        Snapshot {
+            schema: SCHEMA,
+            time_ns,
+            pid: self.pid,
+            state,
+            exact: inexact_because.is_empty(),
+            inexact_because,
+            lost: self.lost,
+            anomalies: self.anomalies,
+            unresolved: self.unresolved.clone(),
+            devices: self.chip_snapshots(),
+            buffers: with_buffers.then(|| self.buffer_snapshots()),
+        }
+    }
+
+    fn chip_snapshots(&self) -> Vec<ChipSnapshot> {
+        let mut chips: Vec<ChipSnapshot> = self
+            .topology
+            .chips()
+            .iter()
+            .enumerate()
+            .map(|(place, &chip)| ChipSnapshot {
+                chip,
+                pools: BufferType::ALL
+                    .iter()
+                    .filter_map(|&buffer_type| self.pool_snapshot(place, buffer_type))
+                    .collect(),
+            })
+            .collect();
+        chips.sort_by_key(|chip| chip.chip);
+        chips
+    }
+
+    /// `None` if the allocators have no such pool and it was never used.
+    fn pool_snapshot(&self, chip: usize, buffer_type: BufferType) -> Option<PoolSnapshot> {
+        let pool = self.pool(chip, buffer_type);
+        let geometry = self.topology.capacity(chip, buffer_type);
+        if geometry.is_none() && !pool.was_used() {
+            return None;
+        }
+        let known = pool.unmeasured.get() == 0;
+        Some(PoolSnapshot {
+            buffer_type,
+            buffers: pool.buffers.get(),
+            logical_bytes: pool.logical_bytes.get(),
+            bank_bytes: known.then(|| pool.bank_bytes.get()),
+            banks: geometry.map(|geometry| geometry.banks),
+            used_bytes: known.then(|| pool.used_bytes.get()),
+            capacity_bytes: geometry.map(|geometry| geometry.capacity()),
+            peak_used_bytes: known.then(|| pool.peak_used_bytes.get()),
+            allocations: pool.allocations.get(),
+            frees: pool.frees.get(),
+            pre_attach_frees: pool.pre_attach_frees.get(),
+        })
+    }
+
+    fn buffer_snapshots(&self) -> Vec<BufferSnapshot> {
+        let mut buffers: Vec<BufferSnapshot> =
+            self.live.values().map(|live| self.buffer_snapshot(live)).collect();
+        buffers.sort_by_key(|buffer| (buffer.unique_id, buffer.buffer_type, buffer.address));
+        buffers
+    }
+
+    fn buffer_snapshot(&self, live: &Live) -> BufferSnapshot {
+        let device = live.device.and_then(|entry| self.topology.device(entry as usize));
+        BufferSnapshot {
+            unique_id: live.shape.unique_id,
+            buffer_type: live.shape.buffer_type,
+            address: live.shape.address,
+            size: live.shape.size,
+            page_size: live.shape.page_size,
+            bank_bytes: live.measured.map(|measured| measured.bank_bytes),
+            chips: self
+                .chips_of_live(live.device)
+                .iter()
+                .map(|&place| self.topology.chips()[place])
+                .collect(),
+            mesh: device.and_then(|device| device.mesh),
+            tid: live.origin.map(|(tid, _)| tid),
+            allocated_ns: live.origin.map(|(_, time)| time),
+            pre_attach: live.origin.is_none(),
+        }
+    }
+}
