@@ -2,7 +2,9 @@
 //! Tenstorrent devices.
 
 pub mod event;
+pub mod kernel;
 pub mod ledger;
 pub mod resolve;
+pub mod source;
 pub mod tui;
 pub mod units;

@@ -1,0 +1,281 @@
+//! The loaded eBPF side.
+
+use std::{
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering},
+};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, Map, MapData},
+    programs::{ProgramError, uprobe::UProbeLinkId},
+};
+use ttmem_common::{
+    control::{CONTROL_WORDS, DESCRIBE_FREES, WAKE_ARMED},
+    layout::LayoutTable,
+    loss::{LOSS_STRIDE, LossCause, loss_index},
+    probe::cookie,
+};
+use zerocopy::IntoBytes as _;
+
+use super::{Ring, multi, perf, shared_words::SharedWords, support};
+use crate::{
+    ledger::snapshot::Lost,
+    resolve::plan::AttachPoint,
+    source::EventSource,
+    units::{FileOffset, Pid},
+};
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ttmem-ebpf"));
+
+/// Name of the one program.
+pub(super) const PROGRAM: &str = "ttmem";
+
+/// Why the kernel side does not work.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// The eBPF object or what aya makes of it.
+    #[error("cannot load the eBPF side: {0}")]
+    Object(String),
+    /// The kernel is too old.
+    #[error("kernel {found} is too old: attach cookies need {needed} or newer")]
+    TooOld {
+        /// The running kernel.
+        found: support::KernelVersion,
+        /// What is needed.
+        needed: support::KernelVersion,
+    },
+    /// The kernel is locked down.
+    #[error(
+        "the kernel is locked down ({0}): eBPF may not read a program's memory; boot with lockdown=integrity or none"
+    )]
+    LockedDown(String),
+    /// No right to load eBPF programs.
+    #[error("not allowed to load eBPF programs: run as root, or with CAP_BPF and CAP_PERFMON")]
+    NotAllowed,
+    /// The kernel refused a program or map.
+    #[error("the kernel refused {what}: {source}")]
+    Load {
+        /// What it refused.
+        what: &'static str,
+        /// Its reason.
+        source: io::Error,
+    },
+    /// The kernel refused the link.
+    #[error("failed to attach {} probes to {}: {source}", points, path.display())]
+    AttachMulti {
+        /// The image.
+        path: PathBuf,
+        /// How many probes.
+        points: usize,
+        /// Its reason.
+        source: io::Error,
+    },
+    /// The kernel refused one probe.
+    #[error("failed to attach a probe at {}+{offset}: {source}", path.display())]
+    AttachPerf {
+        /// The image.
+        path: PathBuf,
+        /// Where.
+        offset: FileOffset,
+        /// Its reason.
+        source: ProgramError,
+    },
+}
+
+/// How to load.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadOptions {
+    /// Size of the ring buffer in bytes; a power of two, at least a page.
+    pub ring_bytes: u32,
+    /// Let the eBPF side write diagnostics to the log.
+    pub debug: bool,
+}
+
+/// The loaded eBPF side and its maps.
+pub struct Kernel {
+    ebpf: Ebpf,
+    /// The program for `uprobe_multi` links; `None`: use perf events.
+    multi: Option<OwnedFd>,
+    ring: Ring,
+    control: Arc<Control>,
+    loss: SharedWords,
+    cpus: u32,
+}
+
+/// The words that steer the eBPF side.
+#[derive(Debug)]
+pub struct Control(SharedWords);
+
+impl Control {
+    /// Asks for one wake-up with the next record, or takes the request back.
+    pub fn arm_wake_up(&self, armed: bool) {
+        self.0.word(WAKE_ARMED).store(u32::from(armed), Ordering::SeqCst);
+    }
+
+    /// Lets frees describe their buffer.
+    pub fn describe_frees(&self, on: bool) {
+        self.0.word(DESCRIBE_FREES).store(u32::from(on), Ordering::SeqCst);
+    }
+}
+
+/// The live attachment to one target. Dropping it detaches.
+pub enum Link {
+    /// One `uprobe_multi` link.
+    Multi(OwnedFd),
+    /// aya's links, which it detaches when the program goes.
+    Perf(Vec<UProbeLinkId>),
+}
+
+impl Kernel {
+    /// Loads programs and maps.
+    pub fn load(options: LoadOptions) -> Result<Self, KernelError> {
+        check_kernel()?;
+        let cpus = possible_cpus();
+        let (namespace_dev, namespace_ino) = support::pid_namespace().unwrap_or((0, 0));
+        let log_level: u8 = if options.debug { 0xff } else { 0 };
+        let mut ebpf = EbpfLoader::new()
+            .map_max_entries("EVENTS", options.ring_bytes)
+            .map_max_entries("LOSS", cpus * LOSS_STRIDE)
+            .override_global("PID_NS_DEV", &namespace_dev, true)
+            .override_global("PID_NS_INO", &namespace_ino, true)
+            .override_global("AYA_LOG_LEVEL", &log_level, false)
+            .load(OBJECT)
+            .map_err(load_error)?;
+        let multi = if support::has_dependable_multi() {
+            Some(multi::load(&ebpf, OBJECT)?)
+        } else {
+            perf::load(&mut ebpf)?;
+            None
+        };
+        let ring = Ring::map(map_fd(&ebpf, "EVENTS")?, options.ring_bytes)
+            .map_err(|source| KernelError::Load { what: "the ring buffer's mapping", source })?;
+        let control = map_words(&ebpf, "CONTROL", CONTROL_WORDS)?;
+        let loss = map_words(&ebpf, "LOSS", cpus * LOSS_STRIDE)?;
+        Ok(Self { ebpf, multi, ring, control: Arc::new(Control(control)), loss, cpus })
+    }
+
+    /// Tells the eBPF side the layout of the target in `slot`.
+    pub fn set_layout(&mut self, slot: u32, layout: &LayoutTable) -> Result<(), KernelError> {
+        const LEN: usize = size_of::<LayoutTable>();
+        let refused = |error: aya::maps::MapError| KernelError::Object(error.to_string());
+        let mut bytes = [0_u8; LEN];
+        bytes.copy_from_slice(layout.as_bytes());
+        let map = self
+            .ebpf
+            .map_mut("LAYOUTS")
+            .ok_or_else(|| KernelError::Object("no map LAYOUTS".to_owned()))?;
+        let mut layouts: Array<&mut MapData, [u8; LEN]> = Array::try_from(map).map_err(refused)?;
+        layouts.set(slot, bytes, 0).map_err(refused)
+    }
+
+    /// Attaches the probes of a plan to one process, in their order.
+    pub fn attach(
+        &mut self,
+        path: &Path,
+        pid: Pid,
+        slot: u32,
+        points: &[AttachPoint],
+    ) -> Result<Link, KernelError> {
+        let points: Vec<multi::Point> =
+            points.iter().map(|point| (point.offset, cookie(slot, point.probe))).collect();
+        match &self.multi {
+            Some(program) => multi::attach(program.as_fd(), path, &points, pid)
+                .map(Link::Multi)
+                .map_err(|source| KernelError::AttachMulti {
+                    path: path.to_owned(),
+                    points: points.len(),
+                    source,
+                }),
+            None => perf::attach(&mut self.ebpf, path, &points, pid).map(Link::Perf),
+        }
+    }
+
+    /// The words that steer the eBPF side.
+    pub fn control(&self) -> Arc<Control> {
+        Arc::clone(&self.control)
+    }
+
+    /// The ring buffer, for waiting on it.
+    pub fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
+    /// Passes the eBPF side's diagnostics on to the log; returns what to poll for more.
+    pub fn logger(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, KernelError> {
+        aya_log::EbpfLogger::init(&mut self.ebpf)
+            .map_err(|error| KernelError::Object(format!("its log: {error}")))
+    }
+}
+
+impl EventSource for Kernel {
+    fn drain(&mut self, each: &mut dyn FnMut(&[u8])) {
+        self.ring.drain(each);
+    }
+
+    fn drain_to_now(&mut self, each: &mut dyn FnMut(&[u8])) {
+        self.ring.drain_to_now(each);
+    }
+
+    fn lost(&self) -> Lost {
+        let sum = |cause| {
+            (0..self.cpus)
+                .map(|cpu| self.loss.long(loss_index(cpu, cause)).load(Ordering::Relaxed))
+                .sum()
+        };
+        Lost { ring_full: sum(LossCause::RingFull), read_fault: sum(LossCause::ReadFault) }
+    }
+}
+
+fn check_kernel() -> Result<(), KernelError> {
+    if let Some(found) = support::running()
+        && found < support::OLDEST
+    {
+        return Err(KernelError::TooOld { found, needed: support::OLDEST });
+    }
+    if let Some(mode) = support::lockdown() {
+        return Err(KernelError::LockedDown(mode));
+    }
+    Ok(())
+}
+
+fn load_error(error: aya::EbpfError) -> KernelError {
+    let mut cause: Option<&dyn std::error::Error> = Some(&error);
+    while let Some(current) = cause {
+        if let Some(io) = current.downcast_ref::<io::Error>()
+            && io.kind() == io::ErrorKind::PermissionDenied
+        {
+            return KernelError::NotAllowed;
+        }
+        cause = current.source();
+    }
+    KernelError::Object(error.to_string())
+}
+
+fn map_fd(ebpf: &Ebpf, name: &'static str) -> Result<OwnedFd, KernelError> {
+    let data = match ebpf.map(name) {
+        Some(Map::Array(data) | Map::RingBuf(data)) => data,
+        _ => return Err(KernelError::Object(format!("no map {name}"))),
+    };
+    data.fd()
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(|source| KernelError::Load { what: name, source })
+}
+
+fn map_words(
+    ebpf: &Ebpf,
+    name: &'static str,
+    elements: u32,
+) -> Result<SharedWords, KernelError> {
+    let fd = map_fd(ebpf, name)?;
+    SharedWords::map(fd.as_fd(), elements as usize * 8)
+        .map_err(|source| KernelError::Load { what: name, source })
+}
+
+/// Number of CPUs that could ever be there: the highest id plus one.
+fn possible_cpus() -> u32 {
+    aya::util::nr_cpus().ok().and_then(|count| u32::try_from(count).ok()).unwrap_or(1)
+}

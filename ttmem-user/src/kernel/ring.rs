@@ -1,0 +1,154 @@
+//! The consumer of the ring buffer.
+//!
+//! Our own and not aya's, because a snapshot has to hold every event up to its time: that takes
+//! the producer's position, which aya's does not show, and telling "empty" from "being written".
+//! Layout and protocol: kernel/bpf/ringbuf.c.
+#![expect(unsafe_code, reason = "maps kernel memory and reads records from it")]
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    ptr::{self, NonNull},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    thread,
+};
+
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+
+/// Set in a record's length while the record is being written.
+const BUSY: u32 = 1 << 31;
+/// Set in a record's length if it is to be skipped.
+const DISCARDED: u32 = 1 << 30;
+/// Before each record: its length and an offset that only the kernel uses.
+const HEADER: u64 = 8;
+/// Room is handed back after this many bytes, so that a long drain does not starve the producer.
+const HAND_BACK: u64 = 64 << 10;
+
+/// The reading end of a ring buffer map.
+#[derive(Debug)]
+pub struct Ring {
+    fd: OwnedFd,
+    consumer: Mapping,
+    /// Producer position, then the data, twice in a row so that no record is ever split.
+    producer: Mapping,
+    page: usize,
+    size: u64,
+    position: u64,
+}
+
+#[derive(Debug)]
+struct Mapping {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: plain memory; positions are accessed as atomics, data only after the kernel released it.
+unsafe impl Send for Mapping {}
+
+impl Mapping {
+    fn new(fd: BorrowedFd<'_>, len: usize, offset: u64, protection: ProtFlags) -> io::Result<Self> {
+        // SAFETY: a fresh mapping at an address of the kernel's choice.
+        let start =
+            unsafe { mmap(ptr::null_mut(), len, protection, MapFlags::SHARED, fd, offset) }?;
+        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { start, len })
+    }
+
+    fn position(&self) -> &AtomicU64 {
+        // SAFETY: the first word of a page is aligned and valid as long as `self`.
+        unsafe { AtomicU64::from_ptr(self.start.as_ptr().cast()) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping made in `new`; no reference into it outlives `self`.
+        let _ = unsafe { munmap(self.start.as_ptr().cast(), self.len) };
+    }
+}
+
+/// Where a drain stopped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stopped {
+    /// Nothing more was there.
+    Empty,
+    /// At a record that is being written.
+    Busy,
+}
+
+impl Ring {
+    /// Maps a ring buffer of `size` bytes.
+    pub fn map(fd: OwnedFd, size: u32) -> io::Result<Self> {
+        let page = rustix::param::page_size();
+        let rw = ProtFlags::READ | ProtFlags::WRITE;
+        let consumer = Mapping::new(fd.as_fd(), page, 0, rw)?;
+        let data_len = page + 2 * size as usize;
+        let producer = Mapping::new(fd.as_fd(), data_len, page as u64, ProtFlags::READ)?;
+        let position = consumer.position().load(Ordering::Acquire);
+        Ok(Self { fd, consumer, producer, page, size: u64::from(size), position })
+    }
+
+    /// Bytes that wait to be read.
+    pub fn pending(&self) -> u64 {
+        self.produced().wrapping_sub(self.position)
+    }
+
+    /// Hands over what is there.
+    pub fn drain(&mut self, each: &mut dyn FnMut(&[u8])) {
+        let end = self.produced();
+        self.read_until(end, each);
+    }
+
+    /// Hands over every record that was reserved before the call.
+    pub fn drain_to_now(&mut self, each: &mut dyn FnMut(&[u8])) {
+        let end = self.produced();
+        // A record is written within microseconds, unless its writer has been preempted.
+        while self.read_until(end, each) == Stopped::Busy {
+            thread::yield_now();
+        }
+    }
+
+    fn produced(&self) -> u64 {
+        self.producer.position().load(Ordering::Acquire)
+    }
+
+    fn read_until(&mut self, end: u64, each: &mut dyn FnMut(&[u8])) -> Stopped {
+        let mut handed_back = self.position;
+        let mut stopped = Stopped::Empty;
+        while self.position < end {
+            let at = self.page + usize::try_from(self.position & (self.size - 1)).unwrap_or(0);
+            // SAFETY: the position is inside the data area, 8-aligned as every record is.
+            let length = unsafe { AtomicU32::from_ptr(self.producer.start.as_ptr().add(at).cast()) }
+                .load(Ordering::Acquire);
+            if length & BUSY != 0 {
+                stopped = Stopped::Busy;
+                break;
+            }
+            let len = length & !(BUSY | DISCARDED);
+            if length & DISCARDED == 0 {
+                // SAFETY: the kernel has released the record; the data area is mapped twice, so
+                // it is contiguous; it is not overwritten before the position is handed back.
+                let record = unsafe {
+                    std::slice::from_raw_parts(
+                        self.producer.start.as_ptr().add(at + HEADER as usize),
+                        len as usize,
+                    )
+                };
+                each(record);
+            }
+            self.position += (u64::from(len) + HEADER).next_multiple_of(8);
+            if self.position - handed_back >= HAND_BACK {
+                handed_back = self.position;
+                self.consumer.position().store(handed_back, Ordering::Release);
+            }
+        }
+        self.consumer.position().store(self.position, Ordering::Release);
+        stopped
+    }
+}
+
+impl AsFd for Ring {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
