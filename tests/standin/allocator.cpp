@@ -1,0 +1,142 @@
+#include "allocator.hpp"
+
+namespace tt::tt_metal {
+
+// Pointers to members are offsets in a table: the code that the real library's switch turns into.
+const std::array<AllocatorImpl::BankManagerMember, kBufferTypes> AllocatorImpl::kManagers = {
+    &AllocatorImpl::dram_, &AllocatorImpl::l1_, &AllocatorImpl::system_, &AllocatorImpl::l1_small_,
+    &AllocatorImpl::trace_};
+const std::array<AllocatorImpl::AlignmentMember, kBufferTypes> AllocatorImpl::kAlignments = {
+    &AllocatorConfig::dram_alignment, &AllocatorConfig::l1_alignment, &AllocatorConfig::system_alignment,
+    &AllocatorConfig::l1_small_alignment, &AllocatorConfig::trace_alignment};
+
+namespace {
+[[gnu::always_inline]] inline std::size_t checked(BufferType type) {
+    const auto index = static_cast<std::uint32_t>(type);
+    if (index >= kBufferTypes) {
+        throw_error("Unsupported buffer type");
+    }
+    return index;
+}
+}  // namespace
+
+AllocatorImpl::AllocatorImpl(const AllocatorConfig& config) :
+    config_(std::make_unique<AllocatorConfig>(config)), view_(std::make_unique<Allocator>(this)) {
+    for (std::size_t type = 0; type < kBufferTypes; ++type) {
+        this->*kManagers[type] = std::make_unique<BankManager>(static_cast<BufferType>(type), config.pools[type]);
+    }
+}
+
+AllocatorImpl::~AllocatorImpl() {}
+
+DeviceAddr AllocatorImpl::allocate_buffer(Buffer* buffer) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    BankManager& manager = *(this->*kManagers[checked(buffer->buffer_type())]);
+    const DeviceAddr address =
+        manager.allocate_buffer(buffer->aligned_size(), buffer->aligned_page_size(), buffer->num_cores());
+    allocated_buffers_.insert(buffer);
+    swept_.erase(buffer);
+    return address;
+}
+
+void AllocatorImpl::deallocate_buffer(Buffer* buffer) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const DeviceAddr address = buffer->address();
+    BankManager& manager = *(this->*kManagers[checked(buffer->buffer_type())]);
+    // Its block is gone already, and the address may be another buffer's by now.
+    if (swept_.erase(buffer) == 0) {
+        manager.deallocate_buffer(address);
+    }
+    allocated_buffers_.erase(buffer);
+}
+
+void AllocatorImpl::deallocate_buffers() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (const BankManagerMember manager : kManagers) {
+        (this->*manager)->deallocate_all();
+    }
+    swept_.insert(allocated_buffers_.begin(), allocated_buffers_.end());
+}
+
+std::uint32_t AllocatorImpl::get_num_banks(const BufferType& type) const {
+    return (this->*kManagers[checked(type)])->num_banks();
+}
+
+DeviceAddr AllocatorImpl::get_bank_size(const BufferType& type) const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    switch (type) {
+        case BufferType::DRAM: return dram_->bank_size();
+        case BufferType::L1: return l1_->bank_size();
+        case BufferType::SYSTEM_MEMORY: return system_->bank_size();
+        case BufferType::L1_SMALL: return l1_small_->bank_size();
+        case BufferType::TRACE: return trace_->bank_size();
+    }
+    throw_error("Unsupported buffer type");
+}
+
+std::uint32_t AllocatorImpl::get_alignment(BufferType type) const { return (*config_).*kAlignments[checked(type)]; }
+
+std::size_t AllocatorImpl::get_num_allocated_buffers() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return allocated_buffers_.size();
+}
+
+std::unordered_set<Buffer*> AllocatorImpl::get_allocated_buffers() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return allocated_buffers_;
+}
+
+const std::unique_ptr<Allocator>& AllocatorImpl::view() const { return view_; }
+
+std::uint32_t Allocator::get_num_banks(const BufferType& type) const { return impl_->get_num_banks(type); }
+DeviceAddr Allocator::get_bank_size(const BufferType& type) const { return impl_->get_bank_size(type); }
+
+std::vector<BufferTruth> AllocatorImpl::live_truth() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    std::vector<BufferTruth> live;
+    for (const Buffer* buffer : allocated_buffers_) {
+        if (swept_.count(buffer) != 0) {
+            continue;
+        }
+        BufferTruth truth;
+        truth.buffer = buffer;
+#ifndef TTMEM_STANDIN_INLINE
+        truth.unique_id = buffer->unique_id();
+#endif
+        truth.type = buffer->buffer_type();
+        truth.address = buffer->state().address;
+        truth.size = buffer->size();
+        truth.page_size = buffer->page_size();
+        const allocator::FreeListOpt& blocks = (this->*kManagers[checked(truth.type)])->free_list();
+        truth.bank_bytes = blocks.get_allocation_size(truth.address).value_or(0);
+        live.push_back(truth);
+    }
+    return live;
+}
+
+std::array<PoolTruth, kBufferTypes> AllocatorImpl::pool_truth() const {
+    std::array<PoolTruth, kBufferTypes> truth{};
+    std::array<DeviceAddr, kBufferTypes> of_buffers{};
+    for (const BufferTruth& buffer : live_truth()) {
+        const std::size_t type = checked(buffer.type);
+        truth[type].buffers += 1;
+        truth[type].logical_bytes += buffer.size;
+        of_buffers[type] += buffer.bank_bytes;
+    }
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (std::size_t type = 0; type < kBufferTypes; ++type) {
+        const BankManager& manager = *(this->*kManagers[type]);
+        PoolTruth& pool = truth[type];
+        pool.bank_bytes = manager.free_list().allocated_bytes();
+        pool.banks = manager.num_banks();
+        pool.bank_size = manager.bank_size();
+        pool.consistent =
+            pool.bank_bytes == of_buffers[type] && pool.buffers == manager.free_list().allocated_blocks();
+    }
+    return truth;
+}
+
+L1BankingAllocator::L1BankingAllocator(const AllocatorConfig& config) : AllocatorImpl(config) {}
+L1BankingAllocator::~L1BankingAllocator() {}
+
+}  // namespace tt::tt_metal

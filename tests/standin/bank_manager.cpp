@@ -1,0 +1,31 @@
+#include "allocator.hpp"
+
+namespace tt::tt_metal {
+
+BankManager::BankManager(BufferType type, const PoolConfig& pool) : type_(type), alignment_(pool.alignment) {
+    for (std::uint32_t bank = 0; bank < pool.banks; ++bank) {
+        bank_offsets_.emplace(bank, 0);
+    }
+    algorithms_.push_back(
+        std::make_unique<allocator::FreeListOpt>(pool.bank_size, pool.base, pool.alignment, pool.alignment));
+}
+
+DeviceAddr BankManager::allocate_buffer(
+    DeviceAddr size, DeviceAddr page_size, std::optional<std::uint32_t> num_shards) {
+    const DeviceAddr per_bank =
+        detail::calculate_bank_size_spread(size, page_size, num_shards.value_or(num_banks()), alignment_);
+    const std::optional<DeviceAddr> address = algorithms_[0]->allocate(per_bank);
+    if (!address.has_value()) {
+        throw_out_of_memory(size, type_, num_banks(), per_bank);
+    }
+    return *address;
+}
+
+void BankManager::deallocate_buffer(DeviceAddr address) { algorithms_[0]->deallocate(address); }
+void BankManager::deallocate_all() { algorithms_[0]->clear(); }
+
+const allocator::FreeListOpt& BankManager::free_list() const {
+    return static_cast<const allocator::FreeListOpt&>(*algorithms_[0]);
+}
+
+}  // namespace tt::tt_metal

@@ -1,0 +1,156 @@
+#include "loads.hpp"
+
+#include <chrono>
+#include <exception>
+#include <thread>
+
+namespace standin {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// splitmix64: the same numbers everywhere, for ever.
+class Random {
+public:
+    explicit Random(std::uint64_t seed) : state_(seed) {}
+    std::uint64_t next() {
+        std::uint64_t z = (state_ += 0x9e3779b97f4a7c15ULL);
+        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
+        z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
+        return z ^ (z >> 31);
+    }
+    std::uint64_t below(std::uint64_t bound) { return next() % bound; }
+
+private:
+    std::uint64_t state_;
+};
+
+const std::vector<OpenDevice>& some_devices(const Session& session) {
+    if (session.devices().empty()) {
+        throw ScriptError{"no device is open"};
+    }
+    return session.devices();
+}
+
+NamedBuffer allocate_random(const std::vector<OpenDevice>& devices, Random& random) {
+    const OpenDevice& device = devices[random.below(devices.size())];
+    const auto type = static_cast<BufferType>(random.below(tt::tt_metal::kBufferTypes));
+    // Small enough for the smallest pool, whatever the number of threads.
+    const bool small = type == BufferType::L1_SMALL || type == BufferType::TRACE;
+    const std::uint64_t page = std::uint64_t{16} << random.below(small ? 3 : 8);
+    const std::uint64_t pages = 1 + random.below(small ? 64 : 512);
+    return allocate(device, type, page * pages, page);
+}
+
+void churn_one(
+    const std::vector<OpenDevice>& devices,
+    std::uint64_t pairs,
+    Random random,
+    std::uint64_t keep,
+    Counts& counts,
+    std::vector<NamedBuffer>& kept) {
+    constexpr std::size_t kWindow = 16;
+    std::vector<NamedBuffer> live(kWindow);
+    for (std::uint64_t pair = 0; pair < pairs; ++pair) {
+        NamedBuffer& slot = live[random.below(kWindow)];
+        counts.frees += slot.buffer != nullptr;
+        slot.buffer.reset();
+        try {
+            slot = allocate_random(devices, random);
+            ++counts.allocations;
+        } catch (const std::exception&) {
+            ++counts.failed;
+        }
+    }
+    for (NamedBuffer& slot : live) {
+        counts.frees += slot.buffer != nullptr;
+        slot.buffer.reset();
+    }
+    for (std::uint64_t i = 0; i < keep; ++i) {
+        try {
+            kept.push_back(allocate_random(devices, random));
+            ++counts.allocations;
+            ++counts.kept;
+        } catch (const std::exception&) {
+            ++counts.failed;
+        }
+    }
+}
+
+}  // namespace
+
+Counts churn(Session& session, unsigned threads, std::uint64_t pairs, std::uint64_t seed, std::uint64_t keep) {
+    const std::vector<OpenDevice>& devices = some_devices(session);
+    const auto start = Clock::now();
+    std::vector<Counts> counts(threads);
+    std::vector<std::vector<NamedBuffer>> kept(threads);
+    std::vector<std::thread> workers;
+    for (unsigned i = 0; i < threads; ++i) {
+        const Random random(seed * 0x100000001b3ULL + i);
+        workers.emplace_back([&, i, random] { churn_one(devices, pairs, random, keep, counts[i], kept[i]); });
+    }
+    Counts total;
+    for (unsigned i = 0; i < threads; ++i) {
+        workers[i].join();
+        total.allocations += counts[i].allocations;
+        total.frees += counts[i].frees;
+        total.failed += counts[i].failed;
+        total.kept += counts[i].kept;
+        for (NamedBuffer& buffer : kept[i]) {
+            session.keep(std::move(buffer));
+        }
+    }
+    total.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    return total;
+}
+
+Counts storm(Session& session, std::uint64_t count, bool hold) {
+    const OpenDevice& device = some_devices(session).front();
+    const auto start = Clock::now();
+    Counts counts;
+    std::vector<NamedBuffer> live;
+    for (std::uint64_t i = 0; i < count; ++i) {
+        try {
+            live.push_back(allocate(device, BufferType::DRAM, 2048, 2048));
+            ++counts.allocations;
+        } catch (const std::exception&) {
+            ++counts.failed;
+        }
+    }
+    for (NamedBuffer& buffer : live) {
+        if (hold) {
+            session.keep(std::move(buffer));
+            ++counts.kept;
+        } else {
+            buffer.buffer.reset();
+            ++counts.frees;
+        }
+    }
+    counts.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    return counts;
+}
+
+Counts paced(Session& session, double per_second, double seconds) {
+    if (!(per_second > 0) || !(seconds > 0)) {
+        throw ScriptError{"rate and duration must be above 0"};
+    }
+    const OpenDevice& device = some_devices(session).front();
+    const auto start = Clock::now();
+    Counts counts;
+    for (;;) {
+        const double elapsed = std::chrono::duration<double>(Clock::now() - start).count();
+        if (elapsed >= seconds) {
+            counts.seconds = elapsed;
+            return counts;
+        }
+        // Catches up after a late wake-up, so that the mean is right.
+        while (static_cast<double>(counts.allocations + counts.frees) < elapsed * per_second) {
+            allocate(device, BufferType::DRAM, 4096, 2048);
+            ++counts.allocations;
+            ++counts.frees;
+        }
+        std::this_thread::sleep_for(std::chrono::microseconds(200));
+    }
+}
+
+}  // namespace standin

@@ -1,0 +1,26 @@
+// Loads: many allocations and frees, with exact counts.
+#pragma once
+
+#include "session.hpp"
+
+namespace standin {
+
+struct Counts {
+    std::uint64_t allocations = 0;
+    std::uint64_t frees = 0;
+    std::uint64_t failed = 0;
+    std::uint64_t kept = 0;
+    double seconds = 0;
+};
+
+/// `pairs` allocations and frees on each of `threads` threads, over all open devices; `keep`
+/// further buffers per thread stay alive.
+Counts churn(Session& session, unsigned threads, std::uint64_t pairs, std::uint64_t seed, std::uint64_t keep);
+
+/// `count` buffers alive at once, then freed (`hold`: kept instead).
+Counts storm(Session& session, std::uint64_t count, bool hold);
+
+/// Allocations and frees in turn, `per_second` events a second, for `seconds`.
+Counts paced(Session& session, double per_second, double seconds);
+
+}  // namespace standin

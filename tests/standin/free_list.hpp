@@ -1,0 +1,59 @@
+// The allocator of one pool. The table of allocated blocks is built like that of the real
+// FreeListOpt, because ttmem reads it from memory; the search is a plain first fit.
+#pragma once
+
+#include <map>
+
+#include "types.hpp"
+
+namespace tt::tt_metal::allocator {
+
+class Algorithm {
+public:
+    Algorithm(DeviceAddr max_size, DeviceAddr offset, DeviceAddr min_allocation, DeviceAddr alignment) :
+        max_size_(max_size), offset_(offset), min_allocation_(min_allocation), alignment_(alignment) {}
+    virtual ~Algorithm() = default;
+    virtual std::optional<DeviceAddr> allocate(DeviceAddr size) = 0;
+    virtual void deallocate(DeviceAddr address) = 0;
+    virtual void clear() = 0;
+    DeviceAddr max_size() const { return max_size_; }
+
+protected:
+    DeviceAddr max_size_;
+    DeviceAddr offset_;
+    DeviceAddr min_allocation_;
+    DeviceAddr alignment_;
+};
+
+class FreeListOpt final : public Algorithm {
+public:
+    FreeListOpt(DeviceAddr max_size, DeviceAddr offset, DeviceAddr min_allocation, DeviceAddr alignment);
+
+    /// Address on the device, base included; nothing when no hole is large enough.
+    std::optional<DeviceAddr> allocate(DeviceAddr size) override;
+    /// Ignores an address that is not allocated, as the real one does.
+    void deallocate(DeviceAddr address) override;
+    void clear() override;
+    std::optional<DeviceAddr> get_allocation_size(DeviceAddr address) const;
+    bool is_address_in_alloc_table(DeviceAddr relative_address) const;
+    std::size_t allocated_blocks() const;
+    DeviceAddr allocated_bytes() const;
+
+private:
+    using Bucket = std::vector<std::pair<DeviceAddr, std::size_t>>;
+    static constexpr std::size_t kBuckets = 512;
+    static constexpr std::size_t bucket_of(DeviceAddr relative) {
+        const auto low = static_cast<std::uint32_t>(relative);
+        return (low ^ ((low >> 12) * 3)) & (kBuckets - 1);
+    }
+    std::size_t take_index();
+
+    DeviceAddr spacer_ = 0;
+    std::vector<DeviceAddr> block_address_;
+    std::vector<DeviceAddr> block_size_;
+    std::vector<std::size_t> unused_indices_;
+    std::vector<Bucket> allocated_;
+    std::map<DeviceAddr, DeviceAddr> holes_;
+};
+
+}  // namespace tt::tt_metal::allocator

@@ -1,0 +1,33 @@
+#include "types.hpp"
+
+namespace tt::tt_metal {
+
+std::uint32_t CoreRangeSet::num_cores() const {
+    std::uint32_t count = 0;
+    for (const CoreRange& range : ranges_) {
+        count += static_cast<std::uint32_t>((range.end.x - range.start.x + 1) * (range.end.y - range.start.y + 1));
+    }
+    return count;
+}
+
+void throw_error(const char* what) { throw std::runtime_error(what); }
+
+void throw_out_of_memory(std::uint64_t size, BufferType type, std::uint64_t banks, std::uint64_t per_bank) {
+    throw std::runtime_error(
+        "Out of Memory: Not enough space to allocate " + std::to_string(size) + " B buffer of type " +
+        std::to_string(static_cast<int>(type)) + " across " + std::to_string(banks) +
+        " banks, where each bank needs to store " + std::to_string(per_bank) + " B");
+}
+
+namespace detail {
+
+std::uint64_t calculate_bank_size_spread(
+    std::uint64_t size, std::uint64_t page_size, std::uint32_t banks, std::uint32_t alignment) {
+    const std::uint64_t pages = page_size == 0 ? 0 : size / page_size;
+    const std::uint64_t pages_per_bank = pages == 0 ? 0 : 1 + (pages - 1) / banks;
+    const std::uint64_t aligned_page = (page_size + alignment - 1) / alignment * alignment;
+    return pages_per_bank * aligned_page;
+}
+
+}  // namespace detail
+}  // namespace tt::tt_metal

@@ -1,0 +1,102 @@
+// Value types that buffers, allocators and devices share. Names and namespaces are those of
+// tt-metal, because they end up in the mangled names that ttmem looks for.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace ttsl {
+template <typename T, typename Tag>
+class StrongType {
+public:
+    constexpr explicit StrongType(T value) : value_(value) {}
+    constexpr const T& operator*() const { return value_; }
+
+private:
+    T value_;
+};
+}  // namespace ttsl
+
+namespace tt::tt_metal {
+
+using DeviceAddr = std::uint64_t;
+
+struct SubDeviceIdTag {};
+using SubDeviceId = ttsl::StrongType<std::uint8_t, SubDeviceIdTag>;
+
+enum class BufferType : std::uint32_t { DRAM, L1, SYSTEM_MEMORY, L1_SMALL, TRACE };
+inline constexpr std::size_t kBufferTypes = 5;
+
+enum class TensorMemoryLayout { INTERLEAVED, SINGLE_BANK, HEIGHT_SHARDED, WIDTH_SHARDED, BLOCK_SHARDED, ND_SHARDED };
+
+inline bool is_sharded(TensorMemoryLayout layout) {
+    return static_cast<unsigned>(layout) - 2U < 4U;
+}
+
+/// 16 bytes, like tt::xy_pair.
+struct CoreCoord {
+    std::uint64_t x = 0;
+    std::uint64_t y = 0;
+};
+
+/// 32 bytes; both ends belong to the range.
+struct CoreRange {
+    CoreCoord start;
+    CoreCoord end;
+};
+
+class CoreRangeSet {
+public:
+    CoreRangeSet() = default;
+    explicit CoreRangeSet(std::vector<CoreRange> ranges) : ranges_(std::move(ranges)) {}
+    std::uint32_t num_cores() const;
+
+private:
+    std::vector<CoreRange> ranges_;
+};
+
+/// A two-dimensional shard on each core of a grid.
+struct ShardSpecBuffer {
+    CoreRangeSet grid;
+    std::array<std::uint32_t, 2> shape{};
+    std::uint32_t orientation = 0;
+    std::array<std::uint32_t, 2> page_shape{};
+    std::array<std::uint32_t, 2> tensor_shape_in_pages{};
+};
+
+/// Shards of any shape dealt out round-robin over a list of cores.
+struct BufferDistributionSpec {
+    std::array<std::uint64_t, 9> shapes{};
+    std::vector<CoreCoord> cores;
+    std::array<std::uint64_t, 5> strides{};
+    std::uint64_t shard_pages = 0;
+    std::uint64_t num_shards = 0;
+
+    std::size_t num_cores_with_data() const { return num_shards < cores.size() ? num_shards : cores.size(); }
+    std::uint64_t max_pages_per_core() const {
+        return cores.empty() ? 0 : (num_shards + cores.size() - 1) / cores.size() * shard_pages;
+    }
+};
+
+struct BufferShardingArgs {
+    TensorMemoryLayout layout = TensorMemoryLayout::INTERLEAVED;
+    std::optional<ShardSpecBuffer> shard_spec;
+    std::optional<BufferDistributionSpec> distribution_spec;
+};
+
+/// Out of line, so that the throwing path of a getter is one call, as in the real library.
+[[noreturn]] void throw_error(const char* what);
+[[noreturn]] void throw_out_of_memory(std::uint64_t size, BufferType type, std::uint64_t banks, std::uint64_t per_bank);
+
+namespace detail {
+/// Bytes that `size` takes on the fullest bank when its pages are dealt out over `banks`.
+std::uint64_t calculate_bank_size_spread(
+    std::uint64_t size, std::uint64_t page_size, std::uint32_t banks, std::uint32_t alignment);
+}  // namespace detail
+
+}  // namespace tt::tt_metal
