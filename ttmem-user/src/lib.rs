@@ -2,7 +2,12 @@
 //! Tenstorrent devices.
 
 pub mod event;
+pub mod format;
 pub mod ledger;
 pub mod resolve;
+pub mod sink;
 pub mod tui;
 pub mod units;
+
+#[cfg(test)]
+mod fixture;
