@@ -2,9 +2,14 @@
 //! Tenstorrent devices.
 
 pub mod event;
+pub mod format;
 pub mod kernel;
 pub mod ledger;
 pub mod resolve;
+pub mod sink;
 pub mod source;
 pub mod tui;
 pub mod units;
+
+#[cfg(test)]
+mod fixture;

@@ -1,0 +1,166 @@
+//! Snapshots that the tests of the outputs share.
+
+use crate::{
+    event::BufferType,
+    ledger::snapshot::{
+        Anomalies, BufferSnapshot, ChipSnapshot, Lost, PoolSnapshot, SCHEMA, Snapshot, TargetState,
+        Unresolved,
+    },
+    units::{ChipId, DeviceAddr, MeshId, Pid, Tid},
+};
+
+pub(crate) const MIB: u64 = 1 << 20;
+pub(crate) const SECOND: u64 = 1_000_000_000;
+
+/// A pool of 12 banks with everything known.
+pub(crate) fn pool(buffer_type: BufferType, used: u64, capacity: u64) -> PoolSnapshot {
+    PoolSnapshot {
+        buffer_type,
+        buffers: used.div_ceil(3 * MIB),
+        logical_bytes: used / 10 * 9,
+        bank_bytes: Some(used / 12),
+        banks: Some(12),
+        used_bytes: Some(used),
+        capacity_bytes: Some(capacity),
+        peak_used_bytes: Some((used + used / 3).min(capacity)),
+        allocations: used / MIB,
+        frees: (used / MIB).saturating_sub(used.div_ceil(3 * MIB)),
+        pre_attach_frees: 0,
+    }
+}
+
+/// A chip whose DRAM holds `dram` bytes of 12 GiB.
+pub(crate) fn chip(id: i32, dram: u64) -> ChipSnapshot {
+    let pools = vec![
+        pool(BufferType::Dram, dram, 12_288 * MIB),
+        pool(BufferType::L1, dram / 200, 96 * MIB),
+        PoolSnapshot {
+            capacity_bytes: None,
+            used_bytes: None,
+            peak_used_bytes: None,
+            banks: None,
+            bank_bytes: None,
+            ..pool(BufferType::SystemMemory, 0, 0)
+        },
+        pool(BufferType::L1Small, 0, 4 * MIB),
+        pool(BufferType::Trace, 3 * MIB, 24 * MIB),
+    ];
+    ChipSnapshot { chip: ChipId(id), pools }
+}
+
+/// A running target in which nothing was opened.
+pub(crate) fn empty() -> Snapshot {
+    Snapshot {
+        schema: SCHEMA,
+        time_ns: 100 * SECOND,
+        pid: Pid(4242),
+        state: TargetState::Running,
+        exact: true,
+        inexact_because: Vec::new(),
+        lost: Lost::default(),
+        anomalies: Anomalies::default(),
+        unresolved: Vec::new(),
+        devices: Vec::new(),
+        buffers: None,
+    }
+}
+
+/// Two chips, all well.
+pub(crate) fn normal() -> Snapshot {
+    Snapshot { devices: vec![chip(0, 5_000 * MIB), chip(1, 9_000 * MIB)], ..empty() }
+}
+
+/// DRAM and L1 of one chip nearly full, L1 of it full.
+pub(crate) fn full() -> Snapshot {
+    let mut chip = chip(0, 12_288 * MIB - 1);
+    chip.pools[1] = pool(BufferType::L1, 96 * MIB, 96 * MIB);
+    chip.pools[3] = pool(BufferType::L1Small, 3 * MIB + MIB / 2, 4 * MIB);
+    Snapshot { devices: vec![chip], ..empty() }
+}
+
+/// Records were lost.
+pub(crate) fn lossy() -> Snapshot {
+    Snapshot {
+        exact: false,
+        inexact_because: vec!["12 records were lost since the last resync".into()],
+        lost: Lost { ring_full: 10, read_fault: 2 },
+        ..normal()
+    }
+}
+
+/// Several reasons against exactness, one of them long.
+pub(crate) fn inexact() -> Snapshot {
+    Snapshot {
+        exact: false,
+        inexact_because: vec![
+            "the buffers that were live before the attach could not be read: the layout of \
+             GraphTracker is not known for this build"
+                .into(),
+            "1 free of an unknown buffer".into(),
+            "L1 capacity is not known".into(),
+        ],
+        anomalies: Anomalies { unknown_free: 1, double_allocation: 2, ..Anomalies::default() },
+        ..normal()
+    }
+}
+
+/// A probe without an attach point; numbers unknown.
+pub(crate) fn unresolved() -> Snapshot {
+    let mut snapshot = normal();
+    for pool in &mut snapshot.devices[1].pools {
+        (pool.used_bytes, pool.capacity_bytes, pool.peak_used_bytes) = (None, None, None);
+    }
+    snapshot.devices[0].pools[0].capacity_bytes = None;
+    snapshot.unresolved = vec![
+        Unresolved { probe: "deallocate_all".into(), reason: "no symbol matches".into() },
+        Unresolved { probe: "bank size".into(), reason: "inlined in every caller".into() },
+    ];
+    snapshot
+}
+
+/// The target is gone.
+pub(crate) fn exited() -> Snapshot {
+    Snapshot { state: TargetState::Exited, ..normal() }
+}
+
+/// Many chips.
+pub(crate) fn galaxy() -> Snapshot {
+    let devices = (0..32).map(|id| chip(id, (300 * u64::from(id.unsigned_abs()) + 7) * MIB));
+    Snapshot { devices: devices.collect(), ..empty() }
+}
+
+/// One chip whose system memory is used.
+pub(crate) fn one_chip() -> Snapshot {
+    let mut chip = chip(3, 700 * MIB);
+    chip.pools[2] = pool(BufferType::SystemMemory, 64 * MIB, 1_024 * MIB);
+    Snapshot { devices: vec![chip], ..empty() }
+}
+
+/// Live buffers, one of them from before the attach.
+pub(crate) fn with_buffers() -> Snapshot {
+    let buffer = BufferSnapshot {
+        unique_id: Some(17),
+        buffer_type: BufferType::Dram,
+        address: DeviceAddr(0x20_0000),
+        size: 3 * MIB,
+        page_size: 2048,
+        bank_bytes: Some(MIB / 4),
+        chips: (0..8).map(ChipId).collect(),
+        mesh: Some(MeshId(1)),
+        tid: Some(Tid(4250)),
+        allocated_ns: Some(88 * SECOND),
+        pre_attach: false,
+    };
+    let older = BufferSnapshot {
+        unique_id: None,
+        buffer_type: BufferType::L1Small,
+        bank_bytes: None,
+        chips: [0, 2, 3, 7].map(ChipId).to_vec(),
+        mesh: None,
+        tid: None,
+        allocated_ns: None,
+        pre_attach: true,
+        ..buffer.clone()
+    };
+    Snapshot { buffers: Some(vec![older, buffer]), ..one_chip() }
+}

@@ -1,0 +1,3 @@
+//! What is known → the outside. Each output is a file of its own.
+
+pub mod text;

@@ -1,0 +1,269 @@
+//! A snapshot as plain text, for `--headless --format text` and `--once`.
+//!
+//! One fact a line and no line without its keyword, so that people and grep read it alike. Byte
+//! counts are rounded down for people; programs take the JSON, which has every byte.
+
+use std::fmt::Write as _;
+
+use crate::{
+    format::{self, Level, UNKNOWN},
+    ledger::snapshot::{BufferSnapshot, PoolSnapshot, Snapshot, TargetState},
+    units::ChipId,
+};
+
+/// How a piece of text is set off when colours are on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Paint {
+    Plain,
+    Bold,
+    Dim,
+    Good,
+    Warn,
+    Bad,
+}
+
+impl Paint {
+    /// The number of the ANSI "select graphic rendition" sequence.
+    const fn code(self) -> Option<&'static str> {
+        match self {
+            Self::Plain => None,
+            Self::Bold => Some("1"),
+            Self::Dim => Some("2"),
+            Self::Good => Some("32"),
+            Self::Warn => Some("33"),
+            Self::Bad => Some("1;31"),
+        }
+    }
+
+    const fn of(level: Option<Level>) -> Self {
+        match level {
+            Some(Level::Low) => Self::Good,
+            Some(Level::Raised) => Self::Warn,
+            Some(Level::High | Level::Critical) => Self::Bad,
+            None => Self::Plain,
+        }
+    }
+}
+
+/// Lines of painted pieces, cut to a width when they are written.
+struct Page {
+    width: Option<usize>,
+    color: bool,
+    text: String,
+}
+
+impl Page {
+    fn line(&mut self, pieces: &[(Paint, &str)]) {
+        let mut room = self.width.unwrap_or(usize::MAX);
+        let total: usize = pieces.iter().map(|(_, text)| text.chars().count()).sum();
+        let cut = total > room;
+        if cut {
+            room = room.saturating_sub(1);
+        }
+        for (paint, text) in pieces {
+            let shown: String = text.chars().take(room).collect();
+            room -= shown.chars().count();
+            match paint.code().filter(|_| self.color && !shown.is_empty()) {
+                Some(code) => {
+                    let _ = write!(self.text, "\u{1b}[{code}m{shown}\u{1b}[0m");
+                }
+                None => self.text.push_str(&shown),
+            }
+        }
+        self.text.push_str(if cut { "…\n" } else { "\n" });
+    }
+}
+
+/// The snapshot as lines of text, the last one ended too.
+///
+/// Lines are cut to `width` characters if there is one; `color` adds ANSI colours. With
+/// [`Snapshot::buffers`] the live buffers follow in a second table. FREES counts all frees, those
+/// of buffers from before the attach included.
+pub fn render(snapshot: &Snapshot, width: Option<usize>, color: bool) -> String {
+    let mut page = Page { width, color, text: String::new() };
+    header(&mut page, snapshot);
+    pools(&mut page, snapshot);
+    if let Some(buffers) = &snapshot.buffers {
+        live_buffers(&mut page, buffers, snapshot.time_ns);
+    }
+    page.text
+}
+
+fn header(page: &mut Page, snapshot: &Snapshot) {
+    let milliseconds = snapshot.time_ns / 1_000_000;
+    let (state_paint, state) = match snapshot.state {
+        TargetState::Running => (Paint::Good, "running"),
+        TargetState::Exited => (Paint::Bold, "exited"),
+    };
+    let (exact_paint, exact) =
+        if snapshot.exact { (Paint::Good, "exact") } else { (Paint::Bad, "inexact") };
+    page.line(&[
+        (Paint::Bold, "ttmem"),
+        (Paint::Plain, &format!(" pid {}  ", snapshot.pid)),
+        (state_paint, state),
+        (Paint::Plain, "  "),
+        (exact_paint, exact),
+        (Paint::Dim, &format!("  at {}.{:03} s", milliseconds / 1000, milliseconds % 1000)),
+    ]);
+    for reason in &snapshot.inexact_because {
+        page.line(&[(Paint::Bad, "inexact: "), (Paint::Plain, &format::one_line(reason))]);
+    }
+    let lost = snapshot.lost;
+    if lost.total() > 0 {
+        let causes = format!("{} ring full, {} read fault", lost.ring_full, lost.read_fault);
+        page.line(&[(Paint::Bad, "lost: "), (Paint::Plain, &causes)]);
+    }
+    let odd = snapshot.anomalies;
+    if odd.unknown_free + odd.double_allocation > 0 {
+        let (frees, doubles) = (odd.unknown_free, odd.double_allocation);
+        let kinds = format!("{frees} unknown free, {doubles} double allocation");
+        page.line(&[(Paint::Warn, "anomalies: "), (Paint::Plain, &kinds)]);
+    }
+    for missing in &snapshot.unresolved {
+        let text = format::one_line(&format!("{}: {}", missing.probe, missing.reason));
+        page.line(&[(Paint::Warn, "unresolved: "), (Paint::Plain, &text)]);
+    }
+}
+
+fn pools(page: &mut Page, snapshot: &Snapshot) {
+    if snapshot.devices.is_empty() {
+        page.line(&[(Paint::Dim, format::no_device(snapshot.state))]);
+        return;
+    }
+    let heading = format!(
+        "{:>4}  {:<13} {:>9} {:>9} {:>6} {:>9} {:>8} {:>10} {:>10}",
+        "CHIP", "TYPE", "USED", "CAPACITY", "%", "PEAK", "BUFFERS", "ALLOCS", "FREES"
+    );
+    page.line(&[(Paint::Bold, &heading)]);
+    for chip in &snapshot.devices {
+        for pool in chip.pools.iter().filter(|pool| format::has_row(pool)) {
+            pool_line(page, chip.chip, pool);
+        }
+    }
+}
+
+fn pool_line(page: &mut Page, chip: ChipId, pool: &PoolSnapshot) {
+    let start = format!(
+        "{:>4}  {:<13} {:>9} {:>9} ",
+        chip.0,
+        pool.buffer_type.name(),
+        format::bytes_or_unknown(pool.used_bytes),
+        format::bytes_or_unknown(pool.capacity_bytes),
+    );
+    let end = format!(
+        " {:>9} {:>8} {:>10} {:>10}",
+        format::bytes_or_unknown(pool.peak_used_bytes),
+        pool.buffers,
+        pool.allocations,
+        pool.frees + pool.pre_attach_frees,
+    );
+    let percent = format!("{:>6}", format::pool_percent(pool));
+    let paint = Paint::of(Level::of_pool(pool));
+    page.line(&[(Paint::Plain, &start), (paint, &percent), (Paint::Plain, &end)]);
+}
+
+fn live_buffers(page: &mut Page, buffers: &[BufferSnapshot], now_ns: u64) {
+    page.line(&[]);
+    let heading = format!(
+        "{:>8}  {:<13} {:>12} {:>9} {:>9} {:>10} {:>5} {:>8}  CHIPS",
+        "BUFFER", "TYPE", "ADDRESS", "SIZE", "PER BANK", "AGE", "MESH", "TID"
+    );
+    page.line(&[(Paint::Bold, &heading)]);
+    for buffer in buffers {
+        let line = format!(
+            "{:>8}  {:<13} {:>12} {:>9} {:>9} {:>10} {:>5} {:>8}  {}",
+            or_unknown(buffer.unique_id),
+            buffer.buffer_type.name(),
+            buffer.address.to_string(),
+            format::bytes(buffer.size),
+            format::bytes_or_unknown(buffer.bank_bytes),
+            age(buffer, now_ns),
+            or_unknown(buffer.mesh),
+            or_unknown(buffer.tid),
+            chip_ranges(&buffer.chips),
+        );
+        page.line(&[(Paint::Plain, &line)]);
+    }
+    page.line(&[(Paint::Dim, &format!("{} live buffers", buffers.len()))]);
+}
+
+fn or_unknown<T: ToString>(value: Option<T>) -> String {
+    value.map_or_else(|| UNKNOWN.to_owned(), |value| value.to_string())
+}
+
+fn age(buffer: &BufferSnapshot, now_ns: u64) -> String {
+    match buffer.allocated_ns {
+        _ if buffer.pre_attach => "pre-attach".to_owned(),
+        Some(then) => format::age(now_ns.saturating_sub(then)),
+        None => UNKNOWN.to_owned(),
+    }
+}
+
+/// `0-3,7` for chips 0, 1, 2, 3 and 7.
+fn chip_ranges(chips: &[ChipId]) -> String {
+    let mut ranges: Vec<(i32, i32)> = Vec::new();
+    for chip in chips {
+        match ranges.last_mut() {
+            Some((_, last)) if last.checked_add(1) == Some(chip.0) => *last = chip.0,
+            _ => ranges.push((chip.0, chip.0)),
+        }
+    }
+    let shown = ranges.iter().map(|(first, last)| match last - first {
+        0 => first.to_string(),
+        _ => format!("{first}-{last}"),
+    });
+    shown.collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_snapshot;
+
+    use super::*;
+    use crate::fixture;
+
+    #[test]
+    fn golden_states() {
+        assert_snapshot!("empty", render(&fixture::empty(), None, false));
+        assert_snapshot!("normal", render(&fixture::normal(), None, false));
+        assert_snapshot!("full", render(&fixture::full(), None, false));
+        assert_snapshot!("lossy", render(&fixture::lossy(), None, false));
+        assert_snapshot!("inexact", render(&fixture::inexact(), None, false));
+        assert_snapshot!("unresolved", render(&fixture::unresolved(), None, false));
+        assert_snapshot!("exited", render(&fixture::exited(), None, false));
+        assert_snapshot!("buffers", render(&fixture::with_buffers(), None, false));
+    }
+
+    #[test]
+    fn colours_change_nothing_but_colours() {
+        let colored = render(&fixture::inexact(), None, true);
+        assert!(colored.contains("\u{1b}[1;31minexact\u{1b}[0m"));
+        let mut plain = String::new();
+        for piece in colored.split('\u{1b}') {
+            let visible = piece.strip_prefix('[').and_then(|p| p.split_once('m'));
+            plain.push_str(visible.map_or(piece, |(_, text)| text));
+        }
+        assert_eq!(plain, render(&fixture::inexact(), None, false));
+    }
+
+    #[test]
+    fn lines_are_cut_to_the_width() {
+        for width in 0..120 {
+            let text = render(&fixture::with_buffers(), Some(width), false);
+            let full = render(&fixture::with_buffers(), None, false);
+            for (cut, line) in text.lines().zip(full.lines()) {
+                assert!(cut.chars().count() <= width.max(1), "{width}: {cut}");
+                assert!(cut == line || cut.ends_with('…'));
+            }
+        }
+    }
+
+    #[test]
+    fn chips_in_a_row_are_joined() {
+        let ranges =
+            |ids: &[i32]| chip_ranges(&ids.iter().copied().map(ChipId).collect::<Vec<_>>());
+        assert_eq!(ranges(&[]), "");
+        assert_eq!(ranges(&[4]), "4");
+        assert_eq!(ranges(&[0, 1, 2, 5, 7, 8]), "0-2,5,7-8");
+    }
+}

@@ -1,0 +1,26 @@
+//! What the user can ask for.
+
+/// A request of the user; [`super::keymap`] says which keys make it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Leave.
+    Quit,
+    /// Open the list of keys, or close it.
+    ToggleHelp,
+    /// Open the list of everything that keeps the numbers from being exact, or close it.
+    ToggleNotes,
+    /// Close whatever lies over the overview.
+    Close,
+    /// One step up.
+    Up,
+    /// One step down.
+    Down,
+    /// One screen up.
+    PageUp,
+    /// One screen down.
+    PageDown,
+    /// To the first chip.
+    Top,
+    /// To the last chip.
+    Bottom,
+}

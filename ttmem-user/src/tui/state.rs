@@ -1,0 +1,189 @@
+//! What the user sees of it all right now: what is open, how far it is scrolled, the rates.
+//!
+//! Invariant: offsets are in bounds after every update and every snapshot, whatever came before.
+
+use ratatui::layout::Size;
+
+use super::{
+    Action,
+    grid::{Extent, Grid},
+    keymap::BINDINGS,
+    notes,
+    rates::Rates,
+};
+use crate::ledger::snapshot::Snapshot;
+
+/// What lies over the overview.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overlay {
+    /// Nothing.
+    #[default]
+    None,
+    /// The list of keys.
+    Help,
+    /// What keeps the numbers from being exact.
+    Notes,
+}
+
+impl Overlay {
+    /// Size of the inner area on a terminal of `size`: borders and a margin are the rest.
+    pub const fn inner(size: Size) -> Size {
+        let width = if size.width < 76 { size.width } else { 76 };
+        Size { width: width.saturating_sub(4), height: size.height.saturating_sub(2) }
+    }
+}
+
+/// The state of the live view.
+#[derive(Debug, Default)]
+pub struct State {
+    /// What lies over the overview.
+    pub overlay: Overlay,
+    /// Lines that the overlay is scrolled.
+    pub overlay_offset: usize,
+    /// Steps that the overview is scrolled; see [`Grid`].
+    pub offset: usize,
+    /// Whether the user wants to leave.
+    pub quit: bool,
+    /// Size of the terminal.
+    pub size: Size,
+    /// Allocation rates.
+    pub rates: Rates,
+    extent: Extent,
+    overlay_lines: usize,
+}
+
+impl State {
+    /// Takes in the size of the terminal and the snapshot that is about to be shown.
+    pub fn observe(&mut self, size: Size, snapshot: &Snapshot) {
+        self.size = size;
+        self.extent = Extent::of(snapshot);
+        self.rates.observe(snapshot);
+        self.overlay_lines = match self.overlay {
+            Overlay::None => 0,
+            Overlay::Help => BINDINGS.len(),
+            Overlay::Notes => notes::lines(snapshot, Overlay::inner(size).width.into()).len(),
+        };
+        self.clamp();
+    }
+
+    /// How the chips are laid out.
+    pub fn grid(&self) -> Grid {
+        Grid::new(self.size, self.extent)
+    }
+
+    /// Does what the user asked for.
+    pub fn update(&mut self, action: Action) {
+        match action {
+            Action::Quit => self.quit = true,
+            Action::ToggleHelp => self.toggle(Overlay::Help),
+            Action::ToggleNotes => self.toggle(Overlay::Notes),
+            Action::Close => self.overlay = Overlay::None,
+            Action::Up => self.scroll(|offset, _| offset.saturating_sub(1)),
+            Action::Down => self.scroll(|offset, _| offset + 1),
+            Action::PageUp => self.scroll(usize::saturating_sub),
+            Action::PageDown => self.scroll(|offset, page| offset + page),
+            Action::Top => self.scroll(|_, _| 0),
+            Action::Bottom => self.scroll(|_, _| usize::MAX),
+        }
+        self.clamp();
+    }
+
+    fn toggle(&mut self, overlay: Overlay) {
+        self.overlay = if self.overlay == overlay { Overlay::None } else { overlay };
+        self.overlay_offset = 0;
+    }
+
+    /// Sets the offset of what is on top to a function of itself and the size of a page.
+    fn scroll(&mut self, to: impl Fn(usize, usize) -> usize) {
+        if self.overlay == Overlay::None {
+            self.offset = to(self.offset, self.grid().page());
+        } else {
+            let page = usize::from(Overlay::inner(self.size).height);
+            self.overlay_offset = to(self.overlay_offset, page);
+        }
+    }
+
+    fn clamp(&mut self) {
+        let page = usize::from(Overlay::inner(self.size).height);
+        self.offset = self.offset.min(self.grid().max_offset());
+        self.overlay_offset = self.overlay_offset.min(self.overlay_lines.saturating_sub(page));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+
+    const USUAL: Size = Size { width: 80, height: 24 };
+
+    fn state(snapshot: &Snapshot) -> State {
+        let mut state = State::default();
+        state.observe(USUAL, snapshot);
+        state
+    }
+
+    #[test]
+    fn scrolling_stops_at_both_ends() {
+        let mut state = state(&fixture::galaxy());
+        let after = |state: &mut State, action| {
+            state.update(action);
+            state.offset
+        };
+        assert_eq!(after(&mut state, Action::Up), 0);
+        assert_eq!(after(&mut state, Action::Down), 1);
+        assert_eq!(after(&mut state, Action::PageDown), 5);
+        assert_eq!(after(&mut state, Action::Bottom), 28);
+        assert_eq!(after(&mut state, Action::Down), 28);
+        assert_eq!(after(&mut state, Action::PageDown), 28);
+        assert_eq!(after(&mut state, Action::PageUp), 24);
+        assert_eq!(after(&mut state, Action::Top), 0);
+    }
+
+    #[test]
+    fn the_offset_follows_a_shrinking_world() {
+        let mut state = state(&fixture::galaxy());
+        state.update(Action::Bottom);
+        state.observe(Size { width: 200, height: 60 }, &fixture::galaxy());
+        assert_eq!(state.offset, 5);
+        state.observe(USUAL, &fixture::normal());
+        assert_eq!(state.offset, 0);
+        state.observe(Size::ZERO, &fixture::empty());
+        state.update(Action::Bottom);
+        assert_eq!(state.offset, 0);
+    }
+
+    #[test]
+    fn one_overlay_at_a_time() {
+        let mut state = state(&fixture::normal());
+        let steps = [
+            (Action::ToggleHelp, Overlay::Help),
+            (Action::ToggleHelp, Overlay::None),
+            (Action::ToggleNotes, Overlay::Notes),
+            (Action::ToggleHelp, Overlay::Help),
+            (Action::Close, Overlay::None),
+            (Action::Close, Overlay::None),
+        ];
+        for (action, overlay) in steps {
+            state.update(action);
+            assert_eq!(state.overlay, overlay, "after {action:?}");
+        }
+        assert!(!state.quit);
+        state.update(Action::Quit);
+        assert!(state.quit);
+    }
+
+    #[test]
+    fn an_open_overlay_takes_the_scrolling() {
+        let small = Size { width: 40, height: 8 };
+        let mut state = state(&fixture::galaxy());
+        state.update(Action::Down);
+        state.update(Action::ToggleHelp);
+        state.observe(small, &fixture::galaxy());
+        state.update(Action::Bottom);
+        assert_eq!((state.offset, state.overlay_offset), (1, BINDINGS.len() - 6));
+        state.update(Action::ToggleHelp);
+        state.update(Action::ToggleHelp);
+        assert_eq!(state.overlay_offset, 0);
+    }
+}

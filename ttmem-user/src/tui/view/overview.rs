@@ -1,0 +1,184 @@
+//! The overview: each chip, each of its pools, how full.
+//!
+//! Columns on the right are left out, last first, where the terminal is too narrow for them.
+
+use ratatui::{
+    Frame,
+    layout::Rect,
+    style::Style,
+    text::{Line, Span},
+    widgets::{Paragraph, Wrap},
+};
+
+use super::{
+    Scene,
+    bar::{self, Part},
+};
+use crate::{
+    event::BufferType,
+    format::{self, Level, UNKNOWN},
+    ledger::snapshot::{ChipSnapshot, PoolSnapshot, TargetState},
+};
+
+/// Width of margin, name, percentage and the gaps between them.
+const FIXED: usize = 1 + 8 + 1 + 1 + PERCENT;
+const PERCENT: usize = 7;
+const LEAST_BAR: usize = 8;
+
+struct Column {
+    heading: &'static str,
+    /// Width, the gap to the left included.
+    width: usize,
+    cell: fn(&PoolSnapshot, Option<f64>) -> String,
+}
+
+const COLUMNS: [Column; 5] = [
+    Column {
+        heading: "used",
+        width: 10,
+        cell: |pool, _| format::bytes_or_unknown(pool.used_bytes),
+    },
+    Column {
+        heading: "/  capacity",
+        width: 12,
+        cell: |pool, _| format!("/ {:>9}", format::bytes_or_unknown(pool.capacity_bytes)),
+    },
+    Column {
+        heading: "peak",
+        width: 10,
+        cell: |pool, _| format::bytes_or_unknown(pool.peak_used_bytes),
+    },
+    Column { heading: "buffers", width: 8, cell: |pool, _| format::count(pool.buffers) },
+    Column {
+        heading: "alloc/s",
+        width: 8,
+        cell: |_, rate| rate.map_or_else(|| UNKNOWN.to_owned(), format::rate),
+    },
+];
+
+/// Which columns a line has, and what is left for the bar.
+struct Plan {
+    columns: &'static [Column],
+    bar: usize,
+    width: u16,
+}
+
+impl Plan {
+    fn new(width: u16) -> Self {
+        let mut room = usize::from(width).saturating_sub(FIXED);
+        let mut shown = 0;
+        while let Some(column) = COLUMNS.get(shown).filter(|c| c.width + LEAST_BAR <= room) {
+            room -= column.width;
+            shown += 1;
+        }
+        Self { columns: &COLUMNS[..shown], bar: room, width }
+    }
+}
+
+/// Draws headings and chips, or why there are none.
+pub fn view(frame: &mut Frame, area: Rect, scene: &Scene) {
+    if scene.snapshot.devices.is_empty() {
+        let text = format::no_device(scene.snapshot.state);
+        let below = area.height / 3;
+        let place = Rect { y: area.y + below, height: area.height - below, ..area };
+        let text = Paragraph::new(text).centered().wrap(Wrap { trim: true });
+        frame.render_widget(text, place);
+        return;
+    }
+    let grid = scene.state.grid();
+    let plan = Plan::new(grid.column_width);
+    for column in 0..grid.columns {
+        let x = area.x + grid.column_x(column);
+        let mut place = Rect { x, y: area.y, width: grid.column_width, height: 1 };
+        frame.render_widget(headings(scene, &plan), place);
+        for line in grid.lines(scene.state.offset) {
+            place.y += 1;
+            let Some((chip, row)) = grid.cell(line, column) else { break };
+            let chip = &scene.snapshot.devices[chip];
+            frame.render_widget(chip_line(scene, &plan, chip, row), place);
+        }
+    }
+}
+
+/// Line `row` of a chip: its title, then its pools, blank when it has fewer than others.
+fn chip_line(scene: &Scene, plan: &Plan, chip: &ChipSnapshot, row: usize) -> Line<'static> {
+    let Some(row) = row.checked_sub(1) else {
+        return title(scene, chip, plan.width);
+    };
+    let mut pools = chip.pools.iter().filter(|pool| format::has_row(pool));
+    pools.nth(row).map_or_else(Line::default, |pool| pool_line(scene, plan, chip, pool))
+}
+
+fn headings(scene: &Scene, plan: &Plan) -> Line<'static> {
+    let mut text = format!(" {:<8} {:<2$}", "type", "utilisation", plan.bar + 1 + PERCENT);
+    for column in plan.columns {
+        text.push_str(&right(column.heading, column.width));
+    }
+    Line::styled(text, scene.theme.dim())
+}
+
+fn title(scene: &Scene, chip: &ChipSnapshot, width: u16) -> Line<'static> {
+    let name = format!(" chip {} ", chip.chip);
+    let rest = usize::from(width).saturating_sub(1 + 2 + name.chars().count());
+    Line::from(vec![
+        Span::styled(" ──", scene.theme.dim()),
+        Span::styled(name, scene.theme.strong()),
+        Span::styled("─".repeat(rest), scene.theme.dim()),
+    ])
+}
+
+fn pool_line(
+    scene: &Scene,
+    plan: &Plan,
+    chip: &ChipSnapshot,
+    pool: &PoolSnapshot,
+) -> Line<'static> {
+    let theme = scene.theme;
+    let is_empty = pool.buffers == 0 && pool.used_bytes.unwrap_or(0) == 0;
+    let text = if is_empty { theme.dim() } else { Style::new() };
+    let level = Level::of_pool(pool);
+    let style = if is_empty { theme.dim() } else { theme.level(level) };
+    let mark = if level == Some(Level::Critical) { "!" } else { " " };
+    let mut spans = vec![Span::styled(format!(" {:<8} ", name(pool.buffer_type)), text)];
+    spans.extend(bar_spans(scene, pool, plan.bar, style));
+    let percent = format::pool_percent(pool);
+    spans.push(Span::styled(format!(" {percent:>6}{mark}"), style));
+    let rate = match scene.snapshot.state {
+        TargetState::Running => scene.state.rates.get(chip.chip, pool.buffer_type),
+        TargetState::Exited => Some(0.0),
+    };
+    for column in plan.columns {
+        spans.push(Span::styled(right(&(column.cell)(pool, rate), column.width), text));
+    }
+    Line::from(spans)
+}
+
+fn bar_spans(scene: &Scene, pool: &PoolSnapshot, width: usize, used: Style) -> Vec<Span<'static>> {
+    let Some(cells) = bar::cells(pool, width) else {
+        return vec![Span::raw(" ".repeat(width))];
+    };
+    let style = |part| match part {
+        Part::Used => used,
+        Part::Peak => scene.theme.strong(),
+        Part::Free => scene.theme.dim(),
+    };
+    cells
+        .chunk_by(|left, right| left.0 == right.0)
+        .map(|run| {
+            let text: String = run.iter().map(|(_, cell)| cell).collect();
+            Span::styled(text, style(run[0].0))
+        })
+        .collect()
+}
+
+/// tt-metal's name in at most 8 characters.
+const fn name(buffer_type: BufferType) -> &'static str {
+    match buffer_type {
+        BufferType::SystemMemory => "SYSMEM",
+        other => other.name(),
+    }
+}
+
+fn right(text: &str, width: usize) -> String {
+    format!("{text:>width$}")
+}

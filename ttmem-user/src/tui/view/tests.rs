@@ -1,0 +1,177 @@
+//! Golden screens, and sizes at which no screen fits.
+
+use crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};
+use insta::assert_snapshot;
+use ratatui::{
+    Terminal,
+    backend::TestBackend,
+    buffer::Buffer,
+    style::{Color, Modifier},
+};
+
+use crate::{
+    fixture::{self, SECOND},
+    ledger::snapshot::Snapshot,
+    tui::{Flow, TargetLabel, Theme, Ui},
+    units::Pid,
+};
+
+fn ui() -> Ui {
+    let target = TargetLabel {
+        pid: Pid(4242),
+        command: "python3 -m pytest models/demos/llama3/demo/demo.py -k performance-batch-1".into(),
+        version: Some("tt-metal 0.62.2".into()),
+    };
+    Ui::new(Theme::colored(), target)
+}
+
+fn draw(ui: &mut Ui, snapshot: &Snapshot, width: u16, height: u16) -> Buffer {
+    let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+    terminal.draw(|frame| ui.draw(frame, snapshot)).unwrap();
+    terminal.backend().buffer().clone()
+}
+
+fn text(buffer: &Buffer) -> String {
+    let width = usize::from(buffer.area.width).max(1);
+    let rows = buffer.content.chunks(width).map(|row| {
+        let row: String = row.iter().map(ratatui::buffer::Cell::symbol).collect();
+        row.trim_end().to_owned()
+    });
+    rows.collect::<Vec<_>>().join("\n")
+}
+
+fn screen(snapshot: &Snapshot, width: u16, height: u16) -> String {
+    text(&draw(&mut ui(), snapshot, width, height))
+}
+
+fn press(ui: &mut Ui, code: KeyCode) -> Flow {
+    ui.handle(&Event::Key(KeyEvent::new(code, KeyModifiers::NONE)))
+}
+
+/// The screen after `keys`, with rates: an earlier snapshot came half a second before.
+fn after(keys: &str, snapshot: &Snapshot, width: u16, height: u16) -> String {
+    let mut ui = ui();
+    let mut earlier = snapshot.clone();
+    earlier.time_ns -= SECOND / 2;
+    for pool in earlier.devices.iter_mut().flat_map(|chip| &mut chip.pools) {
+        pool.allocations -= pool.allocations / 3;
+    }
+    draw(&mut ui, &earlier, width, height);
+    for key in keys.chars() {
+        assert_eq!(press(&mut ui, KeyCode::Char(key)), Flow::Continue);
+    }
+    text(&draw(&mut ui, snapshot, width, height))
+}
+
+#[test]
+fn golden_screens() {
+    let states = [
+        ("empty", fixture::empty()),
+        ("normal", fixture::normal()),
+        ("full", fixture::full()),
+        ("lossy", fixture::lossy()),
+        ("inexact", fixture::inexact()),
+        ("unresolved", fixture::unresolved()),
+        ("exited", fixture::exited()),
+        ("galaxy", fixture::galaxy()),
+        ("one_chip", fixture::one_chip()),
+    ];
+    for (name, snapshot) in states {
+        assert_snapshot!(format!("{name}_80x24"), after("", &snapshot, 80, 24));
+        assert_snapshot!(format!("{name}_160x40"), after("", &snapshot, 160, 40));
+    }
+}
+
+#[test]
+fn golden_keys() {
+    let galaxy = fixture::galaxy();
+    assert_snapshot!("help_80x24", after("?", &fixture::normal(), 80, 24));
+    assert_snapshot!("help_160x40", after("?", &galaxy, 160, 40));
+    assert_snapshot!("help_scrolled_40x8", after("?jj", &galaxy, 40, 8));
+    assert_snapshot!("notes_80x24", after("i", &fixture::inexact(), 80, 24));
+    assert_snapshot!("notes_160x40", after("i", &fixture::unresolved(), 160, 40));
+    assert_snapshot!("galaxy_scrolled_80x24", after("jjj", &galaxy, 80, 24));
+    assert_snapshot!("galaxy_end_160x40", after("G", &galaxy, 160, 40));
+}
+
+#[test]
+fn golden_sizes() {
+    assert_snapshot!("too_small_80x7", screen(&fixture::normal(), 80, 7));
+    assert_snapshot!("smallest_40x8", screen(&fixture::inexact(), 40, 8));
+    assert_snapshot!("narrow_60x20", screen(&fixture::normal(), 60, 20));
+    assert_snapshot!("exited_empty_80x24", {
+        let gone = Snapshot { devices: Vec::new(), ..fixture::exited() };
+        screen(&gone, 80, 24)
+    });
+    assert_snapshot!("empty_40x8", screen(&fixture::empty(), 40, 8));
+    assert_snapshot!("galaxy_200x60", screen(&fixture::galaxy(), 200, 60));
+}
+
+#[test]
+fn no_size_panics() {
+    let states = [fixture::empty(), fixture::galaxy(), fixture::inexact(), fixture::full()];
+    let tiny = (1..=30).flat_map(|width| (1..=12).map(move |height| (width, height)));
+    let small = (38..=90).flat_map(|width| (7..=9).map(move |height| (width, height)));
+    for (width, height) in tiny.chain(small).chain([(159, 60), (160, 8), (300, 100)]) {
+        for (state, key) in states.iter().zip(['x', 'i', '?', 'i']) {
+            let mut ui = ui();
+            press(&mut ui, KeyCode::Char(key));
+            draw(&mut ui, state, width, height);
+            press(&mut ui, KeyCode::End);
+            draw(&mut ui, state, width, height);
+        }
+    }
+}
+
+#[test]
+fn a_zero_sized_terminal_is_survived() {
+    draw(&mut ui(), &fixture::normal(), 0, 0);
+}
+
+#[test]
+fn exactness_is_visible_at_any_width() {
+    let mut worst = fixture::inexact();
+    worst.lost.ring_full = u64::MAX;
+    worst.unresolved = fixture::unresolved().unresolved;
+    worst.state = crate::ledger::snapshot::TargetState::Exited;
+    for width in 40..=200 {
+        assert!(screen(&worst, width, 24).contains("inexact: the buffers"), "{width}");
+        assert!(screen(&worst, width, 24).contains("target exited"), "{width}");
+        assert!(screen(&fixture::normal(), width, 24).contains("\n exact  lost 0"), "{width}");
+    }
+}
+
+#[test]
+fn colours_say_how_full_and_how_sure() {
+    let cell = |snapshot: &Snapshot, x, y| {
+        let buffer = draw(&mut ui(), snapshot, 80, 24);
+        let cell = &buffer[(x, y)];
+        (cell.fg, cell.modifier.contains(Modifier::BOLD))
+    };
+    assert_eq!(cell(&fixture::normal(), 1, 1), (Color::Green, false));
+    assert_eq!(cell(&fixture::inexact(), 1, 1), (Color::Red, true));
+    assert_eq!(cell(&fixture::normal(), 10, 4), (Color::Green, false));
+    assert_eq!(cell(&fixture::full(), 10, 4), (Color::Red, true));
+    assert_eq!(cell(&fixture::full(), 10, 6), (Color::Indexed(208), false));
+}
+
+#[test]
+fn what_is_critical_shows_without_colours() {
+    let target = TargetLabel { pid: Pid(1), command: "a\u{1b}[2Jb".into(), version: None };
+    let mut ui = Ui::new(Theme::plain(), target);
+    let buffer = draw(&mut ui, &fixture::full(), 80, 24);
+    assert!(text(&buffer).contains("99.9%!") && text(&buffer).contains("100.0%!"));
+    let plain = |cell: &ratatui::buffer::Cell| cell.fg == Color::Reset && cell.bg == Color::Reset;
+    assert!(buffer.content.iter().all(plain));
+    assert!(!text(&buffer).contains('\u{1b}'));
+}
+
+#[test]
+fn events_call_for_the_right_thing() {
+    let mut ui = ui();
+    assert_eq!(ui.handle(&Event::Resize(80, 24)), Flow::Continue);
+    assert_eq!(ui.handle(&Event::FocusLost), Flow::Idle);
+    assert_eq!(press(&mut ui, KeyCode::Char('z')), Flow::Idle);
+    assert_eq!(press(&mut ui, KeyCode::Esc), Flow::Continue);
+    assert_eq!(press(&mut ui, KeyCode::Char('q')), Flow::Quit);
+}
