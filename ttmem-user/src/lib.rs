@@ -4,5 +4,6 @@
 pub mod event;
 pub mod ledger;
 pub mod resolve;
+pub mod target;
 pub mod tui;
 pub mod units;
