@@ -1,3 +1,4 @@
 //! Image bytes in, [`plan::AttachPlan`] out. Pure: no process, no I/O.
 
 pub mod plan;
+pub mod symbolic;

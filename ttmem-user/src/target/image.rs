@@ -228,8 +228,11 @@ impl<'data> Image<'data> {
         let code = self.code_at(address)?;
         let mut decoder = Decoder::with_ip(64, code, address.0, DecoderOptions::NONE);
         let mut instruction = decoder.decode();
-        if instruction.code() == Code::Endbr64 {
-            instruction = decoder.decode();
+        // Some linkers also load the relocation's index for the lazy resolver, here or after.
+        for skipped in [Code::Endbr64, Code::Mov_r32_imm32] {
+            if instruction.code() == skipped {
+                instruction = decoder.decode();
+            }
         }
         if instruction.code() != Code::Jmp_rm64 || !instruction.is_ip_rel_memory_operand() {
             return None;
