@@ -8,6 +8,7 @@ pub mod ledger;
 pub mod resolve;
 pub mod sink;
 pub mod source;
+pub mod target;
 pub mod tui;
 pub mod units;
 

@@ -1,0 +1,81 @@
+//! Where the probes go.
+//!
+//! Every probe sits on the first instruction of an exported function whose arguments are known
+//! from its mangled name.
+
+use iced_x86::{Code, Decoder, DecoderOptions, Mnemonic, OpKind};
+use ttmem_common::probe::ProbeId;
+
+use super::{
+    field::Refusal,
+    plan::{AttachPoint, InstructionCost},
+};
+use crate::{target::image::Image, units::Svma};
+
+/// The function that every buffer allocation passes through; no other library has it.
+pub const ALLOCATE: &str = "_ZN2tt8tt_metal12GraphTracker14track_allocateEPKNS0_6BufferE";
+
+/// `SubDeviceManagerTracker`'s constructor, up to the parameters that are read.
+const DEVICE_OPEN: [&str; 2] = [
+    "EPNS0_7IDeviceEOSt10unique_ptrINS0_13AllocatorImplE",
+    "EPNS0_7IDeviceEOSt10unique_ptrINS0_9AllocatorE",
+];
+
+/// The class of allocators, as it occurs in mangled names: it was renamed in 0.66.
+pub fn allocator_class(image: &Image<'_>) -> Option<&'static str> {
+    ["13AllocatorImpl", "9Allocator"].into_iter().find(|class| {
+        image.symbol(&format!("_ZN2tt8tt_metal{class}17deallocate_bufferEPNS0_6BufferE")).is_some()
+    })
+}
+
+fn symbol_of(image: &Image<'_>, probe: ProbeId) -> Result<String, Refusal> {
+    let class = || allocator_class(image).ok_or("there is no deallocate_buffer(Buffer*)");
+    match probe {
+        ProbeId::Allocate => Ok(ALLOCATE.to_owned()),
+        ProbeId::Free => {
+            Ok(format!("_ZN2tt8tt_metal{}17deallocate_bufferEPNS0_6BufferE", class()?))
+        }
+        ProbeId::BulkFree => Ok(format!("_ZN2tt8tt_metal{}18deallocate_buffersEv", class()?)),
+        ProbeId::DeviceOpen => DEVICE_OPEN
+            .iter()
+            .flat_map(|parameters| ["C1", "C2"].map(|kind| (kind, parameters)))
+            .find_map(|(kind, parameters)| {
+                let prefix = format!("_ZN2tt8tt_metal23SubDeviceManagerTracker{kind}{parameters}");
+                let found = image.symbols_with_prefix(&prefix);
+                found.first().map(|(name, _)| (*name).to_owned())
+            })
+            .ok_or_else(|| {
+                "there is no SubDeviceManagerTracker(IDevice*, unique_ptr<allocator>&&, …)".into()
+            }),
+    }
+}
+
+/// What the kernel does with the instruction at an address.
+fn cost(image: &Image<'_>, address: Svma) -> Result<InstructionCost, Refusal> {
+    let code = image.code_at(address).ok_or_else(|| format!("{address} is not code"))?;
+    let instruction = Decoder::with_ip(64, code, address.0, DecoderOptions::NONE).decode();
+    if instruction.is_invalid() {
+        return Err(format!("there is no instruction at {address}"));
+    }
+    // uprobes emulate only this much (arch/x86/kernel/uprobes.c: branch_setup_xol_ops and
+    // push_setup_xol_ops); endbr64 is not among it.
+    let emulated = match instruction.mnemonic() {
+        Mnemonic::Push => {
+            instruction.op0_kind() == OpKind::Register && instruction.code() == Code::Push_r64
+        }
+        Mnemonic::Nop => code.first() != Some(&0x2e),
+        Mnemonic::Jmp => instruction.is_jmp_short_or_near(),
+        Mnemonic::Call => instruction.is_call_near(),
+        _ => instruction.is_jcc_short_or_near(),
+    };
+    Ok(if emulated { InstructionCost::Emulated } else { InstructionCost::SingleStepped })
+}
+
+/// Where one probe goes.
+pub fn attach_point(image: &Image<'_>, probe: ProbeId) -> Result<AttachPoint, Refusal> {
+    let symbol = symbol_of(image, probe)?;
+    let found = image.symbol(&symbol).filter(|found| found.is_function);
+    let address = found.ok_or_else(|| format!("there is no function {symbol}"))?.address;
+    let offset = image.file_offset(address).ok_or_else(|| format!("{address} is not in the file"))?;
+    Ok(AttachPoint { probe, cost: cost(image, address)?, symbol, address, offset })
+}

@@ -1,0 +1,384 @@
+//! Follows the paths of one function.
+//!
+//! Deliberately small: integer moves, arithmetic, comparisons, branches, calls. Any other
+//! instruction makes everything that it writes opaque.
+//!
+//! Invariant: bounded in paths, steps and repetitions, so it ends on any bytes.
+
+use std::rc::Rc;
+
+use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction};
+
+use super::{
+    expr::{Condition, Expr, Value, base_and_offset, constant},
+    semantics,
+    state::{RSP, State},
+};
+use crate::{
+    target::image::{Image, SlotValue},
+    units::Svma,
+};
+
+const MAX_PATHS: usize = 64;
+const MAX_STEPS: u32 = 2000;
+/// Steps over all paths of one function.
+const MAX_TOTAL_STEPS: u32 = 20_000;
+const MAX_DEPTH: usize = 3;
+/// How often one instruction is executed in one frame: enough to enter a loop, not to stay.
+const MAX_VISITS: u8 = 2;
+
+/// What a call goes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A function by its mangled name.
+    Named(Rc<str>),
+    /// A virtual function of an object.
+    Virtual {
+        /// The object.
+        object: Value,
+        /// Offset in its vtable.
+        slot: i64,
+    },
+    /// Something else.
+    Unknown,
+}
+
+/// A call that was not followed.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Its number on the path; [`Expr::Returned`] refers to it.
+    pub number: u32,
+    /// What was called.
+    pub target: Target,
+    /// What the six argument registers held.
+    pub arguments: [Value; 6],
+}
+
+/// Something that a path did.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A write to other memory than the stack.
+    Write {
+        /// Where.
+        address: Value,
+        /// Bytes.
+        width: u8,
+        /// What.
+        value: Value,
+    },
+    /// A call that was not followed.
+    Call(Call),
+}
+
+/// How a path ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It returned; rax.
+    Return(Value),
+    /// It threw, or ended the process.
+    Throws,
+    /// It was not followed to the end.
+    Unknown(&'static str),
+}
+
+/// One path through a function.
+#[derive(Clone, Debug)]
+pub struct Path {
+    /// What has to hold for it to be taken.
+    pub conditions: Vec<Condition>,
+    /// What it did, in order.
+    pub events: Vec<Event>,
+    /// What it loaded, in order.
+    pub loads: Vec<Value>,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+impl Path {
+    /// The calls that were not followed, in order.
+    pub fn calls(&self) -> impl Iterator<Item = &Call> {
+        self.events.iter().filter_map(|event| match event {
+            Event::Call(call) => Some(call),
+            Event::Write { .. } => None,
+        })
+    }
+}
+
+/// Follows functions of one image.
+pub struct Executor<'i> {
+    image: &'i Image<'i>,
+    inline: Vec<&'static str>,
+    pointees: [Option<u64>; 6],
+    values: Vec<(usize, Value)>,
+}
+
+/// Names of functions that do not return.
+const NO_RETURN: [&str; 8] = [
+    "tt_throw",
+    "tt_assert",
+    "__cxa_throw",
+    "__cxa_rethrow",
+    "_Unwind_Resume",
+    "__throw_",
+    "_ZSt9terminatev",
+    "abort",
+];
+
+enum Next {
+    Continue,
+    Fork(Condition, u64),
+    End(Outcome),
+}
+
+impl<'i> Executor<'i> {
+    /// An executor that follows no calls.
+    pub fn new(image: &'i Image<'i>) -> Self {
+        Self { image, inline: Vec::new(), pointees: [None; 6], values: Vec::new() }
+    }
+
+    /// Follows calls to functions whose mangled names start with one of these.
+    #[must_use]
+    pub fn inline(mut self, prefixes: &[&'static str]) -> Self {
+        self.inline.extend_from_slice(prefixes);
+        self
+    }
+
+    /// Makes an argument a pointer to a 4-byte constant.
+    #[must_use]
+    pub fn pointee(mut self, argument: usize, value: u32) -> Self {
+        if let Some(slot) = self.pointees.get_mut(argument) {
+            *slot = Some(value.into());
+        }
+        self
+    }
+
+    /// Sets an argument.
+    #[must_use]
+    pub fn argument(mut self, argument: usize, value: &Value) -> Self {
+        self.values.push((argument, Rc::clone(value)));
+        self
+    }
+
+    /// Follows the paths of the function at an address.
+    pub fn run(&self, entry: Svma) -> Vec<Path> {
+        let mut state = State::at_entry(self.image, entry);
+        for (argument, value) in &self.values {
+            if let Some(register) = super::state::ARGUMENTS.get(*argument) {
+                state.set_register(*register, 8, value);
+            }
+        }
+        for (argument, value) in self.pointees.iter().enumerate() {
+            if let (Some(value), Some(register)) = (value, super::state::ARGUMENTS.get(argument)) {
+                // Above the return address, where no local of the function can be.
+                let place = i64::try_from(argument).unwrap_or(0) * 16 + 4096;
+                let place = Rc::new(Expr::Stack(place));
+                state.write(&place, 4, &constant(*value));
+                state.set_register(*register, 8, &place);
+            }
+        }
+        let mut pending = vec![state];
+        let mut paths = Vec::new();
+        let mut total = 0;
+        while let Some(state) = pending.pop() {
+            let room = MAX_PATHS.saturating_sub(paths.len() + pending.len() + 1);
+            let path = self.follow(state, &mut pending, room, &mut total);
+            paths.push(path);
+        }
+        paths
+    }
+
+    fn follow(
+        &self,
+        mut state: State<'i>,
+        pending: &mut Vec<State<'i>>,
+        mut room: usize,
+        total: &mut u32,
+    ) -> Path {
+        let outcome = loop {
+            *total += 1;
+            let next = match state.ended.take() {
+                Some(outcome) => Next::End(outcome),
+                None if *total > MAX_TOTAL_STEPS => Next::End(Outcome::Unknown("too long")),
+                None => self.step(&mut state),
+            };
+            match next {
+                Next::Continue => {}
+                Next::End(outcome) => break outcome,
+                Next::Fork(..) if room == 0 => break Outcome::Unknown("too many paths"),
+                Next::Fork(condition, target) => {
+                    room -= 1;
+                    let mut taken = state.clone();
+                    state.conditions.push(condition.negated());
+                    taken.conditions.push(condition);
+                    if let Next::End(outcome) = self.go(&mut taken, target) {
+                        taken.ended = Some(outcome);
+                    }
+                    pending.push(taken);
+                }
+            }
+        };
+        Path {
+            conditions: state.conditions,
+            events: state.events,
+            loads: state.loads,
+            outcome,
+        }
+    }
+
+    fn step(&self, state: &mut State<'i>) -> Next {
+        state.steps += 1;
+        let frame = state.frames.last().copied().unwrap_or(0);
+        let visits = state.visits.entry((state.ip, frame)).or_insert(0);
+        *visits += 1;
+        if *visits > MAX_VISITS || state.steps > MAX_STEPS {
+            return Next::End(Outcome::Unknown("a loop, or too long"));
+        }
+        let Some(code) = self.image.code_at(Svma(state.ip)) else {
+            return Next::End(Outcome::Unknown("left the code"));
+        };
+        let mut decoder = Decoder::with_ip(64, code, state.ip, DecoderOptions::NONE);
+        let instruction = decoder.decode();
+        if instruction.is_invalid() {
+            return Next::End(Outcome::Unknown("not an instruction"));
+        }
+        state.ip = instruction.next_ip();
+        match instruction.flow_control() {
+            FlowControl::Next => {
+                semantics::execute(state, &instruction);
+                self.stay(state)
+            }
+            FlowControl::UnconditionalBranch => self.go(state, instruction.near_branch_target()),
+            FlowControl::ConditionalBranch => self.branch(state, &instruction),
+            FlowControl::IndirectBranch => self.indirect(state, &instruction, true),
+            FlowControl::Call => self.call(state, instruction.near_branch_target(), false),
+            FlowControl::IndirectCall => self.indirect(state, &instruction, false),
+            FlowControl::Return => Self::ret(state),
+            FlowControl::Exception | FlowControl::Interrupt => Next::End(Outcome::Throws),
+            FlowControl::XbeginXabortXend => Next::End(Outcome::Unknown("a transaction")),
+        }
+    }
+
+    /// Goes on with the next instruction, unless the function is over: then what came before it
+    /// does not return, and that is not known of it.
+    fn stay(&self, state: &State<'i>) -> Next {
+        if self.image.function_at(Svma(state.ip)).is_some() {
+            return Next::End(Outcome::Unknown("ran past the end of the function"));
+        }
+        Next::Continue
+    }
+
+    fn branch(&self, state: &mut State<'i>, instruction: &Instruction) -> Next {
+        let target = instruction.near_branch_target();
+        if !instruction.is_jcc_short_or_near() {
+            return Next::End(Outcome::Unknown("a loop instruction"));
+        }
+        let condition = semantics::condition(state, instruction);
+        match state.decide(&condition) {
+            Some(true) => self.go(state, target),
+            Some(false) => self.stay(state),
+            None => Next::Fork(condition, target),
+        }
+    }
+
+    /// Jumps: within the function, or to another one in place of a call.
+    fn go(&self, state: &mut State<'i>, target: u64) -> Next {
+        if self.name_of(Svma(target)).is_some() {
+            return self.call(state, target, true);
+        }
+        state.ip = target;
+        Next::Continue
+    }
+
+    /// The name of the function at an address, seen through a stub.
+    fn name_of(&self, address: Svma) -> Option<&str> {
+        if let Some(name) = self.image.function_at(address) {
+            return Some(name);
+        }
+        match self.image.stub_target(address)? {
+            SlotValue::Symbol(name, 0) => Some(name),
+            SlotValue::Symbol(..) => None,
+            SlotValue::Address(function) => self.image.function_at(*function),
+        }
+    }
+
+    fn call(&self, state: &mut State<'i>, target: u64, is_tail: bool) -> Next {
+        let Some(name) = self.name_of(Svma(target)) else {
+            return self.opaque_call(state, Target::Unknown, None, is_tail);
+        };
+        if NO_RETURN.iter().any(|part| name.contains(part)) {
+            return Next::End(Outcome::Throws);
+        }
+        if matches!(name, "pthread_mutex_lock" | "pthread_mutex_unlock") {
+            return self.opaque_call(state, Target::Named(name.into()), Some(constant(0)), is_tail);
+        }
+        let followed = self.inline.iter().any(|prefix| name.starts_with(prefix));
+        match self.image.symbol(name) {
+            Some(symbol) if followed && (is_tail || state.frames.len() < MAX_DEPTH) => {
+                state.calls += 1;
+                if !is_tail {
+                    let back = constant(state.ip);
+                    state.push(&back);
+                    state.frames.push(state.calls);
+                }
+                state.ip = symbol.address.0;
+                Next::Continue
+            }
+            _ => self.opaque_call(state, Target::Named(name.into()), None, is_tail),
+        }
+    }
+
+    fn opaque_call(
+        &self,
+        state: &mut State<'i>,
+        target: Target,
+        result: Option<Value>,
+        is_tail: bool,
+    ) -> Next {
+        state.call(target, result);
+        if is_tail { Self::ret(state) } else { self.stay(state) }
+    }
+
+    fn indirect(&self, state: &mut State<'i>, instruction: &Instruction, is_tail: bool) -> Next {
+        let target = semantics::operand(state, instruction, 0);
+        if let Expr::Const(address) = &*target {
+            let address = *address;
+            return if is_tail { self.go(state, address) } else { self.call(state, address, false) };
+        }
+        if instruction.is_ip_rel_memory_operand()
+            && let Some(SlotValue::Symbol(name, 0)) =
+                self.image.slot(Svma(instruction.ip_rel_memory_address()))
+        {
+            if NO_RETURN.iter().any(|part| name.contains(part)) {
+                return Next::End(Outcome::Throws);
+            }
+            let lock = matches!(&**name, "pthread_mutex_lock" | "pthread_mutex_unlock");
+            let target = Target::Named(name.as_str().into());
+            return self.opaque_call(state, target, lock.then(|| constant(0)), is_tail);
+        }
+        self.opaque_call(state, virtual_target(&target), None, is_tail)
+    }
+
+    fn ret(state: &mut State<'i>) -> Next {
+        if *state.register(RSP, 8) == Expr::Stack(0) {
+            return Next::End(Outcome::Return(state.register(0, 8)));
+        }
+        match (&*state.pop(), state.frames.pop()) {
+            (Expr::Const(back), Some(_)) => {
+                state.ip = *back;
+                Next::Continue
+            }
+            _ => Next::End(Outcome::Unknown("returned to an unknown place")),
+        }
+    }
+}
+
+/// Recognises `*(*object + slot)`.
+fn virtual_target(target: &Value) -> Target {
+    if let Expr::Load { address, width: 8 } = &**target {
+        let (vtable, slot) = base_and_offset(address);
+        if let Expr::Load { address: object, width: 8 } = &**vtable {
+            return Target::Virtual { object: Rc::clone(object), slot };
+        }
+    }
+    Target::Unknown
+}
