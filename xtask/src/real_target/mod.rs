@@ -157,6 +157,9 @@ impl RealTarget {
         let mut variables: BTreeMap<String, String> = quiet_environment().into_iter().collect();
         let cache = paths::real_target().join("cache");
         variables.insert("TT_METAL_CACHE".to_owned(), cache.display().to_string());
+        // Without it, `generated/` appears in whatever folder the run is started from.
+        let logs = paths::real_target().join("logs");
+        variables.insert("TT_METAL_LOGS_PATH".to_owned(), logs.display().to_string());
         if let Some(site) = self.site() {
             let root = site.join("ttnn").display().to_string();
             variables.insert("TT_METAL_RUNTIME_ROOT".to_owned(), root);
@@ -227,6 +230,7 @@ impl RealTarget {
             Self::Nothing(why) => bail!("no target to watch: {why}"),
         };
         command.envs(self.environment(kind)).env_remove("PYTHONPATH").env_remove("PYTHONHOME");
+        command.current_dir(paths::real_target());
         Ok(command)
     }
 
