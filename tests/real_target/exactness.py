@@ -378,7 +378,8 @@ def mix(script: Script, seed: int, steps: int) -> None:
             del victim
         else:
             config = choice.choice(configs)()
-            size = (1, 1, 128, 64) if config.is_sharded() else (1, 1, choice.randrange(1, 200), choice.randrange(1, 200))
+            odd = (1, 1, choice.randrange(1, 200), choice.randrange(1, 200))
+            size = (1, 1, 128, 64) if config.is_sharded() else odd
             try:
                 kept.append(tensor(mesh, size, config, choice.choice((ttnn.bfloat16, ttnn.float32))))
             except RuntimeError:
