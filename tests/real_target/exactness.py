@@ -1,0 +1,428 @@
+"""A scripted program on the real ttnn, for tests that compare ttmem with the truth.
+
+It performs named phases. At each checkpoint it writes one JSON line with what tt-metal itself
+says is allocated, and waits for a line on standard input (or its end) before it goes on:
+
+    {"checkpoint": NAME,
+     "views":   [{"mesh": ID, "chips": [ID, ...], "type": "DRAM" | "L1" | "L1_SMALL" | "TRACE",
+                  "num_banks": N, "total_bytes_per_bank": N, "total_bytes_allocated_per_bank": N,
+                  "total_bytes_free_per_bank": N, "largest_contiguous_bytes_free_per_bank": N}, ...],
+     "buffers": [{"mesh": ID, "address": N, "type": ..., "max_size_per_bank": N, "device_id": N}, ...]}
+
+The first checkpoint is `start`, before any device is open; the last is `end`, after all are
+closed. All other output goes to standard error.
+
+Left out, since mock devices cannot do it: a captured trace with an op in it and sub-device
+managers (both end the process), and SYSTEM_MEMORY buffers (they throw).
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import random
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import ttnn
+
+TYPES = ("DRAM", "L1", "L1_SMALL", "TRACE")
+# Left alone, a matmul may ask for eight rows of cores, and a harvested Wormhole has seven.
+GRID = ttnn.CoreGrid(y=4, x=8)
+OPEN_OPTIONS = {"l1_small_size": 32 * 1024, "trace_region_size": 4 << 20}
+
+
+class Script:
+    """The open meshes, and the checkpoints."""
+
+    def __init__(self, channel: Any, shape: tuple[int, int]) -> None:
+        self.channel = channel
+        self.shape = shape
+        self.meshes: dict[int, Any] = {}
+
+    def open(self, shape: tuple[int, int] | None = None) -> Any:
+        """Opens a mesh, known to later checkpoints."""
+        return self.know(ttnn.open_mesh_device(ttnn.MeshShape(*(shape or self.shape)), **OPEN_OPTIONS))
+
+    def know(self, mesh: Any) -> Any:
+        """Makes a mesh known to later checkpoints."""
+        self.meshes[mesh.id()] = mesh
+        return mesh
+
+    def close(self, mesh: Any) -> None:
+        """Closes a mesh."""
+        del self.meshes[mesh.id()]
+        ttnn.close_mesh_device(mesh)
+
+    def checkpoint(self, name: str) -> None:
+        """Writes what is allocated, and waits."""
+        record = {
+            "checkpoint": name,
+            "views": [view for mesh in self.meshes.values() for view in views(mesh)],
+            "buffers": [buffer for mesh in self.meshes.values() for buffer in buffers(mesh)],
+        }
+        self.channel.write(json.dumps(record) + "\n")
+        self.channel.flush()
+        sys.stdin.readline()
+
+
+def views(mesh: Any) -> Iterator[dict[str, Any]]:
+    """What the mesh's allocator says about each buffer type."""
+    for name in TYPES:
+        view = ttnn.get_memory_view(mesh, getattr(ttnn.BufferType, name))
+        yield {
+            "mesh": mesh.id(),
+            "chips": list(mesh.get_device_ids()),
+            "type": name,
+            "num_banks": view.num_banks,
+            "total_bytes_per_bank": view.total_bytes_per_bank,
+            "total_bytes_allocated_per_bank": view.total_bytes_allocated_per_bank,
+            "total_bytes_free_per_bank": view.total_bytes_free_per_bank,
+            "largest_contiguous_bytes_free_per_bank": view.largest_contiguous_bytes_free_per_bank,
+        }
+
+
+def buffers(mesh: Any) -> Iterator[dict[str, Any]]:
+    """Every live buffer of the mesh."""
+    for buffer in ttnn._ttnn.reports.get_buffers([mesh]):
+        yield {
+            "mesh": mesh.id(),
+            "address": buffer.address,
+            "type": buffer.buffer_type.name,
+            "max_size_per_bank": buffer.max_size_per_bank,
+            "device_id": buffer.device_id,
+        }
+
+
+def tensor(
+    mesh: Any,
+    shape: tuple[int, ...],
+    memory: Any = None,
+    dtype: Any = ttnn.bfloat16,
+    layout: Any = ttnn.TILE_LAYOUT,
+) -> Any:
+    """A tensor that is only allocated, not written; in DRAM unless something else is asked for."""
+    where = memory if memory is not None else ttnn.DRAM_MEMORY_CONFIG
+    return ttnn.empty(shape, dtype=dtype, layout=layout, device=mesh, memory_config=where)
+
+
+def cores(x: int, y: int) -> Any:
+    """The cores from the corner to column x and row y, both counted from one."""
+    return ttnn.CoreRangeSet({ttnn.CoreRange(ttnn.CoreCoord(0, 0), ttnn.CoreCoord(x - 1, y - 1))})
+
+
+def sharded(kind: str, grid: Any, shard: tuple[int, int], where: str = "L1") -> Any:
+    """A sharded memory configuration."""
+    spec = ttnn.ShardSpec(grid, list(shard), ttnn.ShardOrientation.ROW_MAJOR)
+    layout = getattr(ttnn.TensorMemoryLayout, f"{kind}_SHARDED")
+    return ttnn.MemoryConfig(layout, getattr(ttnn.BufferType, where), spec)
+
+
+def interleaved(script: Script) -> None:
+    """DRAM and L1, of all dtypes, in tiles and rows, odd and tiny."""
+    mesh = script.open()
+    script.checkpoint("interleaved/empty")
+    kept = []
+    for where in (ttnn.DRAM_MEMORY_CONFIG, ttnn.L1_MEMORY_CONFIG):
+        for dtype in (ttnn.bfloat16, ttnn.float32, ttnn.uint32, ttnn.int32, ttnn.uint16, ttnn.uint8):
+            kept.append(tensor(mesh, (1, 1, 64, 96), where, dtype))
+            kept.append(tensor(mesh, (3, 5, 7), where, dtype, ttnn.ROW_MAJOR_LAYOUT))
+            kept.append(tensor(mesh, (1, 1), where, dtype, ttnn.ROW_MAJOR_LAYOUT))
+        for dtype in (ttnn.bfloat8_b, ttnn.bfloat4_b):
+            kept.append(tensor(mesh, (1, 1, 33, 65), where, dtype))
+    script.checkpoint("interleaved/all")
+    del kept[::3]
+    script.checkpoint("interleaved/holes")
+    kept.append(tensor(mesh, (1, 1, 2048, 4096)))
+    script.checkpoint("interleaved/large")
+    kept.clear()
+    script.checkpoint("interleaved/freed")
+    script.close(mesh)
+
+
+def shards(script: Script) -> None:
+    """Height, width, block and ND shards in L1, and shards in DRAM."""
+    mesh = script.open()
+    kept = [
+        tensor(mesh, (1, 1, 256, 64), sharded("HEIGHT", cores(8, 1), (32, 64))),
+        tensor(mesh, (1, 1, 32, 512), sharded("WIDTH", cores(8, 1), (32, 64))),
+        tensor(mesh, (1, 1, 128, 256), sharded("BLOCK", cores(4, 4), (32, 64))),
+        tensor(mesh, (1, 1, 192, 64), sharded("HEIGHT", cores(3, 2), (32, 64)), ttnn.float32),
+    ]
+    script.checkpoint("shards/L1")
+    banks = mesh.dram_grid_size()
+    width = 64 * banks.x
+    kept.append(tensor(mesh, (1, 1, 64, width), sharded("WIDTH", cores(banks.x, 1), (64, 64), "DRAM")))
+    script.checkpoint("shards/DRAM")
+    spec = ttnn.NdShardSpec(ttnn.Shape([1, 32, 64]), cores(4, 2))
+    for where in (ttnn.BufferType.L1, ttnn.BufferType.DRAM):
+        grid = spec if where == ttnn.BufferType.L1 else ttnn.NdShardSpec(ttnn.Shape([1, 32, 64]), cores(2, 1))
+        kept.append(tensor(mesh, (3, 64, 128), ttnn.MemoryConfig(where, grid)))
+    script.checkpoint("shards/ND")
+    kept.clear()
+    script.checkpoint("shards/freed")
+    script.close(mesh)
+
+
+def small_and_trace(script: Script) -> None:
+    """L1_SMALL, which takes shards only, and the trace region."""
+    mesh = script.open()
+    small = tensor(mesh, (1, 1, 256, 32), sharded("HEIGHT", cores(8, 1), (32, 32), "L1_SMALL"))
+    script.checkpoint("small_and_trace/small")
+    config = ttnn.MemoryConfig(ttnn.TensorMemoryLayout.INTERLEAVED, ttnn.BufferType.TRACE)
+    trace = [tensor(mesh, (1, 1, 64, 64 * count), config) for count in (1, 2, 5)]
+    script.checkpoint("small_and_trace/both")
+    del small, trace[1]
+    script.checkpoint("small_and_trace/some")
+    trace.clear()
+    script.checkpoint("small_and_trace/freed")
+    script.close(mesh)
+
+
+def frees(script: Script) -> None:
+    """By name, by another value, by the collector, and on demand; twice is no harm."""
+    mesh = script.open()
+    one, two, three = (tensor(mesh, (1, 1, 64, 64 * count)) for count in (1, 2, 3))
+    del one
+    script.checkpoint("frees/del")
+    two = tensor(mesh, (1, 1, 128, 32), ttnn.L1_MEMORY_CONFIG)
+    script.checkpoint("frees/rebind")
+    circle: list[Any] = [tensor(mesh, (1, 1, 96, 96), ttnn.L1_MEMORY_CONFIG)]
+    circle.append(circle)
+    script.checkpoint("frees/circle")
+    del circle
+    gc.collect()
+    script.checkpoint("frees/collected")
+    ttnn.deallocate(three)
+    ttnn.deallocate(three)
+    script.checkpoint("frees/deallocate")
+    del two, three
+    script.checkpoint("frees/freed")
+    script.close(mesh)
+
+
+def operations(script: Script) -> None:
+    """Ops, whose intermediates come and go."""
+    mesh = script.open()
+    left = tensor(mesh, (1, 1, 128, 256))
+    right = tensor(mesh, (1, 1, 256, 512))
+    for turn in ("first", "cached"):
+        product = ttnn.matmul(left, right, memory_config=ttnn.L1_MEMORY_CONFIG, core_grid=GRID)
+        script.checkpoint(f"operations/{turn}/matmul")
+        total = ttnn.add(product, product)
+        chances = ttnn.softmax(total, dim=-1)
+        script.checkpoint(f"operations/{turn}/softmax")
+        normal = ttnn.layer_norm(chances)
+        rows = ttnn.to_layout(normal, ttnn.ROW_MAJOR_LAYOUT)
+        script.checkpoint(f"operations/{turn}/to_layout")
+        tall = ttnn.to_memory_config(product, sharded("HEIGHT", cores(4, 1), (32, 512)))
+        wide = ttnn.reshard(tall, sharded("BLOCK", cores(4, 4), (32, 128)))
+        script.checkpoint(f"operations/{turn}/reshard")
+        del product, total, chances, normal, rows, tall, wide
+        script.checkpoint(f"operations/{turn}/freed")
+    del left, right
+    script.close(mesh)
+
+
+def threads(script: Script) -> None:
+    """Several threads that allocate and free at once."""
+    mesh = script.open()
+    kept: list[list[Any]] = [[] for _ in range(4)]
+
+    def work(number: int) -> None:
+        choice = random.Random(number)
+        for _ in range(100):
+            where = choice.choice((ttnn.DRAM_MEMORY_CONFIG, ttnn.L1_MEMORY_CONFIG))
+            kept[number].append(tensor(mesh, (1, 1, 32, 32 * choice.randrange(1, 9)), where))
+            if len(kept[number]) > 8:
+                kept[number].pop(choice.randrange(8))
+
+    team = [threading.Thread(target=work, args=(number,)) for number in range(len(kept))]
+    for thread in team:
+        thread.start()
+    for thread in team:
+        thread.join()
+    script.checkpoint("threads/done")
+    kept.clear()
+    script.checkpoint("threads/freed")
+    script.close(mesh)
+
+
+def out_of_memory(script: Script) -> None:
+    """Requests that are refused change nothing."""
+    mesh = script.open()
+    kept = tensor(mesh, (1, 1, 64, 64), ttnn.L1_MEMORY_CONFIG)
+    sizes = {"DRAM": (1, 64, 32768, 32768), "L1": (1, 1, 32768, 32768)}
+    for name, shape in sizes.items():
+        config = ttnn.DRAM_MEMORY_CONFIG if name == "DRAM" else ttnn.L1_MEMORY_CONFIG
+        try:
+            tensor(mesh, shape, config)
+        except RuntimeError as error:
+            if "Out of Memory" not in str(error):
+                raise
+        else:
+            raise SystemExit(f"{name} was to be full")
+        script.checkpoint(f"out_of_memory/{name}")
+    del kept
+    script.checkpoint("out_of_memory/freed")
+    script.close(mesh)
+
+
+def globals_(script: Script) -> None:
+    """Global semaphores and global circular buffers."""
+    mesh = script.open()
+    semaphores = [ttnn.create_global_semaphore(mesh, cores(4, 2), 0) for _ in range(3)]
+    script.checkpoint("globals/semaphores")
+    sender = ttnn.CoreCoord(0, 0)
+    receivers = ttnn.CoreRangeSet({ttnn.CoreRange(ttnn.CoreCoord(1, 1), ttnn.CoreCoord(2, 1))})
+    buffer = ttnn.create_global_circular_buffer(mesh, [(sender, receivers)], 8192)
+    script.checkpoint("globals/circular_buffer")
+    del semaphores, buffer
+    script.checkpoint("globals/freed")
+    script.close(mesh)
+
+
+def submeshes(script: Script) -> None:
+    """Parts of a mesh with allocators of their own."""
+    mesh = script.open()
+    rows, columns = script.shape
+    part = (1, columns) if rows > 1 else (1, max(1, columns // 2))
+    parts = [script.know(part) for part in mesh.create_submeshes(ttnn.MeshShape(*part))]
+    kept = [tensor(part, (1, 1, 64, 64 * count)) for count, part in enumerate(parts, 1)]
+    script.checkpoint("submeshes/parts")
+    kept.clear()
+    script.checkpoint("submeshes/freed")
+    for part_mesh in parts:
+        script.close(part_mesh)
+    script.close(mesh)
+
+
+def deallocate_buffers(script: Script) -> None:
+    """All of a device's buffers at once, while their tensors live on."""
+    mesh = script.open()
+    kept = [tensor(mesh, (1, 1, 64, 64), where) for where in (ttnn.DRAM_MEMORY_CONFIG, ttnn.L1_MEMORY_CONFIG)]
+    script.checkpoint("deallocate_buffers/before")
+    ttnn._ttnn.device.deallocate_buffers(mesh)
+    script.checkpoint("deallocate_buffers/after")
+    del kept
+    script.checkpoint("deallocate_buffers/late")
+    script.close(mesh)
+
+
+def reopen(script: Script) -> None:
+    """A mesh closed with live tensors, their late frees, and the same chips opened again."""
+    mesh = script.open()
+    kept = [tensor(mesh, (1, 1, 64, 64 * count)) for count in (1, 2)]
+    script.checkpoint("reopen/before")
+    script.close(mesh)
+    script.checkpoint("reopen/closed")
+    del kept, mesh
+    script.checkpoint("reopen/late")
+    mesh = script.open()
+    again = tensor(mesh, (1, 1, 64, 64))
+    script.checkpoint("reopen/again")
+    del again
+    script.close(mesh)
+
+
+def single_devices(script: Script) -> None:
+    """Chips opened one by one, without a mesh over them."""
+    count = min(2, ttnn.get_num_devices())
+    devices = ttnn.CreateDevices(list(range(count)), **OPEN_OPTIONS)
+    for device in devices.values():
+        script.know(device)
+    kept = [tensor(device, (1, 1, 64, 64 * size)) for size, device in enumerate(devices.values(), 1)]
+    script.checkpoint("single_devices/open")
+    kept.clear()
+    script.checkpoint("single_devices/freed")
+    script.meshes.clear()
+    ttnn.CloseDevices(devices)
+
+
+PHASES: dict[str, Callable[[Script], None]] = {
+    "interleaved": interleaved,
+    "shards": shards,
+    "small_and_trace": small_and_trace,
+    "frees": frees,
+    "operations": operations,
+    "threads": threads,
+    "out_of_memory": out_of_memory,
+    "globals": globals_,
+    "submeshes": submeshes,
+    "deallocate_buffers": deallocate_buffers,
+    "reopen": reopen,
+    "single_devices": single_devices,
+}
+
+
+def mix(script: Script, seed: int, steps: int) -> None:
+    """A random mix of allocations and frees, with a checkpoint every so often."""
+    choice = random.Random(seed)
+    mesh = script.open()
+    kept: list[Any] = []
+    configs = (
+        lambda: ttnn.DRAM_MEMORY_CONFIG,
+        lambda: ttnn.L1_MEMORY_CONFIG,
+        lambda: sharded("HEIGHT", cores(4, 1), (32, 64)),
+        lambda: sharded("HEIGHT", cores(2, 1), (64, 64), "L1_SMALL"),
+    )
+    for step in range(steps):
+        if kept and (len(kept) > 40 or choice.random() < 0.45):
+            victim = kept.pop(choice.randrange(len(kept)))
+            if choice.random() < 0.5:
+                ttnn.deallocate(victim)
+            del victim
+        else:
+            config = choice.choice(configs)()
+            odd = (1, 1, choice.randrange(1, 200), choice.randrange(1, 200))
+            size = (1, 1, 128, 64) if config.is_sharded() else odd
+            try:
+                kept.append(tensor(mesh, size, config, choice.choice((ttnn.bfloat16, ttnn.float32))))
+            except RuntimeError:
+                # L1_SMALL is soon full; a refusal changes nothing.
+                print(f"step {step}: refused", file=sys.stderr)
+        if choice.random() < 0.1:
+            script.checkpoint(f"random/{step}")
+    kept.clear()
+    script.checkpoint("random/freed")
+    script.close(mesh)
+
+
+def arguments() -> argparse.Namespace:
+    """What was typed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mesh", default="1x1", metavar="RxC", help="the mesh to open (default 1x1)")
+    parser.add_argument("--phases", default=",".join(PHASES), metavar="A,B", help="only these, in this order")
+    parser.add_argument("--list", action="store_true", help="list the phases")
+    parser.add_argument("--random", type=int, metavar="SEED", help="a random mix instead of the phases")
+    parser.add_argument("--steps", type=int, default=500, metavar="N", help="of the random mix")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Performs what was asked for."""
+    typed = arguments()
+    if typed.list:
+        for name, phase in PHASES.items():
+            print(f"{name:20} {phase.__doc__}")
+        return
+    rows, columns = (int(number) for number in typed.mesh.split("x"))
+    # Libraries may write to standard output; the checkpoints get a descriptor of their own.
+    channel = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    script = Script(channel, (rows, columns))
+    script.checkpoint("start")
+    if typed.random is not None:
+        mix(script, typed.random, typed.steps)
+    else:
+        for name in typed.phases.split(","):
+            PHASES[name](script)
+    script.checkpoint("end")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+//! `cargo xtask test`: everything that can be tested here, and one closing line.
+//!
+//! The unit tests run as whoever calls. The privileged tests are the package `ttmem-e2e` in
+//! `tests/`; their programs run as root, by sudo if need be, and are told where things are:
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `TTMEM_PRIVILEGED` | `1`: there are root's rights |
+//! | `TTMEM_BIN` | the release build of `ttmem` |
+//! | `TTMEM_STANDIN_DIR` | the built stand-in library |
+//! | `TTMEM_REAL_DIR` | the real target's folder: `clusters/KIND.yaml`, `real-target.json` |
+//! | `TTMEM_REAL_PYTHON` | an interpreter that can import ttnn, if there is one |
+//! | `TTMEM_REAL_DRIVER` | our driver of the real library, where there is no such interpreter |
+//! | `TTMEM_REAL_LIBRARY` | the real `libtt_metal.so`, if there is one |
+//! | `TTMEM_SKIP_FILE` | a file to which a test that cannot run appends `SKIPPED name: reason` |
+
+mod tally;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::{env, fs};
+
+use anyhow::{Context, Result};
+
+use crate::privilege::Privilege;
+use crate::real_target::RealTarget;
+use crate::{demo, paths, run, say, setup};
+use tally::{Counts, Tally};
+
+/// The package of the privileged tests.
+const PRIVILEGED: &str = "ttmem-e2e";
+
+/// Prepares, builds, runs everything, and says what came of it.
+pub fn perform(cargo_arguments: &[String]) -> Result<ExitCode> {
+    let target = setup::for_everything()?;
+    demo::build()?;
+    let skips = fresh_skip_file()?;
+    let mut tally = Tally::default();
+    say::heading("Unit tests");
+    let mut unit = cargo_test(&["--workspace", "--exclude", PRIVILEGED], cargo_arguments);
+    unit.env("TTMEM_SKIP_FILE", &skips);
+    count("unit tests", &mut unit, &mut tally)?;
+    say::heading("Privileged tests");
+    let notes = privileged(&target, cargo_arguments, &skips, &mut tally)?;
+    Ok(close(&mut tally, &read_skips(&skips)?, &notes))
+}
+
+/// An empty file that tests of any user may append to.
+fn fresh_skip_file() -> Result<PathBuf> {
+    let file = paths::notes().join("skipped");
+    fs::create_dir_all(paths::notes())?;
+    fs::write(&file, "").with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(file)
+}
+
+fn cargo_test(selection: &[&str], more: &[String]) -> Command {
+    let mut command = run::cargo();
+    command.arg("test").args(selection).arg("--no-fail-fast").args(more);
+    command.envs(setup::ebpf_env());
+    command
+}
+
+fn count(what: &str, command: &mut Command, tally: &mut Tally) -> Result<()> {
+    let failed_before = tally.total().failed;
+    let status = run::tee(command, |line| tally.line(line))?;
+    tally.ended(what, status.success(), failed_before);
+    Ok(())
+}
+
+/// Runs the privileged tests, or returns why they are not run.
+fn privileged(
+    target: &RealTarget,
+    arguments: &[String],
+    skips: &Path,
+    tally: &mut Tally,
+) -> Result<Vec<String>> {
+    if !paths::root().join("tests/Cargo.toml").is_file() {
+        return Ok(vec![format!("there is no package {PRIVILEGED}")]);
+    }
+    let privilege = Privilege::find();
+    let mut variables = target.test_environment();
+    variables.push(("TTMEM_PRIVILEGED", "1".into()));
+    variables.push(("TTMEM_BIN", paths::ttmem()));
+    variables.push(("TTMEM_STANDIN_DIR", paths::standin()));
+    variables.push(("TTMEM_SKIP_FILE", skips.to_path_buf()));
+    let mut command = cargo_test(&["--package", PRIVILEGED], arguments);
+    match privilege {
+        Privilege::Root => {}
+        Privilege::Sudo => {
+            let names: Vec<&str> = variables.iter().map(|(name, _)| *name).collect();
+            let keep = format!("--preserve-env={},CI", names.join(","));
+            // Only the test programs run as root: cargo's own files stay the user's.
+            command.env(runner_variable(), format!("sudo -n {keep}"));
+        }
+        Privilege::None => {
+            let why =
+                "no root's rights: type `sudo -v` before `cargo xtask test`, or run it as root";
+            return Ok(vec![format!("{PRIVILEGED}: {why}")]);
+        }
+    }
+    command.envs(variables);
+    // The tests attach to processes and count kernel objects: one at a time.
+    if !arguments.iter().any(|argument| argument == "--") {
+        command.args(["--", "--test-threads=1"]);
+    }
+    count("privileged tests", &mut command, tally)?;
+    Ok(Vec::new())
+}
+
+/// Where cargo looks for what test programs of the host are run by.
+fn runner_variable() -> String {
+    let target = format!("{}_UNKNOWN_LINUX_GNU", env::consts::ARCH.to_uppercase());
+    format!("CARGO_TARGET_{target}_RUNNER")
+}
+
+fn read_skips(file: &Path) -> Result<Vec<String>> {
+    let text =
+        fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    Ok(text.lines().filter_map(|line| line.strip_prefix("SKIPPED ")).map(str::to_owned).collect())
+}
+
+/// Says what came of every suite, what was skipped and why, and the closing line.
+fn close(tally: &mut Tally, skips: &[String], notes: &[String]) -> ExitCode {
+    let strict =
+        env::var("CI").is_ok_and(|value| value == "true") && Privilege::find() == Privilege::Root;
+    for _ in skips {
+        tally.not_run(strict);
+    }
+    say::heading("Results");
+    for suite in tally.suites() {
+        let Counts { passed, failed, skipped } = suite.counts.unwrap_or_default();
+        if passed + failed + skipped > 0 {
+            let mark = if failed == 0 { '✓' } else { '✗' };
+            println!(
+                "  {mark} {}: {passed} passed, {failed} failed, {skipped} ignored",
+                suite.name
+            );
+        }
+    }
+    for note in notes {
+        println!("  ! not run: {note}");
+    }
+    let label = if strict { "failed, for it could not run" } else { "skipped" };
+    for skip in skips {
+        println!("  ! {label}: {skip}");
+    }
+    let total = tally.total();
+    println!("\n{} passed, {} failed, {} skipped", total.passed, total.failed, total.skipped);
+    if total.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
