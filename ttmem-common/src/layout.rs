@@ -203,6 +203,11 @@ pub struct DeviceLayout {
     pub mesh_devices_begin: Chain,
     /// `MeshDevice` → second word of its vector of `IDevice*` (end), 8 bytes.
     pub mesh_devices_end: Chain,
+    /// Bytes from one element of that vector to the next; the `IDevice*` is its first word.
+    pub mesh_devices_stride: u32,
+    /// Offset in an element of the byte that is 1 if the device belongs to this host; [`ABSENT`]:
+    /// every one does. The `IDevice*` of another host's device is not to be followed.
+    pub mesh_devices_local: u32,
 }
 
 /// Where one bank manager of an allocator keeps its geometry. All chains start at `AllocatorImpl`.
@@ -243,5 +248,5 @@ pub struct LayoutTable {
 
 const _: () = assert!(size_of::<Chain>() == 32);
 const _: () = assert!(size_of::<BufferLayout>() == 88);
-const _: () = assert!(size_of::<DeviceLayout>() == 16 + 4 * 32);
-const _: () = assert!(size_of::<LayoutTable>() == 8 + 88 + 144 + 5 * 96);
+const _: () = assert!(size_of::<DeviceLayout>() == 16 + 4 * 32 + 8);
+const _: () = assert!(size_of::<LayoutTable>() == 8 + 88 + 152 + 5 * 96);

@@ -147,7 +147,7 @@ pub struct DeviceRecord {
     pub is_mesh: u32,
     /// The mesh's id.
     pub mesh_id: i32,
-    /// Number of chips; may exceed [`MAX_CHIPS`], then the list is cut.
+    /// Number of chips; more than [`MAX_CHIPS`]: there are more than could be listed.
     pub chip_count: u32,
     /// Keeps the layout free of padding.
     pub reserved: u32,

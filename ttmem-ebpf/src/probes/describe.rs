@@ -5,7 +5,7 @@
 
 use aya_ebpf::programs::ProbeContext;
 use ttmem_common::{
-    layout::{Chain, LayoutTable},
+    layout::{ABSENT, Chain, LayoutTable},
     loss::LossCause,
     record::{
         AllocatorRecord, DeviceRecord, KIND_ALLOCATOR, KIND_DEVICE, MAX_CHIPS, PoolGeometry,
@@ -131,25 +131,42 @@ fn mesh_chips(mesh: u64, layout: &LayoutTable, record: *mut DeviceRecord) -> Res
     let mesh_id = read_chain(mesh, &ids.mesh_id)? as i32;
     let begin = read_chain(mesh, &ids.mesh_devices_begin)?;
     let end = read_chain(mesh, &ids.mesh_devices_end)?;
-    let count = end.wrapping_sub(begin) / 8;
+    let stride = u64::from(ids.mesh_devices_stride);
     // A chip's id is a plain field: the agent refuses a library in which it is not.
     let id_offset = u64::from(ids.chip_id.offsets[0]);
-    for index in 0..MAX_CHIPS {
-        if index as u64 >= count {
+    let mut element = begin;
+    let mut count = 0;
+    for _ in 0..MAX_CHIPS {
+        if stride == 0 || element >= end {
             break;
         }
-        let chip: u64 = read(begin.wrapping_add(index as u64 * 8))?;
-        let id: i32 = read(chip.wrapping_add(id_offset))?;
-        // SAFETY: as in `describe_device`; `index` is in bounds.
-        unsafe { (*record).chips[index] = id };
+        if is_local(element, ids.mesh_devices_local)? {
+            let chip: u64 = read(element)?;
+            let id: i32 = read(chip.wrapping_add(id_offset))?;
+            // SAFETY: as in `describe_device`; there are as many places as rounds.
+            unsafe { *(&raw mut (*record).chips).cast::<i32>().add(count & (MAX_CHIPS - 1)) = id };
+            count += 1;
+        }
+        element = element.wrapping_add(stride);
     }
+    // More than there is room for: the agent sees it by the count, and says so.
+    let count = if element < end { u32::MAX } else { count as u32 };
     // SAFETY: as in `describe_device`.
     unsafe {
         (*record).is_mesh = 1;
         (*record).mesh_id = mesh_id;
-        (*record).chip_count = count as u32;
+        (*record).chip_count = count;
     }
     Ok(())
+}
+
+/// Whether an element of a mesh's vector is a device of this host.
+#[inline(always)]
+fn is_local(element: u64, flag: u32) -> Result<bool, Fault> {
+    if flag == ABSENT {
+        return Ok(true);
+    }
+    Ok(read::<u8>(element.wrapping_add(u64::from(flag)))? == 1)
 }
 
 /// `None` if the record could not be delivered.

@@ -21,12 +21,6 @@ pub const UNKNOWN: PoolLayout =
 /// The functions of `BankManager` that `AllocatorImpl` forwards to.
 const INLINE: [&str; 2] =
     ["_ZNK2tt8tt_metal11BankManager9num_banksEv", "_ZNK2tt8tt_metal11BankManager9bank_sizeEv"];
-/// Every class of allocator.
-const CLASSES: [&str; 3] = [
-    "_ZTVN2tt8tt_metal18L1BankingAllocatorE",
-    "_ZTVN2tt8tt_metal12experimental13MockAllocatorE",
-    "_ZTVN2tt8tt_metal13AllocatorImplE",
-];
 /// `std::unordered_set`: where its number of elements is, in every libstdc++ since GCC 5.
 const SET_COUNT: u32 = 0x18;
 /// `std::unordered_set`: where its number of buckets is.
@@ -219,6 +213,26 @@ fn blocks(image: &Image<'_>, free_list: [Chain; BUFFER_TYPES]) -> Result<BlockTa
     Ok(BlockTableLayout { free_list, base, buckets, sizes })
 }
 
+/// The classes derived from `AllocatorImpl`, by their type information: name of the vtable's
+/// symbol, and what the first word of their objects is.
+fn classes(image: &Image<'_>) -> Vec<(String, Svma)> {
+    const BASE: &str = "_ZTIN2tt8tt_metal13AllocatorImplE";
+    // Class information of a class with one base: vtable pointer, name, base.
+    const BASE_CLASS: u64 = 16;
+    let Some(base) = image.symbol(BASE) else { return Vec::new() };
+    let derived = image.symbols_with_prefix("_ZTI").into_iter().filter(|(_, information)| {
+        information.size == BASE_CLASS + 8
+            && image.address_in_slot(information.address.plus(BASE_CLASS)) == Some(base.address)
+    });
+    derived
+        .filter_map(|(name, _)| {
+            let table = format!("_ZTV{}", name.strip_prefix("_ZTI")?);
+            let vptr = device::vptr(image, &table).ok()?;
+            Some((table, vptr))
+        })
+        .collect()
+}
+
 /// Everything that reading live buffers from memory needs.
 pub fn memory(
     image: &Image<'_>,
@@ -227,10 +241,7 @@ pub fn memory(
 ) -> Result<MemoryLayout, Refusal> {
     let live_set = live_set(image)?;
     facts.note("AllocatorImpl live set", &format!("+{live_set:#x}"), "get_num_allocated_buffers");
-    let allocator_vptrs: Vec<(String, Svma)> = CLASSES
-        .iter()
-        .filter_map(|class| Some(((*class).to_owned(), device::vptr(image, class).ok()?)))
-        .collect();
+    let allocator_vptrs = classes(image);
     if allocator_vptrs.is_empty() {
         return Err("there is no class of allocators".into());
     }

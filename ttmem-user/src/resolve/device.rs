@@ -1,12 +1,12 @@
 //! How to tell devices from meshes, and where their ids and chips are.
 
-use ttmem_common::layout::{Chain, DeviceLayout};
+use ttmem_common::layout::{ABSENT, Chain, DeviceLayout};
 
 use super::{
     field::{Facts, Field, Refusal, agreed, paths, returned},
     symbolic::{
-        exec::{Executor, Path, Target},
-        expr::{Expr, Op, Value, load},
+        exec::{Call, Executor, Path, Target},
+        expr::{Expr, Op, Relation, Value, base_and_offset, load},
     },
 };
 use crate::{target::image::Image, units::Svma};
@@ -29,6 +29,8 @@ pub const UNKNOWN: DeviceLayout = DeviceLayout {
     mesh_id: Chain::ABSENT,
     mesh_devices_begin: Chain::ABSENT,
     mesh_devices_end: Chain::ABSENT,
+    mesh_devices_stride: 0,
+    mesh_devices_local: ABSENT,
 };
 
 /// The first word of a class's objects.
@@ -59,7 +61,7 @@ pub fn mesh_paths(
     let Some((object, slot)) = forwarded(&own) else { return Ok(own) };
     let slot = u64::try_from(slot).map_err(|_| format!("{name} calls vtable slot {slot}"))?;
     let table = vptr(image, MESH_DEVICE_IMPL)?;
-    let target = image.function_in_slot(table.plus(slot));
+    let target = image.address_in_slot(table.plus(slot));
     let target = target.ok_or_else(|| format!("slot {slot:#x} of MeshDeviceImpl is empty"))?;
     let expected = format!("_ZNK2tt8tt_metal11distributed14MeshDeviceImpl{function}");
     if image.symbol(&expected).map(|symbol| symbol.address) != Some(target) {
@@ -74,7 +76,7 @@ fn chip_id(image: &Image<'_>) -> Result<Field, Refusal> {
     let mesh = paths(image, &Executor::new(image), "_ZNK2tt8tt_metal11distributed10MeshDevice2idEv")?;
     let by_slot = forwarded(&mesh).and_then(|(_, slot)| {
         let slot = u64::try_from(slot).ok()?;
-        image.function_in_slot(vptr(image, DEVICE).ok()?.plus(slot))
+        image.address_in_slot(vptr(image, DEVICE).ok()?.plus(slot))
     });
     let found = by_name.into_iter().chain(by_slot);
     let function = agreed("Device::id()", found)?;
@@ -89,50 +91,86 @@ fn mesh_id(image: &Image<'_>) -> Result<Field, Refusal> {
     field.ok_or_else(|| format!("MeshDevice::id() returns {value}"))
 }
 
-/// The vector that `get_devices()` copies: begin and end.
-fn mesh_devices(image: &Image<'_>) -> Result<(Field, Field), Refusal> {
-    let inline = [
-        "_ZNK2tt8tt_metal11distributed14MeshDeviceImpl11get_devicesEv",
-        "_ZNK2tt8tt_metal11distributed14MeshDeviceView11get_devicesEv",
-    ];
-    let name = "_ZNK2tt8tt_metal11distributed10MeshDevice11get_devicesEv";
-    // The result is returned in memory, so that `this` is the second argument.
-    let found = paths(image, &Executor::new(image).inline(&inline), name)?;
-    let copies = found.iter().flat_map(Path::calls).filter_map(|call| match &call.target {
-        Target::Named(name) if matches!(&**name, "memcpy" | "memmove") => {
-            Some(copied(&call.arguments[1], &call.arguments[2]))
-        }
-        _ => None,
-    });
-    let copied = agreed("the vector that get_devices() copies", copies)?;
-    let (begin, end) = copied.ok_or("get_devices() copies no vector of the mesh")?;
-    check_against_ids(image, &begin, &end)?;
-    Ok((begin, end))
+/// The vector of a mesh's devices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Devices {
+    begin: Field,
+    end: Field,
+    stride: u32,
+    local: u32,
 }
 
-/// Begin and end of what is copied: from begin, (end - begin) bytes.
-fn copied(from: &Value, bytes: &Value) -> Option<(Field, Field)> {
-    let Expr::Binary(Op::Sub, end, begin) = &**bytes else { return None };
-    let both = (Field::of(begin, 1)?, Field::of(end, 1)?);
-    (begin == from && both.0.width == 8 && both.1.width == 8).then_some(both)
+/// What `get_devices()` and `get_device_ids()` leave to others.
+const DEVICES: [&str; 4] = [
+    "_ZNK2tt8tt_metal11distributed14MeshDeviceImpl11get_devicesEv",
+    "_ZNK2tt8tt_metal11distributed14MeshDeviceImpl14get_device_idsEv",
+    "_ZNK2tt8tt_metal11distributed14MeshDeviceView11get_devicesEv",
+    "_ZN2tt8tt_metal11distributed14extract_localsISt6vectorINS1_11MaybeRemoteIPNS0_7IDevice",
+];
+
+/// The vector that `get_devices()` copies: as a whole, or, up to 0.80, those elements that belong
+/// to this host.
+fn mesh_devices(image: &Image<'_>) -> Result<Devices, Refusal> {
+    let name = "_ZNK2tt8tt_metal11distributed10MeshDevice11get_devicesEv";
+    // The result is returned in memory, so that `this` is the second argument.
+    let found = paths(image, &Executor::new(image).inline(&DEVICES), name)?;
+    let filtered: Vec<Devices> = found.iter().filter_map(filtered).collect();
+    let devices = if filtered.is_empty() {
+        let copies = found.iter().flat_map(Path::calls).filter_map(copied);
+        agreed("the vector that get_devices() copies", copies)?
+    } else {
+        agreed("the vector that get_devices() picks from", filtered)?
+    };
+    check_against_ids(image, &devices)?;
+    Ok(devices)
+}
+
+/// A copy of (end - begin) bytes from begin on.
+fn copied(call: &Call) -> Option<Devices> {
+    let Target::Named(name) = &call.target else { return None };
+    let Expr::Binary(Op::Sub, end, begin) = &*call.arguments[2] else { return None };
+    let (first, end) = (Field::of(begin, 1)?, Field::of(end, 1)?);
+    let is_copy = matches!(&**name, "memcpy" | "memmove") && *begin == call.arguments[1];
+    let is_vector = is_copy && first.width == 8 && end.width == 8;
+    is_vector.then_some(Devices { begin: first, end, stride: 8, local: ABSENT })
+}
+
+/// A loop over a vector that takes an element's first word if a byte of it is 1, then goes on.
+fn filtered(path: &Path) -> Option<Devices> {
+    let (element, begin, local) = path.conditions.iter().find_map(|condition| {
+        let Expr::Load { address, width: 1 } = &*condition.left else { return None };
+        let (element, local) = base_and_offset(address);
+        let begin = Field::of(element, 1).filter(|begin| begin.width == 8)?;
+        let is_flag = condition.relation == Relation::Equal && *condition.right == Expr::Const(1);
+        is_flag.then_some((element, begin, u32::try_from(local).ok()?))
+    })?;
+    let (end, stride) = path.conditions.iter().find_map(|condition| {
+        let sides = [(&condition.left, &condition.right), (&condition.right, &condition.left)];
+        sides.into_iter().find_map(|(next, end)| {
+            let (from, stride) = base_and_offset(next);
+            let end = Field::of(end, 1).filter(|end| end.width == 8)?;
+            (from == element && stride > 0).then_some((end, u32::try_from(stride).ok()?))
+        })
+    })?;
+    path.loads.contains(&load(element, 8)).then_some(Devices { begin, end, stride, local })
 }
 
 /// `get_device_ids()` goes over the same vector, in the versions that have it.
-fn check_against_ids(image: &Image<'_>, begin: &Field, end: &Field) -> Result<(), Refusal> {
+fn check_against_ids(image: &Image<'_>, devices: &Devices) -> Result<(), Refusal> {
     let name = "_ZNK2tt8tt_metal11distributed10MeshDevice14get_device_idsEv";
-    let inline = ["_ZNK2tt8tt_metal11distributed14MeshDeviceImpl14get_device_idsEv"];
     if image.symbol(name).is_none() {
         return Ok(());
     }
-    let found = paths(image, &Executor::new(image).inline(&inline), name)?;
+    let found = paths(image, &Executor::new(image).inline(&DEVICES), name)?;
     let loads: Vec<Field> = found
         .iter()
         .flat_map(|path| &path.loads)
         .filter_map(|load| Field::of(load, 1))
         .collect();
-    if loads.contains(begin) && loads.contains(end) {
+    if loads.contains(&devices.begin) && loads.contains(&devices.end) {
         return Ok(());
     }
+    let Devices { begin, end, .. } = devices;
     Err(format!("get_devices() reads {begin} to {end}, get_device_ids() does not"))
 }
 
@@ -153,12 +191,16 @@ pub fn resolve(image: &Image<'_>, facts: &mut Facts) -> (DeviceLayout, Vec<(Stri
     };
     layout.chip_id = chain("Device::id", chip_id(image), "Device::id");
     layout.mesh_id = chain("MeshDevice::id", mesh_id(image), "MeshDevice::id");
-    let (begin, end) = match mesh_devices(image) {
-        Ok((begin, end)) => (Ok(begin), Ok(end)),
-        Err(reason) => (Err(reason.clone()), Err(reason)),
-    };
+    let devices = mesh_devices(image);
+    let begin = devices.clone().map(|devices| devices.begin);
     layout.mesh_devices_begin = chain("MeshDevice devices begin", begin, "get_devices");
-    layout.mesh_devices_end = chain("MeshDevice devices end", end, "get_devices");
+    if let Ok(Devices { end, stride, local, .. }) = devices {
+        layout.mesh_devices_end = chain("MeshDevice devices end", Ok(end), "get_devices");
+        (layout.mesh_devices_stride, layout.mesh_devices_local) = (stride, local);
+        let place = if local == ABSENT { "none".into() } else { format!("+{local:#x}") };
+        let element = format!("{stride} bytes, local flag {place}");
+        facts.note("MeshDevice devices element", &element, "get_devices");
+    }
     for (name, table, place) in [
         ("Device vtable", DEVICE, &mut layout.device_vptr),
         ("MeshDevice vtable", MESH_DEVICE, &mut layout.mesh_vptr),

@@ -67,6 +67,10 @@ fn flags(home: &Home<'_, '_>, path: &Path) -> (Vec<u32>, Vec<u32>) {
             _ => {}
         }
     }
+    for flags in [&mut set, &mut clear] {
+        flags.sort_unstable();
+        flags.dedup();
+    }
     (set, clear)
 }
 
@@ -144,7 +148,10 @@ fn sharded<'p>(home: &Home<'_, '_>, path: &'p Path) -> Option<&'p Value> {
     let Outcome::Return(value) = &path.outcome else { return None };
     let mut ranges = path.conditions.iter().filter_map(|condition| range(home, condition));
     let (_, first, last, holds) = ranges.next()?;
-    (holds && first == FIRST_SHARDED && last == LAST_SHARDED).then_some(value)
+    // A path that takes one flag for neither 0 nor 1, or for both, is never taken.
+    let (set, clear) = flags(home, path);
+    let possible = !set.iter().any(|flag| clear.contains(flag));
+    (possible && holds && first == FIRST_SHARDED && last == LAST_SHARDED).then_some(value)
 }
 
 /// Fills in the fields that a sharded buffer's size per bank needs.

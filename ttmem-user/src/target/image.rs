@@ -91,6 +91,13 @@ fn damaged(error: impl std::fmt::Display) -> ImageError {
     ImageError::Damaged(error.to_string())
 }
 
+/// Where the identification says 32 or 64 bits.
+const CLASS: usize = 4;
+/// Where `e_machine` is.
+const MACHINE: std::ops::Range<usize> = 18..20;
+/// Where the identification says the byte order.
+const ENCODING: usize = 5;
+
 const MACHINES: [(u16, &str); 5] = [
     (elf::EM_AARCH64, "aarch64"),
     (elf::EM_ARM, "arm"),
@@ -104,13 +111,13 @@ fn check_kind(bytes: &[u8]) -> Result<(), ImageError> {
     if bytes.get(..4) != Some(&elf::ELFMAG) {
         return Err(ImageError::NotElf);
     }
-    if bytes.get(4) == Some(&elf::ELFCLASS32) {
+    if bytes.get(CLASS) == Some(&elf::ELFCLASS32) {
         return Err(ImageError::ThirtyTwoBit);
     }
-    if bytes.get(5) == Some(&elf::ELFDATA2MSB) {
+    if bytes.get(ENCODING) == Some(&elf::ELFDATA2MSB) {
         return Err(ImageError::BigEndian);
     }
-    let Some(&[low, high]) = bytes.get(18..20) else {
+    let Some(&[low, high]) = bytes.get(MACHINE) else {
         return Err(damaged("the file header is cut off"));
     };
     let machine = u16::from_le_bytes([low, high]);
@@ -214,8 +221,8 @@ impl<'data> Image<'data> {
         self.slots.get(&address.0)
     }
 
-    /// The function that a vtable slot (or any other relocated word) leads to, if it is here.
-    pub fn function_in_slot(&self, address: Svma) -> Option<Svma> {
+    /// What a vtable slot (or any other relocated word) leads to, if that is in this image.
+    pub fn address_in_slot(&self, address: Svma) -> Option<Svma> {
         match self.slot(address)? {
             SlotValue::Address(function) => Some(*function),
             SlotValue::Symbol(name, 0) => Some(self.symbol(name)?.address),

@@ -3,7 +3,7 @@
 //! The file is `target/xtask/ebpf-toolchain.json`, one JSON object:
 //!
 //! ```json
-//! {"kind": "debian", "toolchain": "ttmem-debian", "rustc_bootstrap": "aya_ebpf",
+//! {"kind": "debian", "toolchain": "ttmem-debian", "rustc_bootstrap": "aya_ebpf,ttmem_ebpf",
 //!  "path_prepend": "…/target/tools/bin"}
 //! ```
 //!
@@ -71,7 +71,7 @@ impl Choice {
             kind: Kind::Debian,
             toolchain: toolchain.to_owned(),
             // Unlocks unstable features for the crate aya_ebpf, and for no other.
-            rustc_bootstrap: Some("aya_ebpf".to_owned()),
+            rustc_bootstrap: Some("aya_ebpf,ttmem_ebpf".to_owned()),
             path_prepend: Some(paths::tools().join("bin")),
         }
     }
@@ -133,12 +133,12 @@ mod tests {
 
     #[test]
     fn the_file_is_as_documented() {
-        let text = r#"{"kind":"debian","toolchain":"ttmem-debian","rustc_bootstrap":"aya_ebpf","path_prepend":"/x/bin"}"#;
+        let text = r#"{"kind":"debian","toolchain":"ttmem-debian","rustc_bootstrap":"aya_ebpf,ttmem_ebpf","path_prepend":"/x/bin"}"#;
         let choice: Choice = serde_json::from_str(text).unwrap();
         assert_eq!(choice.kind, Kind::Debian);
         let environment = choice.environment();
         assert_eq!(environment[0], ("TTMEM_EBPF_TOOLCHAIN".into(), "ttmem-debian".into()));
-        assert_eq!(environment[1], ("RUSTC_BOOTSTRAP".into(), "aya_ebpf".into()));
+        assert_eq!(environment[1], ("RUSTC_BOOTSTRAP".into(), "aya_ebpf,ttmem_ebpf".into()));
         assert!(environment[2].1.starts_with("/x/bin:"));
     }
 
