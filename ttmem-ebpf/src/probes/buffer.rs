@@ -92,6 +92,9 @@ impl Sharding {
     #[inline(always)]
     fn read(fields: u64, layout: &BufferLayout) -> Result<Self, Fault> {
         let mut sharding = Self::default();
+        if layout.shard_spec_present == ABSENT || layout.distribution_present == ABSENT {
+            return Ok(sharding);
+        }
         let at = |offset: u32| fields.wrapping_add(u64::from(offset));
         if read::<u8>(at(layout.shard_spec_present))? != 0 {
             sharding.flags |= FLAG_SHARD_SPEC;

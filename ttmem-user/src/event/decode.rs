@@ -32,9 +32,6 @@ pub enum DecodeError {
     /// A buffer type that this version does not know.
     #[error("a buffer of unknown type {0}")]
     UnknownBufferType(u32),
-    /// A memory layout that this version does not know.
-    #[error("a sharded buffer (memory layout {0}) with neither shard nor distribution spec")]
-    UnknownSharding(u32),
     /// A device of more chips than a record can name.
     #[error("a device of {0} chips; at most {MAX_CHIPS} are supported")]
     TooManyChips(u32),
@@ -109,7 +106,7 @@ pub(crate) fn shape(record: &AllocateRecord) -> Result<BufferShape, DecodeError>
         address: DeviceAddr(record.address),
         size: record.size,
         page_size: record.page_size,
-        spread: spread(record)?,
+        spread: spread(record),
     })
 }
 
@@ -118,23 +115,23 @@ const FIRST_SHARDED: u32 = 2;
 
 /// Follows `Buffer::num_dev_pages()` and `calculate_bank_size_spread()`: the pages of one shard
 /// times the cores are divided by the cores again, so what lies on a bank is one core's share.
-fn spread(record: &AllocateRecord) -> Result<Spread, DecodeError> {
+fn spread(record: &AllocateRecord) -> Spread {
     if record.memory_layout < FIRST_SHARDED {
-        return Ok(Spread::Interleaved);
+        return Spread::Interleaved;
     }
     if record.flags & FLAG_SHARD_SPEC != 0 {
         let rows = low(record.shard_shape).checked_div(low(record.page_shape)).unwrap_or(0);
         let columns = high(record.shard_shape).checked_div(high(record.page_shape)).unwrap_or(0);
-        return Ok(Spread::PagesPerBank(u64::from(rows.wrapping_mul(columns))));
+        return Spread::PagesPerBank(u64::from(rows.wrapping_mul(columns)));
     }
     if record.flags & FLAG_DISTRIBUTION_SPEC != 0 {
         let shards = match record.shard_cores {
             0 => 0,
             cores => record.shard_count.div_ceil(cores),
         };
-        return Ok(Spread::PagesPerBank(shards.saturating_mul(u64::from(record.shard_pages))));
+        return Spread::PagesPerBank(shards.saturating_mul(u64::from(record.shard_pages)));
     }
-    Err(DecodeError::UnknownSharding(record.memory_layout))
+    Spread::Unknown
 }
 
 const fn low(pair: u64) -> u32 {
@@ -279,10 +276,10 @@ mod tests {
     }
 
     #[test]
-    fn sharded_without_any_spec_is_refused() {
+    fn sharded_without_any_spec_is_unknown() {
         let mut record = allocate_record();
         record.memory_layout = 4;
-        assert_eq!(decode(record.as_bytes()), Err(DecodeError::UnknownSharding(4)));
+        assert_eq!(spread_of(&record), Spread::Unknown);
     }
 
     #[test]

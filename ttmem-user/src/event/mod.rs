@@ -6,6 +6,7 @@ mod decode;
 mod types;
 
 pub use decode::{DecodeError, Decoded, decode};
+pub(crate) use decode::{geometry, shape};
 pub use types::{
     Allocated, AllocatorSeen, BufferShape, BufferType, Described, DeviceSeen, Event, Freed,
     Geometry, Spread,

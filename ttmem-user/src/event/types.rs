@@ -113,6 +113,8 @@ pub enum Spread {
     Interleaved,
     /// Sharded: this many pages on each bank that holds a shard.
     PagesPerBank(u64),
+    /// Sharded in a way that could not be decoded.
+    Unknown,
 }
 
 /// A buffer is being freed.
@@ -180,6 +182,7 @@ impl Geometry {
         let alignment = u64::from(self.alignment);
         let pages = match shape.spread {
             Spread::PagesPerBank(pages) => pages,
+            Spread::Unknown => return None,
             Spread::Interleaved => {
                 let pages = shape.size.checked_div(shape.page_size).unwrap_or(0);
                 pages.div_ceil(u64::from(self.banks))

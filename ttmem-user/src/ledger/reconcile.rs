@@ -19,6 +19,8 @@ pub struct LiveBaseline {
     pub allocators: Vec<AllocatorSeen>,
     /// Live buffers.
     pub buffers: Vec<BaselineBuffer>,
+    /// Buffers that a bulk free took before the attach; a late free of their own may follow.
+    pub bulk_freed: Vec<Avma>,
 }
 
 /// One live buffer, as read from the target's memory.
@@ -56,6 +58,8 @@ impl Ledger {
                 self.adopt(buffer);
             }
         }
+        let late = baseline.bulk_freed.iter().filter(|buffer| !touched.contains(*buffer));
+        self.bulk_freed.extend(late);
         for allocator in std::mem::take(&mut self.bulk_freed_while_reading) {
             self.bulk_free_of(allocator);
         }

@@ -77,6 +77,7 @@ fn baseline(buffers: &[u64]) -> LiveBaseline {
         devices: vec![device],
         allocators: vec![allocator_seen()],
         buffers: buffers.iter().map(|&id| older(id)).collect(),
+        bulk_freed: Vec::new(),
     }
 }
 

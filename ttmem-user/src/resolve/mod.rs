@@ -21,6 +21,9 @@ use crate::{ledger::snapshot::Unresolved, target::image::Image};
 use field::{Facts, Refusal};
 use plan::AttachPlan;
 
+/// The name to look for in an image's string tables before it is parsed as a whole.
+pub const MARKER: &str = probes::ALLOCATE;
+
 /// Whether an image contains tt-metal's allocation functions.
 pub fn is_tt_metal(image: &Image<'_>) -> bool {
     image.symbol(probes::ALLOCATE).is_some_and(|symbol| symbol.is_function)

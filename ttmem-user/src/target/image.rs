@@ -11,7 +11,7 @@ use object::{
     read::elf::{FileHeader, ProgramHeader, Rela, SectionHeader, Sym},
 };
 
-use crate::units::{FileOffset, Svma};
+use crate::units::{Avma, FileOffset, Svma};
 
 type Header = elf::FileHeader64<LittleEndian>;
 
@@ -91,6 +91,8 @@ fn damaged(error: impl std::fmt::Display) -> ImageError {
     ImageError::Damaged(error.to_string())
 }
 
+/// Mappings start at multiples of this.
+const PAGE: usize = 4096;
 /// Where the identification says 32 or 64 bits.
 const CLASS: usize = 4;
 /// Where `e_machine` is.
@@ -193,6 +195,19 @@ impl<'data> Image<'data> {
     pub fn file_offset(&self, address: Svma) -> Option<FileOffset> {
         let (segment, offset) = self.segment(address)?;
         Some(FileOffset(u64::try_from(segment.file.start + offset).ok()?))
+    }
+
+    /// What the loader added to every stated address, if it mapped the code that starts at the
+    /// page of file offset `offset` to `start`.
+    pub fn load_bias(&self, start: Avma, offset: FileOffset) -> Option<u64> {
+        let offset = usize::try_from(offset.0).ok()?;
+        let segment = self.segments.iter().filter(|segment| segment.executable).find(|segment| {
+            let first = segment.file.start & !(PAGE - 1);
+            (first..segment.file.end).contains(&offset)
+        })?;
+        let into = i128::try_from(offset).ok()? - i128::try_from(segment.file.start).ok()?;
+        let stated = i128::from(segment.address) + into;
+        u64::try_from(i128::from(start.0) - stated).ok()
     }
 
     /// The file's bytes from an address to the end of its segment.

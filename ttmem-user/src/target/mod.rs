@@ -1,3 +1,8 @@
-//! What is known of a target: its files and its memory.
+//! What is known of a target: the process, its files and its memory.
 
 pub mod image;
+pub mod library;
+pub mod live_buffers;
+pub mod memory;
+pub mod process;
+mod scan;

@@ -1,0 +1,206 @@
+//! Finds the file with tt-metal's allocator among all that a process has mapped.
+//!
+//! By symbol, never by name: tt-xla ships a copy of its own, old wheels have it in `_ttnncpp.so`,
+//! and a program may be linked statically. The file may have been deleted or replaced since.
+
+use std::{
+    collections::HashSet,
+    fs::{self, File},
+    io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use memchr::memmem;
+use object::{Object as _, ObjectSection as _, read::ReadCache};
+use procfs::process::{MMPermissions, MMapPath, MemoryMap};
+
+use super::{
+    image::{Image, ImageError},
+    process::{Process, ProcessError},
+};
+use crate::{
+    resolve,
+    units::{Avma, FileOffset, Pid},
+};
+
+/// A process's tt-metal library.
+#[derive(Debug)]
+pub struct Library {
+    /// Its path as the process sees it.
+    pub path: PathBuf,
+    /// A path by which this process can open the very file.
+    pub open_path: PathBuf,
+    /// What the loader added to the addresses in the file.
+    pub bias: u64,
+    /// The parsed file.
+    pub image: Image<'static>,
+}
+
+/// Why there is none.
+#[derive(Debug, thiserror::Error)]
+pub enum LibraryError {
+    /// The process.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// No file has the symbol.
+    #[error(
+        "process {pid} ({command}) has no tt-metal: none of its {files} mapped files defines \
+         GraphTracker::track_allocate; with --wait ttmem waits until it loads the library"
+    )]
+    NotThere {
+        /// The process.
+        pid: Pid,
+        /// Its command line.
+        command: String,
+        /// How many files were looked at.
+        files: usize,
+    },
+    /// More than one file has it.
+    #[error(
+        "process {pid} has two tt-metal libraries, {} and {}: ttmem cannot tell whose buffers are whose",
+        first.display(), second.display()
+    )]
+    Two {
+        /// The process.
+        pid: Pid,
+        /// One.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
+    /// A file could not be read.
+    #[error("cannot read {} of process {pid}: {source}", path.display())]
+    Unreadable {
+        /// The process.
+        pid: Pid,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It is no usable ELF file.
+    #[error("{} is not usable: {source}", path.display())]
+    Image {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: ImageError,
+    },
+}
+
+/// One file with code that a process has mapped.
+struct Candidate {
+    path: PathBuf,
+    open_path: PathBuf,
+    start: Avma,
+    offset: FileOffset,
+}
+
+/// Finds the library of a process.
+pub fn find(process: &Process) -> Result<Library, LibraryError> {
+    let candidates = candidates(process, &process.maps()?);
+    let files = candidates.len();
+    let mut found: Option<Library> = None;
+    for candidate in candidates {
+        let Some(library) = examine(process, candidate)? else { continue };
+        if let Some(first) = found {
+            return Err(LibraryError::Two {
+                pid: process.pid(),
+                first: first.path,
+                second: library.path,
+            });
+        }
+        found = Some(library);
+    }
+    found.ok_or_else(|| LibraryError::NotThere {
+        pid: process.pid(),
+        command: process.command(),
+        files,
+    })
+}
+
+/// Each file once, by its first mapping of code.
+fn candidates(process: &Process, maps: &[MemoryMap]) -> Vec<Candidate> {
+    let mut seen = HashSet::new();
+    maps.iter()
+        .filter(|map| map.perms.contains(MMPermissions::EXECUTE) && map.inode != 0)
+        .filter_map(|map| {
+            let MMapPath::Path(path) = &map.pathname else { return None };
+            if !seen.insert((map.dev, map.inode)) {
+                return None;
+            }
+            Some(Candidate {
+                open_path: open_path(process, map, path),
+                path: path.clone(),
+                start: Avma(map.address.0),
+                offset: FileOffset(map.offset),
+            })
+        })
+        .collect()
+}
+
+/// A path to the file that is mapped, not to what may have taken its place.
+fn open_path(process: &Process, map: &MemoryMap, path: &Path) -> PathBuf {
+    let visible = process.proc_path("root").join(path.strip_prefix("/").unwrap_or(path));
+    // The device is not compared: overlay and btrfs show another one in the mappings.
+    if fs::metadata(&visible).is_ok_and(|file| file.ino() == map.inode) {
+        return visible;
+    }
+    let (start, end) = map.address;
+    process.proc_path("map_files").join(format!("{start:x}-{end:x}"))
+}
+
+/// `None` if the file does not define tt-metal's allocator.
+fn examine(process: &Process, candidate: Candidate) -> Result<Option<Library>, LibraryError> {
+    if !mentions_tt_metal(&candidate.open_path) {
+        return Ok(None);
+    }
+    let bytes = fs::read(&candidate.open_path).map_err(|source| LibraryError::Unreadable {
+        pid: process.pid(),
+        path: candidate.path.clone(),
+        source,
+    })?;
+    let broken = |source| LibraryError::Image { path: candidate.path.clone(), source };
+    let image = Image::parse(bytes).map_err(broken)?;
+    if !resolve::is_tt_metal(&image) {
+        return Ok(None);
+    }
+    let bias = image
+        .load_bias(candidate.start, candidate.offset)
+        .ok_or_else(|| broken(ImageError::Damaged("its mapping fits no segment".to_owned())))?;
+    Ok(Some(Library { path: candidate.path, open_path: candidate.open_path, bias, image }))
+}
+
+/// Whether a file's string tables hold the symbol's name, defined or not. Reads little of it.
+fn mentions_tt_metal(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    let cache = ReadCache::new(file);
+    let Ok(elf) = object::File::parse(&cache) else { return false };
+    let finder = memmem::Finder::new(resolve::MARKER);
+    [".dynstr", ".strtab"].iter().any(|name| {
+        elf.section_by_name(name)
+            .and_then(|section| section.data().ok())
+            .is_some_and(|strings| finder.find(strings).is_some())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_without_tt_metal_says_what_was_looked_for() {
+        let process = Process::open(Pid(std::process::id())).unwrap();
+        let error = find(&process).unwrap_err();
+        assert!(matches!(error, LibraryError::NotThere { files: 1.., .. }), "{error}");
+        assert!(error.to_string().contains("GraphTracker::track_allocate"));
+        assert!(error.to_string().contains("--wait"));
+    }
+
+    #[test]
+    fn what_is_no_elf_mentions_nothing() {
+        assert!(!mentions_tt_metal(Path::new("/proc/self/maps")));
+        assert!(!mentions_tt_metal(Path::new("/nonexistent")));
+    }
+}

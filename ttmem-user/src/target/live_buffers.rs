@@ -1,0 +1,202 @@
+//! The live buffers of a running target, read from its memory without stopping it.
+//!
+//! Every allocator keeps the set of its live `Buffer*`. Allocators are found by their vtables,
+//! the set is walked bucket by bucket, and each buffer is read and checked. The target runs on
+//! meanwhile: what is true of a buffer that lives all the time is read right; of one that comes
+//! or goes, anything may be read, and the events decide.
+
+mod blocks;
+mod hash_set;
+mod objects;
+
+use std::{collections::HashMap, fs::File};
+
+use ttmem_common::layout::LayoutTable;
+
+use super::{
+    memory::{LiveMemory, TargetMemory},
+    process::{Process, ProcessError},
+    scan,
+};
+use crate::{
+    event::AllocatorSeen,
+    ledger::{BaselineBuffer, LiveBaseline},
+    resolve::plan::MemoryLayout,
+    units::Avma,
+};
+use blocks::BlockTables;
+
+/// Reads the live buffers of one target.
+///
+/// Everything it needs is opened beforehand: it goes on working without capabilities.
+#[derive(Debug)]
+pub struct Reader {
+    memory: LiveMemory,
+    pagemap: Option<File>,
+    maps: Vec<procfs::process::MemoryMap>,
+    layout: LayoutTable,
+    memory_layout: MemoryLayout,
+    bias: u64,
+}
+
+impl Reader {
+    /// Opens what is needed. `layout` is the target's, with its load bias added.
+    pub fn open(
+        process: &Process,
+        layout: LayoutTable,
+        memory_layout: MemoryLayout,
+        bias: u64,
+    ) -> Result<Self, ProcessError> {
+        Ok(Self {
+            memory: LiveMemory::open(process)?,
+            pagemap: process.open_proc("pagemap").ok(),
+            maps: process.maps()?,
+            layout,
+            memory_layout,
+            bias,
+        })
+    }
+
+    /// Reads the live buffers. An error says why they cannot be known.
+    pub fn read(&self) -> Result<LiveBaseline, String> {
+        let walk = Walk {
+            memory: &self.memory,
+            layout: &self.layout,
+            memory_layout: &self.memory_layout,
+        };
+        walk.read(&self.find_objects())
+    }
+
+    /// Every word that is the vtable pointer of an allocator, device or mesh.
+    fn find_objects(&self) -> Vec<(Avma, Class)> {
+        let mut classes: HashMap<u64, Class> = self
+            .memory_layout
+            .allocator_vptrs
+            .iter()
+            .map(|(_, vptr)| (vptr.0.wrapping_add(self.bias), Class::Allocator))
+            .collect();
+        classes.insert(self.layout.device.device_vptr, Class::Device);
+        classes.insert(self.layout.device.mesh_vptr, Class::Mesh);
+        let wanted: Vec<u64> = classes.keys().copied().collect();
+        let runs: Vec<_> = scan::regions(&self.maps)
+            .into_iter()
+            .flat_map(|region| match &self.pagemap {
+                Some(pagemap) => scan::present(pagemap, &region),
+                None => vec![region],
+            })
+            .collect();
+        let found = scan::find_words(&self.memory, &runs, &wanted);
+        found.into_iter().map(|(at, vptr)| (at, classes[&vptr])).collect()
+    }
+}
+
+/// What an object in the target's memory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// An `AllocatorImpl`.
+    Allocator,
+    /// A `Device`.
+    Device,
+    /// A `MeshDevice`.
+    Mesh,
+}
+
+/// One reading.
+pub struct Walk<'a> {
+    /// The target's memory.
+    pub memory: &'a dyn TargetMemory,
+    /// Its layout.
+    pub layout: &'a LayoutTable,
+    /// What else is needed.
+    pub memory_layout: &'a MemoryLayout,
+}
+
+impl Walk<'_> {
+    /// Reads all from the objects that were found.
+    pub fn read(&self, objects: &[(Avma, Class)]) -> Result<LiveBaseline, String> {
+        let mut baseline = LiveBaseline::default();
+        let mut blocks = BlockTables::default();
+        for allocator in of_class(objects, Class::Allocator) {
+            self.read_allocator(allocator, &mut blocks, &mut baseline)?;
+        }
+        self.read_owners(objects, &mut baseline);
+        self.describe_devices(&mut baseline);
+        Ok(baseline)
+    }
+
+    fn read_allocator(
+        &self,
+        allocator: Avma,
+        blocks: &mut BlockTables,
+        baseline: &mut LiveBaseline,
+    ) -> Result<(), String> {
+        let set = allocator.plus(u64::from(self.memory_layout.live_set));
+        let live = match hash_set::read(self.memory, set) {
+            Ok(live) => live,
+            // A word that only looks like an allocator: what it leads to is no set.
+            Err(hash_set::Error::NotASet) => return Ok(()),
+            Err(hash_set::Error::Unsteady) => {
+                return Err(format!("the live set of allocator {allocator} changes too fast"));
+            }
+        };
+        let mut device = None;
+        for buffer in live {
+            let Some(found) = self.read_buffer(allocator, buffer) else { continue };
+            device = Some(found.device);
+            match blocks.size_of(self, allocator, &found.shape) {
+                blocks::Found::Size(bytes) => baseline
+                    .buffers
+                    .push(BaselineBuffer { block_bytes: Some(bytes), ..found }),
+                blocks::Found::NoTable => baseline.buffers.push(found),
+                // Freed in bulk; the set keeps such buffers until they are freed one by one.
+                blocks::Found::NoBlock => baseline.bulk_freed.push(buffer),
+            }
+        }
+        if let Some(device) = device {
+            baseline.allocators.push(self.describe_allocator(allocator, device));
+        }
+        Ok(())
+    }
+
+    /// Allocators without buffers, through the devices and meshes that own them.
+    fn read_owners(&self, objects: &[(Avma, Class)], baseline: &mut LiveBaseline) {
+        let allocators: Vec<Avma> = of_class(objects, Class::Allocator).collect();
+        let mut add = |device: Avma, chain| {
+            let Ok(allocator) = self.memory.chain(device, chain).map(Avma) else { return };
+            let known = baseline.allocators.iter().any(|known| known.allocator == allocator);
+            if allocators.contains(&allocator) && !known {
+                let described = self.describe_allocator(allocator, device);
+                if described.pools.iter().any(Option::is_some) {
+                    baseline.allocators.push(described);
+                }
+            }
+        };
+        let meshes: Vec<Avma> = of_class(objects, Class::Mesh).collect();
+        if let Some(chain) = &self.memory_layout.mesh_allocator {
+            meshes.iter().for_each(|&mesh| add(mesh, chain));
+        }
+        // A mesh's chips have allocators of their own, which nobody uses.
+        if meshes.is_empty()
+            && let Some(chain) = &self.memory_layout.device_allocator
+        {
+            of_class(objects, Class::Device).for_each(|device| add(device, chain));
+        }
+    }
+
+    fn describe_devices(&self, baseline: &mut LiveBaseline) {
+        let mut devices: Vec<Avma> = baseline.allocators.iter().map(|a| a.device).collect();
+        devices.extend(baseline.buffers.iter().map(|buffer| buffer.device));
+        devices.sort_unstable();
+        devices.dedup();
+        baseline.devices =
+            devices.into_iter().filter_map(|device| self.describe_device(device)).collect();
+    }
+
+    fn describe_allocator(&self, allocator: Avma, device: Avma) -> AllocatorSeen {
+        AllocatorSeen { allocator, device, pools: self.pools_of(allocator) }
+    }
+}
+
+fn of_class(objects: &[(Avma, Class)], class: Class) -> impl Iterator<Item = Avma> {
+    objects.iter().filter(move |(_, is)| *is == class).map(|(at, _)| *at)
+}

@@ -1,0 +1,240 @@
+//! Reads a `std::unordered_set<T*>` of libstdc++ from a target that goes on changing it.
+//!
+//! Layout (fixed by libstdc++'s ABI): buckets, number of buckets, first node, number of elements.
+//! All nodes form one list; a bucket holds the address of the node before its first one. The hash
+//! of a pointer is the pointer, its bucket the remainder.
+//!
+//! Walking the one long list would lose the way as soon as a node on it is freed. A bucket's part
+//! of it is a node or two: read until two readings agree, it holds every element that was in it
+//! all the time.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    target::memory::{TargetMemory, Unreadable},
+    units::Avma,
+};
+
+/// Why no set could be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// What is there cannot be a set.
+    NotASet,
+    /// It changes faster than it can be read.
+    Unsteady,
+}
+
+impl From<Unreadable> for Error {
+    fn from(_: Unreadable) -> Self {
+        Self::NotASet
+    }
+}
+
+/// More buckets than this is no set of buffers.
+const MAX_BUCKETS: u64 = 1 << 28;
+/// A chain this long means that the way was lost.
+const MAX_CHAIN: usize = 1 << 12;
+/// Attempts to read one bucket twice alike, and to read the whole without a rehash.
+const ATTEMPTS: usize = 100;
+
+/// The elements, in address order.
+pub fn read(memory: &dyn TargetMemory, set: Avma) -> Result<Vec<Avma>, Error> {
+    for _ in 0..ATTEMPTS {
+        let header = Header::read(memory, set)?;
+        let elements = header.elements(memory);
+        // After a rehash the old buckets may hold anything.
+        if Header::read(memory, set)?.same_buckets(&header) {
+            return elements;
+        }
+    }
+    Err(Error::Unsteady)
+}
+
+#[derive(Clone, Copy)]
+struct Header {
+    buckets: Avma,
+    count: u64,
+}
+
+impl Header {
+    fn read(memory: &dyn TargetMemory, set: Avma) -> Result<Self, Error> {
+        let words = memory.words(set, 4)?;
+        let [buckets, count, first, elements] = words[..] else { return Err(Error::NotASet) };
+        let sane = buckets % 8 == 0
+            && buckets != 0
+            && (1..=MAX_BUCKETS).contains(&count)
+            && elements <= MAX_BUCKETS
+            && first % 8 == 0;
+        if sane { Ok(Self { buckets: Avma(buckets), count }) } else { Err(Error::NotASet) }
+    }
+
+    fn same_buckets(&self, other: &Self) -> bool {
+        self.buckets == other.buckets && self.count == other.count
+    }
+
+    fn elements(&self, memory: &dyn TargetMemory) -> Result<Vec<Avma>, Error> {
+        let count = usize::try_from(self.count).map_err(|_| Error::NotASet)?;
+        let heads = memory.words(self.buckets, count)?;
+        let mut elements = BTreeSet::new();
+        for (bucket, _) in (0_u64..).zip(heads).filter(|(_, head)| *head != 0) {
+            elements.extend(self.bucket(memory, bucket)?);
+        }
+        Ok(elements.into_iter().collect())
+    }
+
+    /// Reads a bucket until two readings agree.
+    fn bucket(&self, memory: &dyn TargetMemory, bucket: u64) -> Result<Vec<Avma>, Error> {
+        let mut last = None;
+        for _ in 0..ATTEMPTS {
+            let chain = self.chain(memory, bucket);
+            if chain.is_some() && chain == last {
+                return Ok(chain.unwrap_or_default());
+            }
+            last = chain;
+        }
+        // A set that cannot be read even once is none.
+        Err(if last.is_some() { Error::Unsteady } else { Error::NotASet })
+    }
+
+    /// `None` if the way was lost.
+    fn chain(&self, memory: &dyn TargetMemory, bucket: u64) -> Option<Vec<Avma>> {
+        let before = memory.pointer(self.buckets.plus(bucket * 8)).ok()?;
+        let mut elements = Vec::new();
+        if before.0 == 0 {
+            return Some(elements);
+        }
+        let mut node = memory.pointer(before).ok()?;
+        while node.0 != 0 {
+            let words = memory.words(node, 2).ok()?;
+            let [next, element] = words[..] else { return None };
+            if element % self.count != bucket {
+                break;
+            }
+            if elements.len() == MAX_CHAIN {
+                return None;
+            }
+            elements.push(Avma(element));
+            node = Avma(next);
+        }
+        // A bucket that is not empty has an element.
+        (!elements.is_empty()).then_some(elements)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::target::memory::SavedMemory;
+
+    const SET: Avma = Avma(0x1000);
+    const BUCKETS: u64 = 0x2000;
+    const COUNT: u64 = 13;
+
+    /// A set as libstdc++ lays it out, nodes from 0x8000 on.
+    fn set_of(elements: &[u64]) -> SavedMemory {
+        let mut memory = SavedMemory::default();
+        let mut by_bucket: Vec<Vec<u64>> = vec![Vec::new(); COUNT as usize];
+        for &element in elements {
+            by_bucket[(element % COUNT) as usize].push(element);
+        }
+        for bucket in 0..COUNT {
+            memory.add_word(Avma(BUCKETS + bucket * 8), 0);
+        }
+        let before_begin = SET.0 + 16;
+        let order: Vec<(u64, u64)> = (0..COUNT)
+            .flat_map(|bucket| by_bucket[bucket as usize].iter().map(move |&e| (bucket, e)))
+            .collect();
+        let mut before = before_begin;
+        let mut last_bucket = u64::MAX;
+        for (index, (bucket, element)) in (0_u64..).zip(&order) {
+            let node = 0x8000 + index * 32;
+            if *bucket != last_bucket {
+                memory.add_word(Avma(BUCKETS + bucket * 8), before);
+                last_bucket = *bucket;
+            }
+            memory.add_word(Avma(before), node);
+            let mut bytes = 0_u64.to_le_bytes().to_vec();
+            bytes.extend(element.to_le_bytes());
+            memory.add(Avma(node), bytes);
+            before = node;
+        }
+        let first = if order.is_empty() { 0 } else { 0x8000 };
+        let header = [BUCKETS, COUNT, first, elements.len() as u64];
+        memory.add(SET, header.iter().flat_map(|word| word.to_le_bytes()).collect());
+        // The list goes through the header's third word and the nodes' first words.
+        let mut before = before_begin;
+        for (index, (_, element)) in (0_u64..).zip(&order) {
+            let node = 0x8000 + index * 32;
+            if before != before_begin {
+                let (_, previous) = order[index as usize - 1];
+                let mut bytes = node.to_le_bytes().to_vec();
+                bytes.extend(previous.to_le_bytes());
+                memory.add(Avma(before), bytes);
+            }
+            let _ = element;
+            before = node;
+        }
+        for bucket in 0..COUNT {
+            let head = memory.word(Avma(BUCKETS + bucket * 8)).unwrap();
+            let mut all = Vec::new();
+            all.extend(head.to_le_bytes());
+            memory.add(Avma(BUCKETS + bucket * 8), all);
+        }
+        let heads: Vec<u8> = (0..COUNT)
+            .flat_map(|bucket| memory.word(Avma(BUCKETS + bucket * 8)).unwrap().to_le_bytes())
+            .collect();
+        memory.add(Avma(BUCKETS), heads);
+        memory
+    }
+
+    #[test]
+    fn every_element_is_found() {
+        for elements in [vec![], vec![0x100], vec![0x100, 0x10d, 0x11a, 0x200, 0x208, 0x300]] {
+            let mut expected: Vec<Avma> = elements.iter().copied().map(Avma).collect();
+            expected.sort();
+            assert_eq!(read(&set_of(&elements), SET), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn what_is_no_set_is_refused() {
+        let mut memory = SavedMemory::default();
+        assert_eq!(read(&memory, SET), Err(Error::NotASet));
+        memory.add(SET, vec![0xff; 32]);
+        assert_eq!(read(&memory, SET), Err(Error::NotASet));
+        // One bucket whose chain never ends.
+        let mut endless = set_of(&[0x100]);
+        let mut node = 0x8000_u64.to_le_bytes().to_vec();
+        node.extend(0x100_u64.to_le_bytes());
+        endless.add(Avma(0x8000), node);
+        assert_eq!(read(&endless, SET), Err(Error::NotASet));
+    }
+
+    /// Loses the way on every second reading of a node.
+    struct Flickering {
+        inner: SavedMemory,
+        reads: Cell<u32>,
+    }
+
+    impl TargetMemory for Flickering {
+        fn read(&self, from: Avma, to: &mut [u8]) -> Result<(), Unreadable> {
+            self.inner.read(from, to)?;
+            if from.0 >= 0x8000 {
+                self.reads.set(self.reads.get() + 1);
+                if self.reads.get() % 3 == 0 {
+                    to.fill(0x55);
+                }
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_torn_reading_is_repeated() {
+        let elements = [0x100, 0x10d, 0x200, 0x208, 0x300];
+        let memory = Flickering { inner: set_of(&elements), reads: Cell::new(0) };
+        assert_eq!(read(&memory, SET), Ok(elements.map(Avma).to_vec()));
+    }
+}

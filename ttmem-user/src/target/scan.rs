@@ -1,0 +1,189 @@
+//! Searches a target's writable memory for words with given values: objects by their vtables.
+//!
+//! Only pages that are present are read, so the target grows by nothing.
+
+use std::{
+    fs::File,
+    ops::Range,
+    os::unix::fs::FileExt as _,
+};
+
+use procfs::process::{MMPermissions, MMapPath, MemoryMap};
+
+use super::memory::TargetMemory;
+use crate::units::Avma;
+
+const PAGE: u64 = 4096;
+/// Bytes read in one go.
+const CHUNK: u64 = 1 << 20;
+/// Bits of a pagemap entry: in memory, or swapped out.
+const PRESENT_OR_SWAPPED: u64 = 0b11 << 62;
+
+/// The mappings in which objects can be: private, writable, and not the image of a file.
+pub fn regions(maps: &[MemoryMap]) -> Vec<Range<u64>> {
+    let data = MMPermissions::READ | MMPermissions::WRITE | MMPermissions::PRIVATE;
+    maps.iter()
+        .filter(|map| map.perms.contains(data))
+        .filter(|map| match &map.pathname {
+            MMapPath::Anonymous | MMapPath::Heap | MMapPath::Other(_) => true,
+            MMapPath::Path(path) => path.to_string_lossy().ends_with("(deleted)"),
+            _ => false,
+        })
+        .map(|map| map.address.0..map.address.1)
+        .collect()
+}
+
+/// Runs of present pages of a region; the whole region if that cannot be told.
+pub fn present(pagemap: &File, region: &Range<u64>) -> Vec<Range<u64>> {
+    let pages = (region.end - region.start) / PAGE;
+    let Ok(len) = usize::try_from(pages * 8) else { return vec![region.clone()] };
+    let mut entries = vec![0; len];
+    if pagemap.read_exact_at(&mut entries, region.start / PAGE * 8).is_err() {
+        return vec![region.clone()];
+    }
+    let mut runs: Vec<Range<u64>> = Vec::new();
+    for (page, entry) in (0_u64..).zip(entries.chunks_exact(8)) {
+        let entry = u64::from_le_bytes(entry.try_into().unwrap_or([0xff; 8]));
+        if entry & PRESENT_OR_SWAPPED == 0 {
+            continue;
+        }
+        let start = region.start + page * PAGE;
+        match runs.last_mut() {
+            Some(run) if run.end == start => run.end += PAGE,
+            _ => runs.push(start..start + PAGE),
+        }
+    }
+    runs
+}
+
+/// Every aligned word with one of the `wanted` values, and where it is.
+pub fn find_words(
+    memory: &dyn TargetMemory,
+    runs: &[Range<u64>],
+    wanted: &[u64],
+) -> Vec<(Avma, u64)> {
+    let (Some(&low), Some(&high)) = (wanted.iter().min(), wanted.iter().max()) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    let mut buffer = Vec::new();
+    for run in runs {
+        let mut at = run.start;
+        while at < run.end {
+            let len = CHUNK.min(run.end - at);
+            buffer.resize(usize::try_from(len).unwrap_or(0), 0);
+            if memory.read(Avma(at), &mut buffer).is_ok() {
+                search(&buffer, at, low..=high, wanted, &mut found);
+            } else {
+                search_by_page(memory, at..at + len, low..=high, wanted, &mut found);
+            }
+            at += len;
+        }
+    }
+    found
+}
+
+/// Part of a chunk may have been unmapped meanwhile.
+fn search_by_page(
+    memory: &dyn TargetMemory,
+    chunk: Range<u64>,
+    span: std::ops::RangeInclusive<u64>,
+    wanted: &[u64],
+    found: &mut Vec<(Avma, u64)>,
+) {
+    let mut page = [0; PAGE as usize];
+    for at in chunk.step_by(PAGE as usize) {
+        if memory.read(Avma(at), &mut page).is_ok() {
+            search(&page, at, span.clone(), wanted, found);
+        }
+    }
+}
+
+fn search(
+    bytes: &[u8],
+    start: u64,
+    span: std::ops::RangeInclusive<u64>,
+    wanted: &[u64],
+    found: &mut Vec<(Avma, u64)>,
+) {
+    /// Words that are tested together: one branch for all of them.
+    const BLOCK: usize = 64;
+    let (low, width) = (*span.start(), span.end() - span.start());
+    let near = |word: &[u8]| value(word).wrapping_sub(low) <= width;
+    for (block, words) in (0_u64..).zip(bytes.chunks(BLOCK * 8)) {
+        let any = words.chunks_exact(8).fold(false, |any, word| any | near(word));
+        if !any {
+            continue;
+        }
+        for (index, word) in (0_u64..).zip(words.chunks_exact(8)) {
+            let word = value(word);
+            if wanted.contains(&word) {
+                found.push((Avma(start + block * BLOCK as u64 * 8 + index * 8), word));
+            }
+        }
+    }
+}
+
+fn value(word: &[u8]) -> u64 {
+    u64::from_le_bytes(word.try_into().unwrap_or([0; 8]))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::target::memory::SavedMemory;
+
+    #[test]
+    fn words_are_found_where_they_are() {
+        let mut bytes = vec![0; 3 * PAGE as usize];
+        for at in [0, 8, 512, 4096, 12280] {
+            bytes[at..at + 8].copy_from_slice(&0x7f00_1234_5678_u64.to_le_bytes());
+        }
+        bytes[1028..1036].copy_from_slice(&0x7f00_1234_5678_u64.to_le_bytes()); // not aligned
+        let mut memory = SavedMemory::default();
+        memory.add(Avma(0x10000), bytes);
+        let found = find_words(&memory, &[0x10000..0x13000], &[0x7f00_1234_5678, 0x7f00_1234_5690]);
+        let places: Vec<u64> = found.iter().map(|(at, _)| at.0 - 0x10000).collect();
+        assert_eq!(places, [0, 8, 512, 4096, 12280]);
+    }
+
+    #[test]
+    fn an_unreadable_page_hides_only_itself() {
+        let mut memory = SavedMemory::default();
+        memory.add(Avma(0x10000), vec![1; PAGE as usize]);
+        memory.add(Avma(0x12000), vec![1; PAGE as usize]);
+        let found = find_words(&memory, &[0x10000..0x13000], &[0x0101_0101_0101_0101]);
+        assert_eq!(found.len(), 1024);
+    }
+
+    #[test]
+    fn present_pages_of_this_process() {
+        let pagemap = File::open("/proc/self/pagemap").unwrap();
+        let boxed = vec![1_u8; 64 << 10];
+        let start = boxed.as_ptr() as u64 & !(PAGE - 1);
+        let runs = present(&pagemap, &(start..start + (32 << 10)));
+        assert_eq!(runs, [start..start + (32 << 10)]);
+        assert_eq!(present(&pagemap, &(0x1000..0x3000)), []);
+    }
+
+    proptest! {
+        #[test]
+        fn a_search_agrees_with_a_simple_one(
+            words in proptest::collection::vec(0_u64..40, 0..300),
+            wanted in proptest::collection::vec(0_u64..40, 1..4),
+        ) {
+            let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+            let mut found = Vec::new();
+            let (low, high) = (*wanted.iter().min().unwrap(), *wanted.iter().max().unwrap());
+            search(&bytes, 0, low..=high, &wanted, &mut found);
+            let simple: Vec<(Avma, u64)> = (0_u64..)
+                .zip(&words)
+                .filter(|(_, word)| wanted.contains(word))
+                .map(|(index, word)| (Avma(index * 8), *word))
+                .collect();
+            prop_assert_eq!(found, simple);
+        }
+    }
+}
