@@ -73,7 +73,8 @@ pub fn mesh_paths(
 /// `Device::id()`, found by name and through the vtable slot that `MeshDevice::id()` has.
 fn chip_id(image: &Image<'_>) -> Result<Field, Refusal> {
     let by_name = image.symbol("_ZNK2tt8tt_metal6Device2idEv").map(|symbol| symbol.address);
-    let mesh = paths(image, &Executor::new(image), "_ZNK2tt8tt_metal11distributed10MeshDevice2idEv")?;
+    let mesh =
+        paths(image, &Executor::new(image), "_ZNK2tt8tt_metal11distributed10MeshDevice2idEv")?;
     let by_slot = forwarded(&mesh).and_then(|(_, slot)| {
         let slot = u64::try_from(slot).ok()?;
         image.address_in_slot(vptr(image, DEVICE).ok()?.plus(slot))
@@ -162,11 +163,8 @@ fn check_against_ids(image: &Image<'_>, devices: &Devices) -> Result<(), Refusal
         return Ok(());
     }
     let found = paths(image, &Executor::new(image).inline(&DEVICES), name)?;
-    let loads: Vec<Field> = found
-        .iter()
-        .flat_map(|path| &path.loads)
-        .filter_map(|load| Field::of(load, 1))
-        .collect();
+    let loads: Vec<Field> =
+        found.iter().flat_map(|path| &path.loads).filter_map(|load| Field::of(load, 1)).collect();
     if loads.contains(&devices.begin) && loads.contains(&devices.end) {
         return Ok(());
     }

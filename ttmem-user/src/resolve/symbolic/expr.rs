@@ -253,9 +253,7 @@ pub fn sign_extend(width: u8, value: &Value) -> Value {
 /// A value with its low bytes replaced.
 pub fn insert(width: u8, old: &Value, new: &Value) -> Value {
     match (&**old, &**new) {
-        (Expr::Const(old), Expr::Const(new)) => {
-            constant((old & !mask(width)) | low(width, *new))
-        }
+        (Expr::Const(old), Expr::Const(new)) => constant((old & !mask(width)) | low(width, *new)),
         (Expr::Insert(inner, below, _), _) if *inner <= width => {
             Rc::new(Expr::Insert(width, Rc::clone(below), truncate(width, new)))
         }
