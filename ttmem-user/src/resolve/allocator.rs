@@ -36,9 +36,10 @@ fn of_type(
     let number = u32::from(kind as u8);
     let executor = Executor::new(image).inline(&INLINE);
     // The type comes by reference or by value.
-    let executor = match name.ends_with("RKNS0_10BufferTypeE") {
-        true => executor.pointee(1, number),
-        false => executor.argument(1, &constant(number.into())),
+    let executor = if name.ends_with("RKNS0_10BufferTypeE") {
+        executor.pointee(1, number)
+    } else {
+        executor.argument(1, &constant(number.into()))
     };
     let found = paths(image, &executor, name)?;
     if !found.is_empty() && found.iter().all(|path| path.outcome == Outcome::Throws) {

@@ -3,7 +3,7 @@
 //! Reads; does not interpret code beyond the stubs of the procedure linkage table.
 //! Invariant: whatever the bytes are, parsing and every query return; none panics.
 
-use std::{collections::HashMap, ops::Range};
+use std::{collections::HashMap, fmt::Write as _, ops::Range};
 
 use iced_x86::{Code, Decoder, DecoderOptions};
 use object::{
@@ -374,7 +374,10 @@ fn plain_name(name: &[u8]) -> Option<&str> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// Small ELF files for tests, made of saved pieces of real ones at their own addresses.
@@ -392,7 +395,10 @@ pub mod sample {
     /// Bytes from hex digits.
     pub fn hex(digits: &str) -> Vec<u8> {
         let digits: Vec<u8> = digits.bytes().filter(u8::is_ascii_hexdigit).collect();
-        let digit = |byte: u8| u8::try_from(char::from(byte).to_digit(16).unwrap()).unwrap();
+        let digit = |byte: u8| match byte {
+            b'0'..=b'9' => byte - b'0',
+            _ => (byte | 0x20) - b'a' + 10,
+        };
         digits.chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
     }
 

@@ -210,10 +210,11 @@ fn bits(value: &Expr) -> u32 {
         Expr::Load { width, .. } => u32::from(*width) * 8,
         Expr::Low(width, inner) => (u32::from(*width) * 8).min(bits(inner)),
         Expr::Truth(_) => 1,
-        Expr::Select(_, left, right) => bits(left).max(bits(right)),
         Expr::Binary(Op::And, left, right) => bits(left).min(bits(right)),
         Expr::Binary(Op::Div | Op::Shr, left, _) => bits(left),
-        Expr::Binary(Op::Or | Op::Xor, left, right) => bits(left).max(bits(right)),
+        Expr::Select(_, left, right) | Expr::Binary(Op::Or | Op::Xor, left, right) => {
+            bits(left).max(bits(right))
+        }
         _ => 64,
     }
 }
