@@ -121,8 +121,8 @@ fn mesh_devices(image: &Image<'_>) -> Result<Devices, Refusal> {
         let copies = found.iter().flat_map(Path::calls).filter(|call| {
             matches!(&call.target, Target::Named(name) if matches!(&**name, "memcpy" | "memmove"))
         });
-        let copied = agreed("the vector that get_devices() copies", copies.map(copied))?;
-        copied.ok_or("get_devices() copies something else than a vector of the mesh")?
+        let vector = agreed("the vector that get_devices() copies", copies.map(copied))?;
+        vector.ok_or("get_devices() copies something else than a vector of the mesh")?
     } else {
         agreed("the vector that get_devices() picks from", filtered)?
     };
