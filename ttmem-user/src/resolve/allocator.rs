@@ -36,9 +36,10 @@ fn of_type(
     let number = u32::from(kind as u8);
     let executor = Executor::new(image).inline(&INLINE);
     // The type comes by reference or by value.
-    let executor = match name.ends_with("RKNS0_10BufferTypeE") {
-        true => executor.pointee(1, number),
-        false => executor.argument(1, &constant(number.into())),
+    let executor = if name.ends_with("RKNS0_10BufferTypeE") {
+        executor.pointee(1, number)
+    } else {
+        executor.argument(1, &constant(number.into()))
     };
     let found = paths(image, &executor, name)?;
     if !found.is_empty() && found.iter().all(|path| path.outcome == Outcome::Throws) {
@@ -186,7 +187,10 @@ fn base_of(path: &Path) -> Option<u32> {
 }
 
 /// The table of allocated blocks, from the function that looks up a block's size.
-fn blocks(image: &Image<'_>, free_list: [Chain; BUFFER_TYPES]) -> Result<BlockTableLayout, Refusal> {
+fn blocks(
+    image: &Image<'_>,
+    free_list: [Chain; BUFFER_TYPES],
+) -> Result<BlockTableLayout, Refusal> {
     let name = "_ZNK2tt8tt_metal9allocator11FreeListOpt19get_allocation_sizeEm";
     let inline = ["_ZNK2tt8tt_metal9allocator11FreeListOpt32get_block_index_from_alloc_tableEm"];
     let found = paths(image, &Executor::new(image).inline(&inline), name)?;
@@ -220,17 +224,31 @@ fn classes(image: &Image<'_>) -> Vec<(String, Svma)> {
     // Class information of a class with one base: vtable pointer, name, base.
     const BASE_CLASS: u64 = 16;
     let Some(base) = image.symbol(BASE) else { return Vec::new() };
-    let derived = image.symbols_with_prefix("_ZTI").into_iter().filter(|(_, information)| {
-        information.size == BASE_CLASS + 8
-            && image.address_in_slot(information.address.plus(BASE_CLASS)) == Some(base.address)
-    });
-    derived
-        .filter_map(|(name, _)| {
-            let table = format!("_ZTV{}", name.strip_prefix("_ZTI")?);
-            let vptr = device::vptr(image, &table).ok()?;
-            Some((table, vptr))
+    let single_base: Vec<(&str, Svma, Svma)> = image
+        .symbols_with_prefix("_ZTI")
+        .into_iter()
+        .filter(|(_, information)| information.size == BASE_CLASS + 8)
+        .filter_map(|(name, information)| {
+            let at = information.address;
+            Some((name, at, image.address_in_slot(at.plus(BASE_CLASS))?))
         })
-        .collect()
+        .collect();
+    let mut known = vec![base.address];
+    let mut found = Vec::new();
+    // Each class that is found may be the base of others.
+    let mut next = 0;
+    while let Some(base) = known.get(next).copied() {
+        next += 1;
+        for (name, at, _) in single_base.iter().filter(|class| class.2 == base) {
+            if known.contains(at) {
+                continue;
+            }
+            known.push(*at);
+            let table = format!("_ZTV{}", name.strip_prefix("_ZTI").unwrap_or(name));
+            found.extend(device::vptr(image, &table).ok().map(|vptr| (table, vptr)));
+        }
+    }
+    found
 }
 
 /// Everything that reading live buffers from memory needs.
@@ -242,9 +260,6 @@ pub fn memory(
     let live_set = live_set(image)?;
     facts.note("AllocatorImpl live set", &format!("+{live_set:#x}"), "get_num_allocated_buffers");
     let allocator_vptrs = classes(image);
-    if allocator_vptrs.is_empty() {
-        return Err("there is no class of allocators".into());
-    }
     for (class, address) in &allocator_vptrs {
         facts.note("allocator vtable", address, class);
     }
@@ -259,9 +274,13 @@ pub fn memory(
     };
     let mesh_allocator = chain("MeshDevice allocator", device::mesh_allocator(image));
     let device_allocator = chain("Device allocator", device::device_allocator(image));
+    if allocator_vptrs.is_empty() && mesh_allocator.is_none() && device_allocator.is_none() {
+        return Err("neither a class of allocators nor a way from a device to one is known".into());
+    }
     let blocks = match blocks(image, free_lists) {
         Ok(blocks) => {
-            let places = [("base", blocks.base), ("buckets", blocks.buckets), ("sizes", blocks.sizes)];
+            let places =
+                [("base", blocks.base), ("buckets", blocks.buckets), ("sizes", blocks.sizes)];
             for (name, offset) in places {
                 let name = format!("FreeListOpt::{name}");
                 facts.note(&name, &format!("+{offset:#x}"), "FreeListOpt::get_allocation_size");

@@ -100,8 +100,7 @@ struct Constructor {
 impl Constructor {
     /// Finds it by the parameters whose meaning is used.
     fn find(home: &Home<'_, '_>) -> Option<Self> {
-        let prefix =
-            format!("_ZN2tt8tt_metal{}C2EPNS0_7IDeviceEmmNS0_10BufferTypeE", home.class());
+        let prefix = format!("_ZN2tt8tt_metal{}C2EPNS0_7IDeviceEmmNS0_10BufferTypeE", home.class());
         let found = home.image.symbols_with_prefix(&prefix);
         let [(_, symbol)] = *found else { return None };
         Some(Self { paths: Executor::new(home.image).run(symbol.address) })
@@ -283,9 +282,8 @@ pub fn essential(
     layout: &mut BufferLayout,
 ) -> Result<(), Refusal> {
     let constructor = Constructor::find(home);
-    let built = |argument, width| {
-        Some(("the constructor", constructor.as_ref()?.stored(argument, width)))
-    };
+    let built =
+        |argument, width| Some(("the constructor", constructor.as_ref()?.stored(argument, width)));
     let allocation = Allocation::find(home)?;
     let (status_byte, hooked) = allocation.flags()?;
     let pages = sizes_by_num_pages(home);
@@ -310,8 +308,7 @@ pub fn essential(
     let memory_layout = vec![optional(home, "13buffer_layout", 4), by_range];
     layout.memory_layout = settle(facts, "Buffer::buffer_layout", memory_layout)?;
     let passed = allocation.argument_of("15allocate_bufferEPNS0_6BufferE");
-    layout.allocator =
-        settle(facts, "Buffer::allocator", vec![Some(("allocate_impl", passed))])?;
+    layout.allocator = settle(facts, "Buffer::allocator", vec![Some(("allocate_impl", passed))])?;
     let by_allocation = Some(("allocate_impl", Ok(status_byte)));
     let status = vec![Some(("is_allocated", status(home))), by_allocation];
     layout.status = settle(facts, "Buffer::status", status)?;
@@ -328,9 +325,9 @@ fn unique_id(
     constructor: Option<&Constructor>,
 ) {
     let counter = format!("_ZN2tt8tt_metal{}14next_unique_idE", home.class());
-    let built = constructor
-        .zip(home.image.symbol(&counter))
-        .map(|(constructor, counter)| ("the constructor", constructor.unique_id(counter.address.0)));
+    let built = constructor.zip(home.image.symbol(&counter)).map(|(constructor, counter)| {
+        ("the constructor", constructor.unique_id(counter.address.0))
+    });
     // The constructor is long: where its end is not reached, the accessor alone has to do.
     let accessor = optional(home, "9unique_id", 8);
     let shown = vec![built.filter(|built| built.1.is_ok() || accessor.is_none()), accessor];

@@ -73,7 +73,8 @@ pub fn mesh_paths(
 /// `Device::id()`, found by name and through the vtable slot that `MeshDevice::id()` has.
 fn chip_id(image: &Image<'_>) -> Result<Field, Refusal> {
     let by_name = image.symbol("_ZNK2tt8tt_metal6Device2idEv").map(|symbol| symbol.address);
-    let mesh = paths(image, &Executor::new(image), "_ZNK2tt8tt_metal11distributed10MeshDevice2idEv")?;
+    let mesh =
+        paths(image, &Executor::new(image), "_ZNK2tt8tt_metal11distributed10MeshDevice2idEv")?;
     let by_slot = forwarded(&mesh).and_then(|(_, slot)| {
         let slot = u64::try_from(slot).ok()?;
         image.address_in_slot(vptr(image, DEVICE).ok()?.plus(slot))
@@ -116,8 +117,12 @@ fn mesh_devices(image: &Image<'_>) -> Result<Devices, Refusal> {
     let found = paths(image, &Executor::new(image).inline(&DEVICES), name)?;
     let filtered: Vec<Devices> = found.iter().filter_map(filtered).collect();
     let devices = if filtered.is_empty() {
-        let copies = found.iter().flat_map(Path::calls).filter_map(copied);
-        agreed("the vector that get_devices() copies", copies)?
+        // Every copy has to be understood: one that is not may be the one that counts.
+        let copies = found.iter().flat_map(Path::calls).filter(|call| {
+            matches!(&call.target, Target::Named(name) if matches!(&**name, "memcpy" | "memmove"))
+        });
+        let vector = agreed("the vector that get_devices() copies", copies.map(copied))?;
+        vector.ok_or("get_devices() copies something else than a vector of the mesh")?
     } else {
         agreed("the vector that get_devices() picks from", filtered)?
     };
@@ -127,11 +132,9 @@ fn mesh_devices(image: &Image<'_>) -> Result<Devices, Refusal> {
 
 /// A copy of (end - begin) bytes from begin on.
 fn copied(call: &Call) -> Option<Devices> {
-    let Target::Named(name) = &call.target else { return None };
     let Expr::Binary(Op::Sub, end, begin) = &*call.arguments[2] else { return None };
     let (first, end) = (Field::of(begin, 1)?, Field::of(end, 1)?);
-    let is_copy = matches!(&**name, "memcpy" | "memmove") && *begin == call.arguments[1];
-    let is_vector = is_copy && first.width == 8 && end.width == 8;
+    let is_vector = *begin == call.arguments[1] && first.width == 8 && end.width == 8;
     is_vector.then_some(Devices { begin: first, end, stride: 8, local: ABSENT })
 }
 
@@ -162,11 +165,8 @@ fn check_against_ids(image: &Image<'_>, devices: &Devices) -> Result<(), Refusal
         return Ok(());
     }
     let found = paths(image, &Executor::new(image).inline(&DEVICES), name)?;
-    let loads: Vec<Field> = found
-        .iter()
-        .flat_map(|path| &path.loads)
-        .filter_map(|load| Field::of(load, 1))
-        .collect();
+    let loads: Vec<Field> =
+        found.iter().flat_map(|path| &path.loads).filter_map(|load| Field::of(load, 1)).collect();
     if loads.contains(&devices.begin) && loads.contains(&devices.end) {
         return Ok(());
     }

@@ -71,7 +71,11 @@ pub struct Facts(pub Vec<Fact>);
 impl Facts {
     /// Notes a decoded value and the function it came from.
     pub fn note(&mut self, name: &str, value: &dyn std::fmt::Display, from: &str) {
-        self.0.push(Fact { name: name.to_owned(), value: value.to_string(), from: from.to_owned() });
+        self.0.push(Fact {
+            name: name.to_owned(),
+            value: value.to_string(),
+            from: from.to_owned(),
+        });
     }
 }
 

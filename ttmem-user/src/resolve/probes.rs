@@ -76,6 +76,7 @@ pub fn attach_point(image: &Image<'_>, probe: ProbeId) -> Result<AttachPoint, Re
     let symbol = symbol_of(image, probe)?;
     let found = image.symbol(&symbol).filter(|found| found.is_function);
     let address = found.ok_or_else(|| format!("there is no function {symbol}"))?.address;
-    let offset = image.file_offset(address).ok_or_else(|| format!("{address} is not in the file"))?;
+    let offset =
+        image.file_offset(address).ok_or_else(|| format!("{address} is not in the file"))?;
     Ok(AttachPoint { probe, cost: cost(image, address)?, symbol, address, offset })
 }

@@ -77,9 +77,7 @@ fn flags(home: &Home<'_, '_>, path: &Path) -> (Vec<u32>, Vec<u32>) {
 /// Splits a sum into its terms and its constant.
 fn terms<'v>(sum: &'v Value, found: &mut Vec<&'v Value>) -> u64 {
     match &**untruncated(sum) {
-        Expr::Binary(Op::Add, left, right) => {
-            terms(left, found).wrapping_add(terms(right, found))
-        }
+        Expr::Binary(Op::Add, left, right) => terms(left, found).wrapping_add(terms(right, found)),
         Expr::Const(number) => *number,
         _ => {
             found.push(untruncated(sum));
@@ -139,7 +137,8 @@ fn shapes(home: &Home<'_, '_>, value: &Value) -> Option<(u32, u32)> {
     quotients.sort_unstable();
     quotients.dedup();
     let [height, width] = *quotients else { return None };
-    let adjacent = height.0.checked_add(4) == Some(width.0) && height.1.checked_add(4) == Some(width.1);
+    let adjacent =
+        height.0.checked_add(4) == Some(width.0) && height.1.checked_add(4) == Some(width.1);
     adjacent.then_some(height)
 }
 
@@ -154,62 +153,274 @@ fn sharded<'p>(home: &Home<'_, '_>, path: &'p Path) -> Option<&'p Value> {
     (possible && holds && first == FIRST_SHARDED && last == LAST_SHARDED).then_some(value)
 }
 
+/// The operands of the two formulas, and the flags that choose.
+#[derive(Debug, PartialEq, Eq)]
+struct Formulas {
+    spec: u32,
+    distribution: u32,
+    shard_shape: u32,
+    page_shape: u32,
+    begin: u32,
+    end: u32,
+    count: u32,
+    pages: u32,
+}
+
+/// Every sharded path of a function, and what it returns.
+fn sharded_paths<'p>(home: &Home<'_, '_>, paths: &'p [Path]) -> Vec<(&'p Path, &'p Value)> {
+    paths.iter().filter_map(|path| Some((path, sharded(home, path)?))).collect()
+}
+
+fn formulas(home: &Home<'_, '_>, paths: &[(&Path, &Value)]) -> Result<Formulas, Refusal> {
+    let (mut by_spec, mut by_distribution) = (Vec::new(), Vec::new());
+    for (path, value) in paths {
+        let (set, clear) = flags(home, path);
+        if let Some(shapes) = shapes(home, value) {
+            by_spec.push((shapes, set));
+        } else if let Some(parts) = distribution(home, value) {
+            by_distribution.push((parts, (set, clear)));
+        } else if ***value != Expr::Const(0) {
+            return Err(format!("num_dev_pages() has a formula that is not known: {value}"));
+        }
+    }
+    let (count, begin, end, pages) = agreed("shards", by_distribution.iter().map(|path| path.0))?;
+    let (shard_shape, page_shape) = agreed("shapes", by_spec.iter().map(|path| path.0))?;
+    let chosen = agreed("the distribution's flags", by_distribution.into_iter().map(|it| it.1))?;
+    let ([distribution], [spec]) = (&*chosen.0, &*chosen.1) else {
+        return Err(format!("the distribution depends on {:x?}, not {:x?}", chosen.0, chosen.1));
+    };
+    let (spec, distribution) = (*spec, *distribution);
+    if !by_spec.iter().all(|(_, set)| set.contains(&spec)) {
+        return Err("the shapes are used without the flag of the shard spec".into());
+    }
+    Ok(Formulas { spec, distribution, shard_shape, page_shape, begin, end, count, pages })
+}
+
+/// Whatever else the paths read has to be among the decoded fields.
+fn check(
+    home: &Home<'_, '_>,
+    fields: &Formulas,
+    paths: &[(&Path, &Value)],
+    layout_at: u32,
+) -> Result<(), Refusal> {
+    let &Formulas { spec, distribution, shard_shape, page_shape, begin, end, count, pages } =
+        fields;
+    if begin.checked_add(8) != Some(end) || [begin, count, pages].iter().any(|at| at % 8 != 0) {
+        return Err(format!("no vector of cores from +{begin:#x} to +{end:#x}"));
+    }
+    let shapes = [shard_shape, shard_shape + 4, page_shape, page_shape + 4];
+    let known = |at: u32, width: u8| match width {
+        8 => [begin, end, count, pages].contains(&at),
+        4 => shapes.contains(&at) || at == layout_at || at == pages,
+        _ => at == spec || at == distribution,
+    };
+    let mut strange = None;
+    for (path, value) in paths {
+        let sides = path.conditions.iter().flat_map(|it| [&it.left, &it.right]);
+        for value in sides.chain([*value]) {
+            walk(value, &mut |part| {
+                for width in [1, 4, 8] {
+                    let at = home.offset_of(part, width);
+                    strange = strange.or(at.filter(|at| !known(*at, width)));
+                }
+            });
+        }
+    }
+    match strange {
+        Some(at) => Err(format!("a sharded buffer's pages also depend on +{at:#x}")),
+        None => Ok(()),
+    }
+}
+
 /// Fills in the fields that a sharded buffer's size per bank needs.
 pub fn resolve(
     home: &Home<'_, '_>,
     facts: &mut Facts,
     layout: &mut BufferLayout,
 ) -> Result<(), Refusal> {
-    let found = paths(home.image, &Executor::new(home.image).inline(&INLINE), NUM_DEV_PAGES)?;
-    if let Some(Outcome::Unknown(why)) =
-        found.iter().map(|path| &path.outcome).find(|end| matches!(end, Outcome::Unknown(_)))
-    {
+    let executor = Executor::new(home.image).inline(&INLINE);
+    let found = paths(home.image, &executor, NUM_DEV_PAGES)?;
+    let unknown = found.iter().find_map(|path| match &path.outcome {
+        Outcome::Unknown(why) => Some(why),
+        _ => None,
+    });
+    if let Some(why) = unknown {
         return Err(format!("num_dev_pages() was not understood: {why}"));
     }
     let ranges = found.iter().filter_map(|path| range(home, path.conditions.first()?));
-    let (first, last) = agreed("the sharded layouts", ranges.map(|range| (range.1, range.2)))?;
+    let (at, first, last) =
+        agreed("the sharded layouts", ranges.map(|range| (range.0, range.1, range.2)))?;
     if (first, last) != (FIRST_SHARDED, LAST_SHARDED) {
         return Err(format!("sharded layouts are {first}..={last}, expected 2..=5"));
     }
-    let (mut by_spec, mut by_distribution, mut neither) = (Vec::new(), Vec::new(), Vec::new());
-    for path in &found {
-        let Some(value) = sharded(home, path) else { continue };
-        if let Some(shapes) = shapes(home, value) {
-            by_spec.push((shapes, flags(home, path)));
-        } else if let Some(parts) = distribution(home, value) {
-            by_distribution.push((parts, flags(home, path)));
-        } else if **value != Expr::Const(0) {
-            neither.push(value);
-        }
+    if at != layout.memory_layout {
+        return Err(format!("num_dev_pages() finds the layout at +{at:#x}"));
     }
-    if let Some(value) = neither.first() {
-        return Err(format!("num_dev_pages() has a formula that is not known: {value}"));
-    }
-    let (count, begin, end, pages) = agreed("shards", by_distribution.iter().map(|path| path.0))?;
-    let (shard_shape, page_shape) = agreed("shapes", by_spec.iter().map(|path| path.0))?;
-    let chosen = by_distribution.iter().map(|(_, (set, clear))| (set.clone(), clear.clone()));
-    let (set, clear) = agreed("the flags of the distribution", chosen)?;
-    let ([distribution], [spec]) = (&*set, &*clear) else {
-        return Err(format!("the distribution depends on flags {set:x?}, not {clear:x?}"));
-    };
-    if !by_spec.iter().all(|(_, (set, _))| set.contains(spec)) {
-        return Err("the shapes are used without the flag of the shard spec".into());
-    }
-    (layout.shard_spec_present, layout.distribution_present) = (*spec, *distribution);
-    (layout.shard_shape, layout.page_shape) = (shard_shape, page_shape);
-    (layout.cores_begin, layout.cores_end) = (begin, end);
-    (layout.shard_count, layout.shard_pages) = (count, pages);
+    let fields = formulas(home, &sharded_paths(home, &found))?;
+    check(home, &fields, &sharded_paths(home, &found), at)?;
+    // The number of cores divides what num_dev_pages() multiplies: it has to be the same.
+    let cores = paths(home.image, &executor, NUM_CORES)?;
+    check(home, &fields, &sharded_paths(home, &cores), at)?;
+    (layout.shard_spec_present, layout.distribution_present) = (fields.spec, fields.distribution);
+    (layout.shard_shape, layout.page_shape) = (fields.shard_shape, fields.page_shape);
+    (layout.cores_begin, layout.cores_end) = (fields.begin, fields.end);
+    (layout.shard_count, layout.shard_pages) = (fields.count, fields.pages);
     for (name, offset) in [
-        ("shard_spec_present", *spec),
-        ("distribution_present", *distribution),
-        ("shard_shape", shard_shape),
-        ("page_shape", page_shape),
-        ("cores_begin", begin),
-        ("cores_end", end),
-        ("shard_count", count),
-        ("shard_pages", pages),
+        ("shard_spec_present", fields.spec),
+        ("distribution_present", fields.distribution),
+        ("shard_shape", fields.shard_shape),
+        ("page_shape", fields.page_shape),
+        ("cores_begin", fields.begin),
+        ("cores_end", fields.end),
+        ("shard_count", fields.count),
+        ("shard_pages", fields.pages),
     ] {
         facts.note(&format!("Buffer::{name}"), &format!("+{offset:#x}"), "num_dev_pages");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use ttmem_common::layout::ABSENT;
+
+    use super::*;
+    use crate::{
+        resolve::buffer::UNKNOWN,
+        target::image::{Image, sample},
+    };
+
+    /// `Buffer::num_dev_pages() const`, 0.78.0, at 0xb68c90.
+    const NUM_DEV_PAGES_V78: &str = "538b472483c0fe83f804737180bf98000000010f85890000008bb78800000031dbb90000000085f674098b47 \
+         7831d2f7f689c18bb78c00000085f674098b477c31d2f7f689c30fafd980bfc0010000010f859c000000488b \
+         8728010000488b8fb8010000482b872001000048c1f8044839c1480f42c10fafd889d85bc3488b4f584885c9 \
+         7466488b47184889c24809ca48c1ea20746c31d248f7f14889c389d85bc380bfc0010000000f848800000048 \
+         8b8f20010000488b9f280100004839d9744a488b87b80100004889de4829ce48c1fe044801f048ffc84889c2 \
+         4809f248c1ea20742b31d248f7f6eb2831db89d85bc34883c760e8a539b7ff0fafd889d85bc331d2f7f189c3 \
+         89d85bc331c0eb0431d2f7f60faf87b00100004829cb48c1fb04488b8fb80100004839d9480f42d90fafd889 \
+         d85bc3e83475b6ff";
+    /// `Buffer::num_dev_pages() const`, 0.81.1, at 0xc75d70.
+    const NUM_DEV_PAGES_V81: &str = "53488b7f108b471483c0fe83f804736b80bf88000000010f85830000008b777831dbb90000000085f674098b \
+         476831d2f7f689c18b777c85f674098b476c31d2f7f689c30fafd980bfb0010000010f859c000000488b8718 \
+         010000488b8fa8010000482b871001000048c1f8044839c1480f42c10fafd889d85bc3488b4f484885c97466 \
+         488b47084889c24809ca48c1ea20746c31d248f7f14889c389d85bc380bfb0010000000f8488000000488b8f \
+         10010000488b9f180100004839d9744a488b87a80100004889de4829ce48c1fe044801f048ffc84889c24809 \
+         f248c1ea20742b31d248f7f6eb2831db89d85bc34883c750e87798b1ff0fafd889d85bc331d2f7f189c389d8 \
+         5bc331c0eb0431d2f7f60faf87a00100004829cb48c1fb04488b8fa80100004839d9480f42d90fafd889d85b \
+         c3e866bfb0ff";
+    /// `Buffer::num_cores() const`, 0.81.1, at 0xc75c50.
+    const NUM_CORES_V81: &str = "53488b7f108b471483c0fe83f803773a48bb000000000100000080bfb0010000017530488b8718010000488b \
+         8fa8010000482b871001000048c1f8044839c1480f42c189c04809d85bc331db89c04809d85bc34883c750e8 \
+         349ab1ff89c04809d85bc3";
+
+    /// `Buffer::num_cores() const`, 0.78.0, at 0xb68b80.
+    const NUM_CORES_V78: &str = "538b472483c0fe83f803773a48bb000000000100000080bfc0010000017530488b8728010000488b8fb80100 \
+         00482b872001000048c1f8044839c1480f42c189c04809d85bc331db89c04809d85bc34883c760e8583bb7ff \
+         89c04809d85bc3";
+
+    /// `CoreRangeSet::num_cores`, or the stub that leads there.
+    const CORES: &str = "_ZNK2tt8tt_metal12CoreRangeSet9num_coresEv";
+    const THROW: &str = "_ZSt27__throw_bad_optional_accessv";
+
+    /// Where one version has its functions: num_dev_pages, num_cores, and the two callees.
+    struct Version {
+        at: [u64; 4],
+        num_cores: &'static str,
+        implementation: u32,
+        memory_layout: u32,
+    }
+
+    const V81: Version = Version {
+        at: [0xc7_5d70, 0xc7_5c50, 0x78_f6e0, 0x78_1e10],
+        num_cores: NUM_CORES_V81,
+        implementation: 0x10,
+        memory_layout: 0x14,
+    };
+    const V78: Version = Version {
+        at: [0xb6_8c90, 0xb6_8b80, 0x6d_c730, 0x6d_0300],
+        num_cores: NUM_CORES_V78,
+        implementation: ABSENT,
+        memory_layout: 0x24,
+    };
+
+    fn decode(code: &[u8], version: &Version) -> Result<BufferLayout, Refusal> {
+        let [pages, cores, core_range_set, throw] = version.at;
+        let file = sample::elf(&[
+            (NUM_DEV_PAGES, pages, code),
+            (NUM_CORES, cores, &sample::hex(version.num_cores)),
+            (CORES, core_range_set, &[0xc3]),
+            (THROW, throw, &[0xc3]),
+        ]);
+        let image = Image::parse(file).map_err(|error| error.to_string())?;
+        let mut layout = BufferLayout { memory_layout: version.memory_layout, ..UNKNOWN };
+        let home = Home { image: &image, implementation: version.implementation };
+        resolve(&home, &mut Facts::default(), &mut layout)?;
+        Ok(layout)
+    }
+
+    fn shard_fields(layout: &BufferLayout) -> [u32; 8] {
+        [
+            layout.shard_spec_present,
+            layout.shard_shape,
+            layout.page_shape,
+            layout.distribution_present,
+            layout.cores_begin,
+            layout.cores_end,
+            layout.shard_count,
+            layout.shard_pages,
+        ]
+    }
+
+    #[test]
+    fn decodes_the_fields_behind_a_pointer() {
+        let code = sample::hex(NUM_DEV_PAGES_V81);
+        let layout = decode(&code, &V81).unwrap();
+        let expected = [0x88, 0x68, 0x78, 0x1b0, 0x110, 0x118, 0x1a8, 0x1a0];
+        assert_eq!(shard_fields(&layout), expected);
+    }
+
+    #[test]
+    fn decodes_the_fields_inside_the_buffer() {
+        let code = sample::hex(NUM_DEV_PAGES_V78);
+        let layout = decode(&code, &V78).unwrap();
+        let expected = [0x98, 0x78, 0x88, 0x1c0, 0x120, 0x128, 0x1b8, 0x1b0];
+        assert_eq!(shard_fields(&layout), expected);
+    }
+
+    #[test]
+    fn finds_the_layout_by_its_range_check() {
+        let code = sample::hex(NUM_CORES_V81);
+        let file = sample::elf(&[(NUM_CORES, 0xc7_5c50, &code), (CORES, 0x78_f6e0, &[0xc3])]);
+        let image = Image::parse(file).unwrap();
+        let home = Home { image: &image, implementation: 0x10 };
+        let mut facts = Facts::default();
+        assert_eq!(layout_field(&home, &mut facts), Ok(0x14));
+        assert_eq!(facts.0[0].value, "2..=5");
+        let elsewhere = Home { image: &image, implementation: 0x18 };
+        assert!(layout_field(&elsewhere, &mut facts).is_err());
+    }
+
+    /// Whatever one byte is changed to: it is refused, or the fields still fit together.
+    #[test]
+    fn a_changed_byte_is_refused_or_still_makes_sense() {
+        let code = sample::hex(NUM_DEV_PAGES_V81);
+        let original = decode(&code, &V81).unwrap();
+        let mut refused = 0;
+        for at in 0..code.len() {
+            for change in [0x01, 0x08, 0x40, 0xff] {
+                let mut changed = code.clone();
+                changed[at] ^= change;
+                let Ok(layout) = decode(&changed, &V81) else {
+                    refused += 1;
+                    continue;
+                };
+                // A field that is read in one place only may move; those that several places
+                // read must not.
+                assert_eq!(layout.cores_begin, original.cores_begin, "byte {at} ^ {change:#x}");
+                assert_eq!(layout.shard_count, original.shard_count, "byte {at} ^ {change:#x}");
+                assert_eq!(layout.cores_end, original.cores_end, "byte {at} ^ {change:#x}");
+            }
+        }
+        assert!(refused > code.len(), "only {refused} changes were refused");
+    }
 }

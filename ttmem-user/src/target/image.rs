@@ -3,7 +3,7 @@
 //! Reads; does not interpret code beyond the stubs of the procedure linkage table.
 //! Invariant: whatever the bytes are, parsing and every query return; none panics.
 
-use std::{collections::HashMap, ops::Range};
+use std::{collections::HashMap, fmt::Write as _, ops::Range};
 
 use iced_x86::{Code, Decoder, DecoderOptions};
 use object::{
@@ -132,9 +132,7 @@ fn check_kind(bytes: &[u8]) -> Result<(), ImageError> {
 
 impl<'data> Image<'data> {
     /// Parses an ELF file. The owner is kept: bytes, a slice of them, or a mapping.
-    pub fn parse(
-        data: impl AsRef<[u8]> + Send + Sync + 'data,
-    ) -> Result<Image<'data>, ImageError> {
+    pub fn parse(data: impl AsRef<[u8]> + Send + Sync + 'data) -> Result<Image<'data>, ImageError> {
         let mut image = Image {
             data: Box::new(data),
             segments: Vec::new(),
@@ -295,7 +293,9 @@ impl Parts {
         parts.functions.dedup_by_key(|entry| entry.0);
         for section in sections.iter() {
             if let Ok(Some((relocations, link))) = section.rela(endian, bytes) {
-                let Ok(table) = sections.symbol_table_by_index(endian, bytes, link) else { continue };
+                let Ok(table) = sections.symbol_table_by_index(endian, bytes, link) else {
+                    continue;
+                };
                 for relocation in relocations {
                     parts.add_slot(relocation, |index| {
                         let name = table.symbol(index).ok()?.name(endian, table.strings()).ok()?;
@@ -305,7 +305,8 @@ impl Parts {
             }
             if let Ok(Some(mut notes)) = section.notes(endian, bytes) {
                 while let Ok(Some(note)) = notes.next() {
-                    if note.name() == elf::ELF_NOTE_GNU && note.n_type(endian) == elf::NT_GNU_BUILD_ID
+                    if note.name() == elf::ELF_NOTE_GNU
+                        && note.n_type(endian) == elf::NT_GNU_BUILD_ID
                     {
                         parts.build_id = Some(hex(note.desc()));
                     }
@@ -353,8 +354,7 @@ impl Parts {
             return;
         }
         let address = symbol.st_value(endian);
-        let value =
-            Symbol { address: Svma(address), size: symbol.st_size(endian), is_function };
+        let value = Symbol { address: Svma(address), size: symbol.st_size(endian), is_function };
         if is_function {
             self.functions.push((address, name.into()));
         }
@@ -389,5 +389,147 @@ fn plain_name(name: &[u8]) -> Option<&str> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Small ELF files for tests, made of saved pieces of real ones at their own addresses.
+#[cfg(test)]
+pub mod sample {
+    /// A piece: symbol (or "" for none), address, bytes.
+    pub type Piece<'a> = (&'a str, u64, &'a [u8]);
+
+    fn put(out: &mut Vec<u8>, numbers: &[(u64, usize)]) {
+        for (number, width) in numbers {
+            out.extend_from_slice(&number.to_le_bytes()[..*width]);
+        }
+    }
+
+    /// Bytes from hex digits.
+    pub fn hex(digits: &str) -> Vec<u8> {
+        let digits: Vec<u8> = digits.bytes().filter(u8::is_ascii_hexdigit).collect();
+        let digit = |byte: u8| match byte {
+            b'0'..=b'9' => byte - b'0',
+            _ => (byte | 0x20) - b'a' + 10,
+        };
+        digits.chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
+    }
+
+    /// Builds the file.
+    pub fn elf(pieces: &[Piece<'_>]) -> Vec<u8> {
+        let count = pieces.len() as u64;
+        let mut at = 64 + 56 * count;
+        let (mut programs, mut body) = (Vec::new(), Vec::new());
+        let (mut symbols, mut names) = (vec![0; 24], vec![0]);
+        for (name, address, bytes) in pieces {
+            let size = bytes.len() as u64;
+            let load =
+                [(1, 4), (5, 4), (at, 8), (*address, 8), (*address, 8), (size, 8), (size, 8)];
+            put(&mut programs, &load);
+            put(&mut programs, &[(1, 8)]);
+            body.extend_from_slice(bytes);
+            at += size;
+            if !name.is_empty() {
+                put(&mut symbols, &[(names.len() as u64, 4), (0x12, 1), (0, 1), (1, 2)]);
+                put(&mut symbols, &[(*address, 8), (size, 8)]);
+                names.extend_from_slice(name.as_bytes());
+                names.push(0);
+            }
+        }
+        let (symbols_at, symbols_size) = (at, symbols.len() as u64);
+        let (names_at, names_size) = (at + symbols_size, names.len() as u64);
+        let sections_at = names_at + names_size;
+        let mut file = hex("7f454c4602010100 0000000000000000 0300 3e00 01000000");
+        put(&mut file, &[(0, 8), (64, 8), (sections_at, 8), (0, 4), (64, 2), (56, 2)]);
+        put(&mut file, &[(count, 2), (64, 2), (3, 2), (2, 2)]);
+        for part in [programs, body, symbols, names] {
+            file.extend_from_slice(&part);
+        }
+        file.extend_from_slice(&[0; 64]);
+        let section = |file: &mut Vec<u8>, kind, at, size, link, entry| {
+            put(file, &[(0, 4), (kind, 4), (0, 8), (0, 8), (at, 8), (size, 8), (link, 4), (1, 4)]);
+            put(file, &[(8, 8), (entry, 8)]);
+        };
+        section(&mut file, 2, symbols_at, symbols_size, 2, 24);
+        section(&mut file, 3, names_at, names_size, 0, 0);
+        file
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn file() -> Vec<u8> {
+        sample::elf(&[("first", 0x1000, &[0xc3, 0x90]), ("second@@V1", 0x2000, &[0x55])])
+    }
+
+    #[test]
+    fn finds_symbols_bytes_and_offsets() {
+        let file = file();
+        let image = Image::parse(file.as_slice()).unwrap();
+        let first = image.symbol("first").unwrap();
+        assert_eq!((first.address, first.size, first.is_function), (Svma(0x1000), 2, true));
+        assert_eq!(image.symbol("second").unwrap().address, Svma(0x2000));
+        assert_eq!(image.function_at(Svma(0x2000)), Some("second"));
+        assert_eq!(image.code_at(Svma(0x1001)), Some(&[0x90][..]));
+        assert_eq!(image.constant_at(Svma(0x1000), 2), Some(0x90c3));
+        assert_eq!(image.constant_at(Svma(0x1000), 4), None);
+        assert_eq!(image.file_offset(Svma(0x1001)), Some(FileOffset(64 + 2 * 56 + 1)));
+        assert_eq!(image.bytes_at(Svma(0x1002)), None);
+    }
+
+    #[test]
+    fn says_what_a_file_is_that_it_cannot_use() {
+        let parse = |bytes: &[u8]| Image::parse(bytes).err();
+        assert_eq!(parse(b"#!/bin/sh"), Some(ImageError::NotElf));
+        assert_eq!(parse(b""), Some(ImageError::NotElf));
+        let changed = |at: usize, to: u8| {
+            let mut file = file();
+            file[at] = to;
+            Image::parse(file).err()
+        };
+        assert_eq!(changed(CLASS, 1), Some(ImageError::ThirtyTwoBit));
+        assert_eq!(changed(ENCODING, 2), Some(ImageError::BigEndian));
+        let arm = ImageError::Machine { machine: elf::EM_AARCH64, name: "aarch64" };
+        assert_eq!(changed(MACHINE.start, 183), Some(arm));
+        let file = file();
+        assert!(matches!(parse(&file[..40]), Some(ImageError::Damaged(_))));
+        assert!(matches!(parse(&file[..file.len() - 1]), Some(ImageError::Damaged(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_files_never_panic(
+            flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..40),
+            length in any::<prop::sample::Index>(),
+            probe in any::<u64>(),
+        ) {
+            let mut file = file();
+            for (at, value) in flips {
+                let at = at.index(file.len());
+                file[at] = value;
+            }
+            let keep = length.index(file.len() * 2).min(file.len());
+            file.truncate(keep);
+            if let Ok(image) = Image::parse(file) {
+                for address in [0, 0x1000, 0x2000, probe] {
+                    let _ = image.file_offset(Svma(address));
+                    let _ = image.stub_target(Svma(address));
+                    let _ = image.constant_at(Svma(address), 8);
+                }
+            }
+        }
+
+        #[test]
+        fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+            let mut file = b"\x7fELF\x02\x01\x01".to_vec();
+            file.extend_from_slice(&bytes);
+            let _ = Image::parse(file);
+        }
+    }
 }

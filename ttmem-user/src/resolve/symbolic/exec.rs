@@ -217,12 +217,7 @@ impl<'i> Executor<'i> {
                 }
             }
         };
-        Path {
-            conditions: state.conditions,
-            events: state.events,
-            loads: state.loads,
-            outcome,
-        }
+        Path { conditions: state.conditions, events: state.events, loads: state.loads, outcome }
     }
 
     fn step(&self, state: &mut State<'i>) -> Next {
@@ -342,7 +337,11 @@ impl<'i> Executor<'i> {
         let target = semantics::operand(state, instruction, 0);
         if let Expr::Const(address) = &*target {
             let address = *address;
-            return if is_tail { self.go(state, address) } else { self.call(state, address, false) };
+            return if is_tail {
+                self.go(state, address)
+            } else {
+                self.call(state, address, false)
+            };
         }
         if instruction.is_ip_rel_memory_operand()
             && let Some(SlotValue::Symbol(name, 0)) =
@@ -381,4 +380,99 @@ fn virtual_target(target: &Value) -> Target {
         }
     }
     Target::Unknown
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::target::image::sample;
+
+    /// `AllocatorImpl::get_num_banks(const BufferType&) const`, 0.81.1, at 0xa7dae0.
+    const GET_NUM_BANKS: &str = "8b0eb01bd2e84883f9047717a8017413488d05c137bfff488b04c8488b04078b4020c350488d3d57aac7ff48 \
+         8d157faac7ff488d0d4f2dc9ff4c8d0580f0c4ff41b918000000beb7010000e81035d0ff";
+    /// The table that it reads, at 0x6712b8: the place of the bank manager by type.
+    const TABLE: &str =
+        "30000000000000003800000000000000000000000000000040000000000000004800000000000000";
+    const THROW: &str = "_ZN2tt6assert6detail8tt_throwIJEEEvPKciS4_S4_";
+
+    fn display(path: &Path) -> String {
+        match &path.outcome {
+            Outcome::Return(value) => value.to_string(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    fn run(code: &str) -> Vec<String> {
+        let code = sample::hex(code);
+        let file = sample::elf(&[("function", 0x1000, &code), ("callee", 0x2000, &[0xc3])]);
+        let image = Image::parse(file).unwrap();
+        Executor::new(&image).run(Svma(0x1000)).iter().map(display).collect()
+    }
+
+    #[test]
+    fn evaluates_tables_for_a_known_argument() {
+        let (code, table) = (sample::hex(GET_NUM_BANKS), sample::hex(TABLE));
+        let pieces =
+            [("f", 0xa7_dae0, &*code), ("", 0x67_12b8, &*table), (THROW, 0x78_1040, &[0xc3][..])];
+        let image = Image::parse(sample::elf(&pieces)).unwrap();
+        let of = |kind| {
+            let paths = Executor::new(&image).pointee(1, kind).run(Svma(0xa7_dae0));
+            paths.iter().map(display).collect::<Vec<_>>()
+        };
+        assert_eq!(of(0), ["u32[Add(u64[Add(arg0, 0x30)], 0x20)]"]);
+        assert_eq!(of(1), ["u32[Add(u64[Add(arg0, 0x38)], 0x20)]"]);
+        assert_eq!(of(2), ["Throws"]);
+        assert_eq!(of(3), ["u32[Add(u64[Add(arg0, 0x40)], 0x20)]"]);
+        assert_eq!(of(4), ["u32[Add(u64[Add(arg0, 0x48)], 0x20)]"]);
+        assert_eq!(of(9), ["Throws"]);
+    }
+
+    #[test]
+    fn follows_pointers_and_the_stack() {
+        // Buffer::size() const, 0.81.1.
+        assert_eq!(run("488b4710 488b4008 c3"), ["u64[Add(u64[Add(arg0, 0x10)], 8)]"]);
+        // push rbx; mov rbx,rdi; mov rax,rbx; pop rbx; ret
+        assert_eq!(run("53 4889fb 4889d8 5b c3"), ["arg0"]);
+        // Buffer::is_allocated() const, 0.78.0: only the low byte is set.
+        assert_eq!(run("807f4801 0f94c0 0fb6c0 c3"), ["(u8[Add(arg0, 0x48)] Equal 1)"]);
+    }
+
+    #[test]
+    fn what_is_not_modelled_becomes_opaque() {
+        // mov rax,[rdi]; bswap rax; ret
+        assert!(run("488b07 480fc8 c3")[0].starts_with('?'));
+        // mov eax,[rdi]; mov ah,3; ret: the high byte of ax is not modelled
+        assert!(run("8b07 b403 c3")[0].starts_with('?'));
+    }
+
+    #[test]
+    fn does_not_run_on_after_a_call_that_may_not_return() {
+        // call 0x2000, at the very end; what follows in memory is another function.
+        let file = sample::elf(&[
+            ("function", 0x1000, &sample::hex("e8fb0f0000")),
+            ("next", 0x1005, &[0xc3]),
+            ("callee", 0x2000, &[0xc3]),
+        ]);
+        let image = Image::parse(file).unwrap();
+        let paths = Executor::new(&image).run(Svma(0x1000));
+        assert!(matches!(paths[0].outcome, Outcome::Unknown(_)));
+    }
+
+    #[test]
+    fn ends_in_a_loop() {
+        // jmp to itself
+        assert_eq!(run("90 ebfd").len(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn ends_on_any_bytes(code in prop::collection::vec(any::<u8>(), 1..300)) {
+            let image = Image::parse(sample::elf(&[("", 0x1000, &code)])).unwrap();
+            for path in Executor::new(&image).run(Svma(0x1000)) {
+                let _ = display(&path);
+            }
+        }
+    }
 }

@@ -210,10 +210,11 @@ fn bits(value: &Expr) -> u32 {
         Expr::Load { width, .. } => u32::from(*width) * 8,
         Expr::Low(width, inner) => (u32::from(*width) * 8).min(bits(inner)),
         Expr::Truth(_) => 1,
-        Expr::Select(_, left, right) => bits(left).max(bits(right)),
         Expr::Binary(Op::And, left, right) => bits(left).min(bits(right)),
         Expr::Binary(Op::Div | Op::Shr, left, _) => bits(left),
-        Expr::Binary(Op::Or | Op::Xor, left, right) => bits(left).max(bits(right)),
+        Expr::Select(_, left, right) | Expr::Binary(Op::Or | Op::Xor, left, right) => {
+            bits(left).max(bits(right))
+        }
         _ => 64,
     }
 }
@@ -253,9 +254,7 @@ pub fn sign_extend(width: u8, value: &Value) -> Value {
 /// A value with its low bytes replaced.
 pub fn insert(width: u8, old: &Value, new: &Value) -> Value {
     match (&**old, &**new) {
-        (Expr::Const(old), Expr::Const(new)) => {
-            constant((old & !mask(width)) | low(width, *new))
-        }
+        (Expr::Const(old), Expr::Const(new)) => constant((old & !mask(width)) | low(width, *new)),
         (Expr::Insert(inner, below, _), _) if *inner <= width => {
             Rc::new(Expr::Insert(width, Rc::clone(below), truncate(width, new)))
         }

@@ -209,11 +209,8 @@ impl<'i> State<'i> {
 
     /// Moves the stack pointer.
     pub fn move_stack(&mut self, by: i64) {
-        let moved = expr::binary(
-            expr::Op::Add,
-            &self.registers[RSP],
-            &expr::constant(by.cast_unsigned()),
-        );
+        let moved =
+            expr::binary(expr::Op::Add, &self.registers[RSP], &expr::constant(by.cast_unsigned()));
         self.registers[RSP] = moved;
     }
 
