@@ -286,7 +286,6 @@ mod tests {
 
     use super::*;
     use crate::{
-        resolve::buffer::UNKNOWN,
         target::image::{Image, sample},
     };
 
@@ -352,7 +351,7 @@ mod tests {
             (THROW, throw, &[0xc3]),
         ]);
         let image = Image::parse(file).map_err(|error| error.to_string())?;
-        let mut layout = BufferLayout { memory_layout: version.memory_layout, ..UNKNOWN };
+        let mut layout = BufferLayout { memory_layout: version.memory_layout, ..BufferLayout::ABSENT };
         let home = Home { image: &image, implementation: version.implementation };
         resolve(&home, &mut Facts::default(), &mut layout)?;
         Ok(layout)

@@ -132,60 +132,32 @@ mod tests {
     const BUCKETS: u64 = 0x2000;
     const COUNT: u64 = 13;
 
-    /// A set as libstdc++ lays it out, nodes from 0x8000 on.
+    /// Where the nodes are.
+    const NODES: u64 = 0x8000;
+
+    fn bytes(words: &[u64]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_le_bytes()).collect()
+    }
+
+    /// A set as libstdc++ lays it out.
     fn set_of(elements: &[u64]) -> SavedMemory {
+        let mut sorted = elements.to_vec();
+        sorted.sort_by_key(|element| element % COUNT);
+        let node = |index: usize| NODES + index as u64 * 32;
+        let mut buckets = [0; COUNT as usize];
         let mut memory = SavedMemory::default();
-        let mut by_bucket: Vec<Vec<u64>> = vec![Vec::new(); COUNT as usize];
-        for &element in elements {
-            by_bucket[(element % COUNT) as usize].push(element);
-        }
-        for bucket in 0..COUNT {
-            memory.add_word(Avma(BUCKETS + bucket * 8), 0);
-        }
-        let before_begin = SET.0 + 16;
-        let order: Vec<(u64, u64)> = (0..COUNT)
-            .flat_map(|bucket| by_bucket[bucket as usize].iter().map(move |&e| (bucket, e)))
-            .collect();
-        let mut before = before_begin;
-        let mut last_bucket = u64::MAX;
-        for (index, (bucket, element)) in (0_u64..).zip(&order) {
-            let node = 0x8000 + index * 32;
-            if *bucket != last_bucket {
-                memory.add_word(Avma(BUCKETS + bucket * 8), before);
-                last_bucket = *bucket;
+        for (index, element) in sorted.iter().enumerate() {
+            let before = if index == 0 { SET.0 + 16 } else { node(index - 1) };
+            let bucket = &mut buckets[(element % COUNT) as usize];
+            if *bucket == 0 {
+                *bucket = before;
             }
-            memory.add_word(Avma(before), node);
-            let mut bytes = 0_u64.to_le_bytes().to_vec();
-            bytes.extend(element.to_le_bytes());
-            memory.add(Avma(node), bytes);
-            before = node;
+            let next = if index + 1 < sorted.len() { node(index + 1) } else { 0 };
+            memory.add(Avma(node(index)), bytes(&[next, *element]));
         }
-        let first = if order.is_empty() { 0 } else { 0x8000 };
-        let header = [BUCKETS, COUNT, first, elements.len() as u64];
-        memory.add(SET, header.iter().flat_map(|word| word.to_le_bytes()).collect());
-        // The list goes through the header's third word and the nodes' first words.
-        let mut before = before_begin;
-        for (index, (_, element)) in (0_u64..).zip(&order) {
-            let node = 0x8000 + index * 32;
-            if before != before_begin {
-                let (_, previous) = order[index as usize - 1];
-                let mut bytes = node.to_le_bytes().to_vec();
-                bytes.extend(previous.to_le_bytes());
-                memory.add(Avma(before), bytes);
-            }
-            let _ = element;
-            before = node;
-        }
-        for bucket in 0..COUNT {
-            let head = memory.word(Avma(BUCKETS + bucket * 8)).unwrap();
-            let mut all = Vec::new();
-            all.extend(head.to_le_bytes());
-            memory.add(Avma(BUCKETS + bucket * 8), all);
-        }
-        let heads: Vec<u8> = (0..COUNT)
-            .flat_map(|bucket| memory.word(Avma(BUCKETS + bucket * 8)).unwrap().to_le_bytes())
-            .collect();
-        memory.add(Avma(BUCKETS), heads);
+        let first = if sorted.is_empty() { 0 } else { NODES };
+        memory.add(Avma(BUCKETS), bytes(&buckets));
+        memory.add(SET, bytes(&[BUCKETS, COUNT, first, sorted.len() as u64]));
         memory
     }
 
@@ -206,13 +178,11 @@ mod tests {
         assert_eq!(read(&memory, SET), Err(Error::NotASet));
         // One bucket whose chain never ends.
         let mut endless = set_of(&[0x100]);
-        let mut node = 0x8000_u64.to_le_bytes().to_vec();
-        node.extend(0x100_u64.to_le_bytes());
-        endless.add(Avma(0x8000), node);
+        endless.add(Avma(NODES), bytes(&[NODES, 0x100]));
         assert_eq!(read(&endless, SET), Err(Error::NotASet));
     }
 
-    /// Loses the way on every second reading of a node.
+    /// Loses the way on every seventh reading of a node.
     struct Flickering {
         inner: SavedMemory,
         reads: Cell<u32>,
@@ -221,9 +191,9 @@ mod tests {
     impl TargetMemory for Flickering {
         fn read(&self, from: Avma, to: &mut [u8]) -> Result<(), Unreadable> {
             self.inner.read(from, to)?;
-            if from.0 >= 0x8000 {
+            if from.0 >= NODES {
                 self.reads.set(self.reads.get() + 1);
-                if self.reads.get() % 3 == 0 {
+                if self.reads.get() % 7 == 0 {
                     to.fill(0x55);
                 }
             }
