@@ -1,10 +1,13 @@
 //! ttmem: shows, live and exactly, what a running program does with the memory of its
 //! Tenstorrent devices.
 
+pub mod app;
+pub mod cli;
 pub mod event;
 pub mod format;
 pub mod kernel;
 pub mod ledger;
+pub mod pipeline;
 pub mod resolve;
 pub mod sink;
 pub mod source;

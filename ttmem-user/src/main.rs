@@ -1,2 +1,5 @@
 //! Entry point of `ttmem`.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    ttmem::app::main()
+}

@@ -2,9 +2,9 @@
 
 use std::{
     io,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering},
+    sync::atomic::Ordering,
 };
 
 use aya::{
@@ -100,25 +100,9 @@ pub struct Kernel {
     /// The program for `uprobe_multi` links; `None`: use perf events.
     multi: Option<OwnedFd>,
     ring: Ring,
-    control: Arc<Control>,
+    control: SharedWords,
     loss: SharedWords,
     cpus: u32,
-}
-
-/// The words that steer the eBPF side.
-#[derive(Debug)]
-pub struct Control(SharedWords);
-
-impl Control {
-    /// Asks for one wake-up with the next record, or takes the request back.
-    pub fn arm_wake_up(&self, armed: bool) {
-        self.0.word(WAKE_ARMED).store(u32::from(armed), Ordering::SeqCst);
-    }
-
-    /// Lets frees describe their buffer.
-    pub fn describe_frees(&self, on: bool) {
-        self.0.word(DESCRIBE_FREES).store(u32::from(on), Ordering::SeqCst);
-    }
 }
 
 /// The live attachment to one target. Dropping it detaches.
@@ -154,7 +138,7 @@ impl Kernel {
             .map_err(|source| KernelError::Load { what: "the ring buffer's mapping", source })?;
         let control = map_words(&ebpf, "CONTROL", CONTROL_WORDS)?;
         let loss = map_words(&ebpf, "LOSS", cpus * LOSS_STRIDE)?;
-        Ok(Self { ebpf, multi, ring, control: Arc::new(Control(control)), loss, cpus })
+        Ok(Self { ebpf, multi, ring, control, loss, cpus })
     }
 
     /// Tells the eBPF side the layout of the target in `slot`.
@@ -193,19 +177,12 @@ impl Kernel {
         }
     }
 
-    /// The words that steer the eBPF side.
-    pub fn control(&self) -> Arc<Control> {
-        Arc::clone(&self.control)
-    }
-
-    /// The ring buffer, for waiting on it.
-    pub fn ring(&self) -> &Ring {
-        &self.ring
-    }
-
     /// Passes the eBPF side's diagnostics on to the log; returns what to poll for more.
-    pub fn logger(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, KernelError> {
-        aya_log::EbpfLogger::init(&mut self.ebpf)
+    pub fn logger<L: log::Log + 'static>(
+        &mut self,
+        to: &'static L,
+    ) -> Result<aya_log::EbpfLogger<&'static L>, KernelError> {
+        aya_log::EbpfLogger::init_with_logger(&mut self.ebpf, to)
             .map_err(|error| KernelError::Object(format!("its log: {error}")))
     }
 }
@@ -217,6 +194,18 @@ impl EventSource for Kernel {
 
     fn drain_to_now(&mut self, each: &mut dyn FnMut(&[u8])) {
         self.ring.drain_to_now(each);
+    }
+
+    fn request_wake_up(&self, wanted: bool) {
+        self.control.word(WAKE_ARMED).store(u32::from(wanted), Ordering::SeqCst);
+    }
+
+    fn wake_up(&self) -> BorrowedFd<'_> {
+        self.ring.as_fd()
+    }
+
+    fn describe_frees(&self, wanted: bool) {
+        self.control.word(DESCRIBE_FREES).store(u32::from(wanted), Ordering::SeqCst);
     }
 
     fn lost(&self) -> Lost {

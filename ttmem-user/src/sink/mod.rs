@@ -1,3 +1,4 @@
 //! What is known → the outside. Each output is a file of its own.
 
+pub mod json;
 pub mod text;

@@ -1,5 +1,9 @@
 //! Where records come from.
 
+use std::os::fd::BorrowedFd;
+
+use crate::ledger::snapshot::Lost;
+
 /// A source of raw records. Whatever the source, the same decoder reads them.
 pub trait EventSource {
     /// Hands every record that has arrived so far to `each`, oldest first.
@@ -9,5 +13,14 @@ pub trait EventSource {
     fn drain_to_now(&mut self, each: &mut dyn FnMut(&[u8]));
 
     /// How many records were lost so far.
-    fn lost(&self) -> crate::ledger::snapshot::Lost;
+    fn lost(&self) -> Lost;
+
+    /// Asks for the descriptor below to become readable with the next record.
+    fn request_wake_up(&self, wanted: bool);
+
+    /// Becomes readable when a requested wake-up arrives.
+    fn wake_up(&self) -> BorrowedFd<'_>;
+
+    /// Lets frees say what they free, for as long as the live set is not known.
+    fn describe_frees(&self, wanted: bool);
 }

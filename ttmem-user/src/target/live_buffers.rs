@@ -64,7 +64,12 @@ impl Reader {
             layout: &self.layout,
             memory_layout: &self.memory_layout,
         };
-        walk.read(&self.find_objects())
+        let baseline = walk.read(&self.find_objects())?;
+        // The memory of a process that has ended reads like one that holds nothing.
+        match self.memory.byte(Avma(self.layout.device.mesh_vptr)) {
+            Ok(_) => Ok(baseline),
+            Err(_) => Err("it ended while they were being read".to_owned()),
+        }
     }
 
     /// Every word that is the vtable pointer of an allocator, device or mesh.

@@ -1,0 +1,214 @@
+//! `ttmem doctor`: what works, what does not, and what to do about it.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use rustix::thread::{CapabilitySet, capabilities};
+
+use super::{Outcome, target::Target};
+use crate::{
+    cli::args::DoctorArgs,
+    kernel::{Kernel, LoadOptions, support},
+    resolve::{
+        self,
+        plan::{AttachPlan, InstructionCost},
+    },
+    target::image::Image,
+    units::Pid,
+};
+
+/// Runs the command.
+pub fn run(args: &DoctorArgs) -> anyhow::Result<Outcome> {
+    let mut report = Report::default();
+    if let Some(path) = &args.library {
+        examine_library(&mut report, path)?;
+    } else {
+        examine_kernel(&mut report);
+        if let Some(pid) = args.pid {
+            examine_process(&mut report, Pid(pid));
+        }
+    }
+    print!("{}", report.text());
+    Ok(if report.to_do.is_empty() { Outcome::Complete } else { Outcome::Incomplete })
+}
+
+#[derive(Default)]
+struct Report {
+    lines: Vec<String>,
+    to_do: Vec<String>,
+}
+
+impl Report {
+    fn section(&mut self, title: &str) {
+        if !self.lines.is_empty() {
+            self.lines.push(String::new());
+        }
+        self.lines.push(title.to_owned());
+    }
+
+    fn good(&mut self, what: &str, detail: impl std::fmt::Display) {
+        self.lines.push(format!("  ok       {what:<22} {detail}"));
+    }
+
+    fn note(&mut self, what: &str, detail: impl std::fmt::Display) {
+        self.lines.push(format!("  note     {what:<22} {detail}"));
+    }
+
+    fn bad(&mut self, what: &str, detail: impl std::fmt::Display, to_do: impl Into<String>) {
+        self.lines.push(format!("  MISSING  {what:<22} {detail}"));
+        self.to_do.push(to_do.into());
+    }
+
+    fn text(&self) -> String {
+        let mut text = self.lines.join("\n");
+        text.push_str("\n\n");
+        if self.to_do.is_empty() {
+            text.push_str("Nothing to do: ttmem can work here.\n");
+        } else {
+            text.push_str("What to do:\n");
+            for item in &self.to_do {
+                text.push_str("  - ");
+                text.push_str(item);
+                text.push('\n');
+            }
+        }
+        text
+    }
+}
+
+fn examine_kernel(report: &mut Report) {
+    report.section("Kernel");
+    match support::running() {
+        Some(version) if version >= support::OLDEST => {
+            report.good("release", format!("{version} (needs {} or newer)", support::OLDEST));
+        }
+        Some(version) => report.bad(
+            "release",
+            format!("{version}, needs {} or newer", support::OLDEST),
+            format!("boot a kernel of {} or newer: older ones have no attach cookies", support::OLDEST),
+        ),
+        None => report.note("release", "could not be read"),
+    }
+    if support::has_uprobes() {
+        report.good("uprobes", "there");
+    } else {
+        report.bad("uprobes", "not there", "use a kernel built with CONFIG_UPROBE_EVENTS");
+    }
+    if support::has_dependable_multi() {
+        report.good("uprobe_multi", "one link for all probes");
+    } else {
+        report.note(
+            "uprobe_multi",
+            format!("not used before {}: a perf event per probe, detaching takes longer", support::MULTI),
+        );
+    }
+    match support::lockdown() {
+        None => report.good("lockdown", "off, or not in the way"),
+        Some(mode) => report.bad(
+            "lockdown",
+            mode,
+            "boot with lockdown=integrity or none: eBPF may not read a program's memory now",
+        ),
+    }
+    examine_privileges(report);
+}
+
+fn examine_privileges(report: &mut Report) {
+    let held = capabilities(None).map(|sets| sets.effective).unwrap_or(CapabilitySet::empty());
+    let needed = [
+        ("CAP_BPF", CapabilitySet::BPF),
+        ("CAP_PERFMON", CapabilitySet::PERFMON),
+        ("CAP_SYS_PTRACE", CapabilitySet::SYS_PTRACE),
+    ];
+    let missing: Vec<&str> = needed
+        .iter()
+        .filter(|(_, capability)| !held.contains(*capability))
+        .map(|(name, _)| *name)
+        .collect();
+    if !missing.is_empty() {
+        let detail = format!("without {}", missing.join(", "));
+        report.bad("capabilities", detail, "run ttmem with sudo");
+        return;
+    }
+    report.good("capabilities", "CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE");
+    match Kernel::load(LoadOptions { ring_bytes: 64 << 10, debug: false }) {
+        Ok(_) => report.good("eBPF side", "loads: ring buffer, maps and program"),
+        Err(error) => report.bad("eBPF side", &error, error.to_string()),
+    }
+}
+
+fn examine_process(report: &mut Report, pid: Pid) {
+    report.section(&format!("Process {pid}"));
+    let target = match Target::examine(pid, false) {
+        Ok(target) => target,
+        Err(error) => {
+            report.bad("tt-metal", &error, super::one_line(&error));
+            return;
+        }
+    };
+    report.good("command", target.process.command());
+    report.good("library", target.library.path.display());
+    report.good("build id", target.library.image.build_id().unwrap_or("none"));
+    report.good("load bias", format!("{:#x}", target.library.bias));
+    examine_plan(report, &target.plan);
+    match target.reader() {
+        Ok(Ok(reader)) => match reader.read() {
+            Ok(baseline) => report.good(
+                "live buffers",
+                format!(
+                    "{} in {} allocators, read from memory",
+                    baseline.buffers.len(),
+                    baseline.allocators.len()
+                ),
+            ),
+            Err(reason) => report.note("live buffers", reason),
+        },
+        Ok(Err(reason)) => report.note("live buffers", reason),
+        Err(error) => report.bad("live buffers", &error, error.to_string()),
+    }
+}
+
+fn examine_library(report: &mut Report, path: &Path) -> anyhow::Result<()> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let image =
+        Image::parse(bytes).with_context(|| format!("{} is not usable", path.display()))?;
+    anyhow::ensure!(
+        resolve::is_tt_metal(&image),
+        "{} has no tt-metal: it does not define GraphTracker::track_allocate",
+        path.display()
+    );
+    report.section(&format!("Library {}", path.display()));
+    report.good("build id", image.build_id().unwrap_or("none"));
+    examine_plan(report, &resolve::resolve(&image));
+    Ok(())
+}
+
+fn examine_plan(report: &mut Report, plan: &AttachPlan) {
+    report.section("Probes");
+    for point in &plan.points {
+        let cost = match point.cost {
+            InstructionCost::Emulated => "emulated",
+            InstructionCost::SingleStepped => "SINGLE-STEPPED: about 20 times dearer",
+        };
+        let at = format!("{} at file offset {}, {cost}", point.symbol, point.offset);
+        report.good(point.probe.name(), at);
+    }
+    report.section("Fields");
+    for fact in &plan.facts {
+        report.good(&fact.name, format!("{}   [{}]", fact.value, fact.from));
+    }
+    if let Err(reason) = &plan.memory {
+        report.note("older buffers", format!("cannot be read from memory: {reason}"));
+    }
+    for missing in &plan.unresolved {
+        report.bad(
+            &missing.probe,
+            &missing.reason,
+            format!(
+                "{} could not be resolved in this version of tt-metal; ttmem leaves out what depends \
+                 on it and marks its numbers inexact",
+                missing.probe
+            ),
+        );
+    }
+}

@@ -1,0 +1,96 @@
+//! Puts the parts together: the only place that knows all of them.
+
+mod attach;
+mod doctor;
+mod output;
+mod privileges;
+mod snapshot;
+mod target;
+
+use std::{io, process::ExitCode};
+
+use clap::Parser as _;
+
+use crate::cli::args::{Arguments, Command};
+
+/// How a command ended, when it did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// All is known.
+    Complete,
+    /// Something was shown, but it is not exact or not complete.
+    Incomplete,
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version go to standard output and are no failure.
+            let failed = error.use_stderr();
+            let _ = error.print();
+            return if failed { ExitCode::from(1) } else { ExitCode::SUCCESS };
+        }
+    };
+    let result = match &arguments.command {
+        Command::Attach(args) => attach::run(args),
+        Command::Snapshot(args) => snapshot::run(args),
+        Command::Doctor(args) => doctor::run(args),
+    };
+    match result {
+        Ok(Outcome::Complete) => ExitCode::SUCCESS,
+        Ok(Outcome::Incomplete) => ExitCode::from(2),
+        // Whoever read the output has had enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ttmem: {}", one_line(&error));
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// An error and its causes, without repeating what an outer message already says.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        if !line.contains(&text) {
+            if !line.is_empty() {
+                line.push_str(": ");
+            }
+            line.push_str(&text);
+        }
+    }
+    line.replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    #[test]
+    fn errors_are_one_line_without_repetition() {
+        let inner = anyhow::anyhow!("no room\nat all");
+        let error = Err::<(), _>(inner).context("cannot load: no room\nat all").unwrap_err();
+        assert_eq!(one_line(&error), "cannot load: no room at all");
+        let error = anyhow::anyhow!("inner").context("outer");
+        assert_eq!(one_line(&error), "outer: inner");
+    }
+
+    #[test]
+    fn a_closed_pipe_is_told_from_other_errors() {
+        let closed = anyhow::Error::from(io::Error::from(io::ErrorKind::BrokenPipe));
+        assert!(is_broken_pipe(&closed.context("cannot write")));
+        assert!(!is_broken_pipe(&anyhow::anyhow!("other")));
+    }
+}

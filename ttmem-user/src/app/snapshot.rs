@@ -1,0 +1,52 @@
+//! `ttmem snapshot`: the live buffers from memory alone.
+
+use std::sync::Arc;
+
+use super::{
+    Outcome,
+    output::{Lines, outcome},
+    target::Target,
+};
+use crate::{
+    cli::args::{Format, SnapshotArgs},
+    ledger::{Ledger, LiveBaseline, snapshot::TargetState},
+    pipeline::now_ns,
+    target::live_buffers::Reader,
+    units::Pid,
+};
+
+/// Attempts to read twice alike from a target that keeps changing.
+const ATTEMPTS: usize = 10;
+
+/// Runs the command.
+pub fn run(args: &SnapshotArgs) -> anyhow::Result<Outcome> {
+    let target = Target::examine(Pid(args.pid), false)?;
+    let reader = target.reader()?;
+    // Nothing is attached, so a probe that was not found hides nothing.
+    let mut ledger = Ledger::new(target.process.pid(), Vec::new());
+    let (time_ns, baseline) = match &reader {
+        Ok(reader) => read_steady(reader),
+        Err(reason) => (now_ns(), Err(reason.clone())),
+    };
+    ledger.finish_baseline(baseline);
+    let state =
+        if target.process.has_ended() { TargetState::Exited } else { TargetState::Running };
+    let snapshot = Arc::new(ledger.snapshot(time_ns, state, args.buffers));
+    Lines::new(if args.json { Format::Json } else { Format::Text }).print(&snapshot)?;
+    Ok(outcome(&snapshot))
+}
+
+/// Without probes only a second reading shows that the first one was of one instant.
+fn read_steady(reader: &Reader) -> (u64, Result<LiveBaseline, String>) {
+    let mut last = reader.read();
+    for _ in 0..ATTEMPTS {
+        let time_ns = now_ns();
+        let again = reader.read();
+        if again.is_err() || again == last {
+            return (time_ns, again);
+        }
+        last = again;
+    }
+    let reason = "the target allocates faster than its memory can be read twice; use `ttmem attach --once`";
+    (now_ns(), Err(reason.to_owned()))
+}

@@ -1,0 +1,109 @@
+//! A target examined: its process, its library, and what could be resolved in it.
+
+use std::{thread, time::Duration};
+
+use anyhow::{Context as _, bail};
+use ttmem_common::layout::LayoutTable;
+
+use crate::{
+    ledger::snapshot::Unresolved,
+    resolve::{self, plan::AttachPlan},
+    target::{
+        library::{self, Library, LibraryError},
+        live_buffers::Reader,
+        process::{Process, ProcessError},
+    },
+    units::Pid,
+};
+
+/// How often `--wait` looks.
+const WAIT_TICK: Duration = Duration::from_millis(100);
+
+/// A target, ready to be attached to.
+pub struct Target {
+    /// The process.
+    pub process: Process,
+    /// Its library.
+    pub library: Library,
+    /// What was resolved in it.
+    pub plan: AttachPlan,
+}
+
+impl Target {
+    /// Examines a process.
+    pub fn examine(pid: Pid, wait: bool) -> anyhow::Result<Self> {
+        let process = Process::open(pid)?;
+        let library = find_library(&process, wait)?;
+        let plan = resolve::resolve(&library.image);
+        Ok(Self { process, library, plan })
+    }
+
+    /// The layout for this process: with its load bias, and its id.
+    pub fn layout(&self) -> LayoutTable {
+        let mut layout = self.plan.layout;
+        layout.tgid = self.process.pid().0;
+        layout.in_use = 1;
+        for vptr in [&mut layout.device.device_vptr, &mut layout.device.mesh_vptr] {
+            *vptr = vptr.wrapping_add(self.library.bias);
+        }
+        layout
+    }
+
+    /// What reads its live buffers, or why they cannot be read.
+    pub fn reader(&self) -> Result<Result<Reader, String>, ProcessError> {
+        match &self.plan.memory {
+            Ok(memory) => {
+                Reader::open(&self.process, self.layout(), memory.clone(), self.library.bias)
+                    .map(Ok)
+            }
+            Err(reason) => Ok(Err(reason.clone())),
+        }
+    }
+
+    /// Refuses a target in which a probe is missing without which all numbers would be wrong.
+    pub fn check_probes(&self) -> anyhow::Result<()> {
+        for probe in ttmem_common::probe::PROBES {
+            if !probe.is_essential() || self.plan.points.iter().any(|point| point.probe == probe) {
+                continue;
+            }
+            let reason = self
+                .plan
+                .unresolved
+                .iter()
+                .find(|missing| missing.probe == probe.name())
+                .map_or("it was not found", |missing| missing.reason.as_str());
+            bail!(
+                "cannot watch {}: probe {}: {reason}; `ttmem doctor --pid {}` shows all that was found",
+                self.library.path.display(),
+                probe.name(),
+                self.process.pid(),
+            );
+        }
+        Ok(())
+    }
+
+    /// What is missing and could make numbers wrong.
+    pub fn doubtful(&self) -> Vec<Unresolved> {
+        let harmless = |missing: &Unresolved| {
+            ttmem_common::probe::PROBES
+                .iter()
+                .any(|probe| probe.name() == missing.probe && !probe.is_essential())
+        };
+        self.plan.unresolved.iter().filter(|missing| !harmless(missing)).cloned().collect()
+    }
+}
+
+fn find_library(process: &Process, wait: bool) -> anyhow::Result<Library> {
+    loop {
+        match library::find(process) {
+            Err(LibraryError::NotThere { .. }) if wait && !process.has_ended() => {
+                thread::sleep(WAIT_TICK);
+            }
+            Err(LibraryError::NotThere { .. }) if wait => {
+                return Err(ProcessError::Ended(process.pid()))
+                    .context("it never loaded tt-metal");
+            }
+            other => return Ok(other?),
+        }
+    }
+}
