@@ -19,6 +19,11 @@ pub const KIND_ALLOCATOR: u32 = 5;
 /// Chips that one [`DeviceRecord`] can name.
 pub const MAX_CHIPS: usize = 128;
 
+/// In place of a chip id: the device belongs to another host.
+pub const REMOTE_CHIP: i32 = i32::MIN;
+/// In place of a chip id: it could not be read.
+pub const UNREADABLE_CHIP: i32 = i32::MIN + 1;
+
 /// Starts every record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
@@ -151,7 +156,7 @@ pub struct DeviceRecord {
     pub chip_count: u32,
     /// Keeps the layout free of padding.
     pub reserved: u32,
-    /// Chip ids.
+    /// Chip ids, or [`REMOTE_CHIP`], or [`UNREADABLE_CHIP`].
     pub chips: [i32; MAX_CHIPS],
 }
 

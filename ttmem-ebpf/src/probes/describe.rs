@@ -9,6 +9,7 @@ use ttmem_common::{
     loss::LossCause,
     record::{
         AllocatorRecord, DeviceRecord, KIND_ALLOCATOR, KIND_DEVICE, MAX_CHIPS, PoolGeometry,
+        REMOTE_CHIP, UNREADABLE_CHIP,
     },
 };
 
@@ -132,41 +133,42 @@ fn mesh_chips(mesh: u64, layout: &LayoutTable, record: *mut DeviceRecord) -> Res
     let begin = read_chain(mesh, &ids.mesh_devices_begin)?;
     let end = read_chain(mesh, &ids.mesh_devices_end)?;
     let stride = u64::from(ids.mesh_devices_stride);
+    let count = if stride == 0 { 0 } else { end.wrapping_sub(begin) / stride };
     // A chip's id is a plain field: the agent refuses a library in which it is not.
     let id_offset = u64::from(ids.chip_id.offsets[0]);
+    // One path through the loop, whatever it finds: else the verifier would have to follow all
+    // combinations of what 128 elements could hold.
     let mut element = begin;
-    let mut count = 0;
-    for _ in 0..MAX_CHIPS {
-        if stride == 0 || element >= end {
+    for index in 0..MAX_CHIPS {
+        if index as u64 >= count {
             break;
         }
-        if is_local(element, ids.mesh_devices_local)? {
-            let chip: u64 = read(element)?;
-            let id: i32 = read(chip.wrapping_add(id_offset))?;
-            // SAFETY: as in `describe_device`; there are as many places as rounds.
-            unsafe { *(&raw mut (*record).chips).cast::<i32>().add(count & (MAX_CHIPS - 1)) = id };
-            count += 1;
-        }
+        let id = chip_of(element, ids.mesh_devices_local, id_offset);
+        // SAFETY: as in `describe_device`; `index` is in bounds.
+        unsafe { (*record).chips[index] = id };
         element = element.wrapping_add(stride);
     }
-    // More than there is room for: the agent sees it by the count, and says so.
-    let count = if element < end { u32::MAX } else { count as u32 };
     // SAFETY: as in `describe_device`.
     unsafe {
         (*record).is_mesh = 1;
         (*record).mesh_id = mesh_id;
-        (*record).chip_count = count;
+        (*record).chip_count = if count > MAX_CHIPS as u64 { u32::MAX } else { count as u32 };
     }
     Ok(())
 }
 
-/// Whether an element of a mesh's vector is a device of this host.
-#[inline(always)]
-fn is_local(element: u64, flag: u32) -> Result<bool, Fault> {
-    if flag == ABSENT {
-        return Ok(true);
+/// The chip of an element of a mesh's vector.
+#[inline(never)]
+fn chip_of(element: u64, local_flag: u32, id_offset: u64) -> i32 {
+    if local_flag != ABSENT {
+        match read::<u8>(element.wrapping_add(u64::from(local_flag))) {
+            Ok(1) => {}
+            Ok(_) => return REMOTE_CHIP,
+            Err(Fault) => return UNREADABLE_CHIP,
+        }
     }
-    Ok(read::<u8>(element.wrapping_add(u64::from(flag)))? == 1)
+    let Ok(chip) = read::<u64>(element) else { return UNREADABLE_CHIP };
+    read::<i32>(chip.wrapping_add(id_offset)).unwrap_or(UNREADABLE_CHIP)
 }
 
 /// `None` if the record could not be delivered.

@@ -5,6 +5,7 @@ use std::{
     os::fd::AsFd as _,
     sync::{Arc, mpsc},
     thread,
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -32,6 +33,8 @@ use crate::{
     tui::{self, TargetLabel, Theme, Ui},
 };
 
+/// How often the eBPF side's log is read, with `--debug-bpf`.
+const LOG_TICK: Duration = Duration::from_millis(100);
 /// One target per agent so far.
 const SLOT: u32 = 0;
 
@@ -178,15 +181,14 @@ fn quit_signal() -> anyhow::Result<impl Future<Output = ()>> {
 }
 
 /// Writes the eBPF side's log to standard error.
-fn pass_on_log(kernel: &mut Kernel) -> Result<(), anyhow::Error> {
+fn pass_on_log(kernel: &mut Kernel) -> Result<(), KernelError> {
     static STDERR: StderrLog = StderrLog;
-    let logger = kernel.logger(&STDERR)?;
-    let mut logger = tokio::io::unix::AsyncFd::register(logger)
-        .map_err(|error| KernelError::Object(format!("its log: {error}")))?;
+    let mut logger = kernel.logger(&STDERR)?;
+    let mut tick = tokio::time::interval(LOG_TICK);
     tokio::spawn(async move {
-        while let Ok(mut ready) = logger.readable_mut().await {
-            ready.get_inner_mut().flush();
-            ready.clear_ready();
+        loop {
+            tick.tick().await;
+            logger.flush();
         }
     });
     Ok(())

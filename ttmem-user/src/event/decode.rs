@@ -3,7 +3,8 @@
 use ttmem_common::record::{
     AllocateRecord, AllocatorRecord, BulkFreeRecord, DeviceRecord, FLAG_DESCRIBED,
     FLAG_DISTRIBUTION_SPEC, FLAG_NO_UNIQUE_ID, FLAG_SHARD_SPEC, FreeRecord, KIND_ALLOCATE,
-    KIND_ALLOCATOR, KIND_BULK_FREE, KIND_DEVICE, KIND_FREE, MAX_CHIPS, PoolGeometry, RecordHeader,
+    KIND_ALLOCATOR, KIND_BULK_FREE, KIND_DEVICE, KIND_FREE, MAX_CHIPS, PoolGeometry, REMOTE_CHIP, RecordHeader,
+    UNREADABLE_CHIP,
 };
 use zerocopy::FromBytes as _;
 
@@ -35,6 +36,9 @@ pub enum DecodeError {
     /// A device of more chips than a record can name.
     #[error("a device of {0} chips; at most {MAX_CHIPS} are supported")]
     TooManyChips(u32),
+    /// A device whose chips could not be read.
+    #[error("a device of which not every chip could be read")]
+    UnreadableChip,
 }
 
 /// A record decoded.
@@ -159,10 +163,13 @@ fn device(record: &DeviceRecord) -> Result<DeviceSeen, DecodeError> {
         .ok()
         .and_then(|count| record.chips.get(..count))
         .ok_or(DecodeError::TooManyChips(record.chip_count))?;
+    if chips.contains(&UNREADABLE_CHIP) {
+        return Err(DecodeError::UnreadableChip);
+    }
     Ok(DeviceSeen {
         device: Avma(record.device),
         mesh: (record.is_mesh != 0).then_some(MeshId(record.mesh_id)),
-        chips: chips.iter().copied().map(ChipId).collect(),
+        chips: chips.iter().copied().filter(|chip| *chip != REMOTE_CHIP).map(ChipId).collect(),
     })
 }
 
@@ -293,6 +300,21 @@ mod tests {
         device.header.kind = KIND_DEVICE;
         device.chip_count = MAX_CHIPS as u32 + 1;
         assert_eq!(decode(device.as_bytes()), Err(DecodeError::TooManyChips(129)));
+        device.chip_count = 1;
+        device.chips[0] = UNREADABLE_CHIP;
+        assert_eq!(decode(device.as_bytes()), Err(DecodeError::UnreadableChip));
+    }
+
+    #[test]
+    fn chips_of_another_host_are_left_out() {
+        let mut device = DeviceRecord::new_zeroed();
+        device.header.kind = KIND_DEVICE;
+        device.chip_count = 3;
+        device.chips[..3].copy_from_slice(&[4, REMOTE_CHIP, 6]);
+        let Event::Device(seen) = decode(device.as_bytes()).unwrap().event else {
+            panic!("not a device")
+        };
+        assert_eq!(seen.chips, [ChipId(4), ChipId(6)]);
     }
 
     #[test]

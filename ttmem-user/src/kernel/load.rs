@@ -63,6 +63,16 @@ pub enum KernelError {
         /// Its reason.
         source: io::Error,
     },
+    /// The verifier refused a program.
+    #[error("the kernel refused {what}: {source}; the verifier says: {}", last_lines(log))]
+    Verifier {
+        /// What it refused.
+        what: &'static str,
+        /// Its reason.
+        source: io::Error,
+        /// The verifier's log.
+        log: String,
+    },
     /// The kernel refused the link.
     #[error("failed to attach {} probes to {}: {source}", points, path.display())]
     AttachMulti {
@@ -216,6 +226,13 @@ impl EventSource for Kernel {
         };
         Lost { ring_full: sum(LossCause::RingFull), read_fault: sum(LossCause::ReadFault) }
     }
+}
+
+/// The end of a verifier's log, where the reason is, in one line.
+fn last_lines(log: &str) -> String {
+    let lines: Vec<&str> =
+        log.lines().filter(|line| !line.starts_with("processed ")).collect();
+    lines[lines.len().saturating_sub(3)..].join("; ")
 }
 
 fn check_kernel() -> Result<(), KernelError> {

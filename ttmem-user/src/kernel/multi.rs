@@ -94,8 +94,27 @@ pub fn load(ebpf: &Ebpf, object: &[u8]) -> Result<OwnedFd, KernelError> {
     for (to, from) in load.prog_name.iter_mut().take(15).zip(PROGRAM.bytes()) {
         *to = from.cast_signed();
     }
-    bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr)
-        .map_err(|source| KernelError::Load { what: "the uprobe_multi program", source })
+    bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr).map_err(|source| {
+        let what = "the uprobe_multi program";
+        match verifier_log(&mut attr) {
+            Some(log) => KernelError::Verifier { what, source, log },
+            None => KernelError::Load { what, source },
+        }
+    })
+}
+
+/// Loads once more, to be told why not. That log is long: nobody pays for it who does not need it.
+fn verifier_log(attr: &mut bpf_attr) -> Option<String> {
+    let mut log = vec![0_u8; 1 << 20];
+    // SAFETY: as in `load`.
+    let load = unsafe { &mut attr.__bindgen_anon_3 };
+    load.log_buf = log.as_mut_ptr() as u64;
+    load.log_size = 1 << 20;
+    load.log_level = 1;
+    let _ = bpf(bpf_cmd::BPF_PROG_LOAD, attr);
+    let end = log.iter().position(|&byte| byte == 0)?;
+    let text = String::from_utf8_lossy(&log[..end]).into_owned();
+    (!text.is_empty()).then_some(text)
 }
 
 /// Attaches to `points` of the file `path` in one process. Closing the descriptor detaches.

@@ -1,0 +1,7 @@
+//! What the end-to-end tests share: running ttmem, and the programs that it watches.
+//!
+//! `cargo xtask test` sets the environment up and runs them; without it every test skips itself,
+//! and says so.
+
+pub mod skip;
+pub mod ttmem;

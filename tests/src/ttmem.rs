@@ -1,0 +1,132 @@
+//! Running the `ttmem` binary.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::PathBuf,
+    process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio},
+};
+
+use anyhow::{Context as _, Result};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::skip;
+
+/// The binary.
+#[derive(Clone, Debug)]
+pub struct Ttmem {
+    path: PathBuf,
+}
+
+impl Ttmem {
+    /// The binary under test, or why the test cannot run.
+    pub fn locate() -> Result<Self, String> {
+        Ok(Self { path: skip::path_from("TTMEM_BIN")? })
+    }
+
+    /// A command line.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.path);
+        command.args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs to the end.
+    pub fn run(&self, arguments: &[&str]) -> Result<Output> {
+        self.command(arguments).output().with_context(|| format!("ttmem {arguments:?}"))
+    }
+
+    /// One snapshot of a process by attaching to it, with the live set.
+    pub fn once(&self, pid: u32) -> Result<Value> {
+        let pid = pid.to_string();
+        let output = self.run(&["attach", "--pid", &pid, "--once", "--buffers", "--format", "json"])?;
+        last_json(&output)
+    }
+
+    /// One snapshot of a process from its memory, with the live set.
+    pub fn snapshot(&self, pid: u32) -> Result<Value> {
+        let output = self.run(&["snapshot", "--pid", &pid.to_string(), "--json", "--buffers"])?;
+        last_json(&output)
+    }
+
+    /// Attaches, and goes on printing JSON.
+    pub fn attach(&self, pid: u32, options: &[&str]) -> Result<Attached> {
+        let pid = pid.to_string();
+        let mut arguments = vec!["attach", "--pid", &pid, "--format", "json"];
+        arguments.extend(options);
+        let mut child =
+            self.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?;
+        let stdout = BufReader::new(child.stdout.take().context("no pipe")?);
+        Ok(Attached { child, stdout })
+    }
+}
+
+fn last_json(output: &Output) -> Result<Value> {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let line = text
+        .lines()
+        .last()
+        .with_context(|| format!("no output: {}", String::from_utf8_lossy(&output.stderr)))?;
+    Ok(serde_json::from_str(line)?)
+}
+
+/// A running `ttmem attach --format json`. Killed when dropped.
+#[derive(Debug)]
+pub struct Attached {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Attached {
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The next snapshot; `None` at the end of the output.
+    pub fn next(&mut self) -> Result<Option<Value>> {
+        let mut line = String::new();
+        if self.stdout.read_line(&mut line)? == 0 {
+            return Ok(None);
+        }
+        Ok(Some(serde_json::from_str(&line).with_context(|| format!("not JSON: {line}"))?))
+    }
+
+    /// The first snapshot that holds every event up to `time_ns` (CLOCK_MONOTONIC).
+    pub fn at_or_after(&mut self, time_ns: u64) -> Result<Value> {
+        loop {
+            let snapshot = self.next()?.context("ttmem ended")?;
+            if snapshot["time_ns"].as_u64().is_some_and(|time| time >= time_ns) {
+                return Ok(snapshot);
+            }
+        }
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("pid")?;
+        Ok(kill_process(pid, signal)?)
+    }
+
+    /// Waits for the end; returns the snapshots that were still to come, and the exit status.
+    pub fn finish(mut self) -> Result<(Vec<Value>, ExitStatus)> {
+        let mut rest = Vec::new();
+        while let Some(snapshot) = self.next()? {
+            rest.push(snapshot);
+        }
+        Ok((rest, self.child.wait()?))
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// CLOCK_MONOTONIC, nanoseconds: the clock of `time_ns`.
+pub fn now_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
+}
