@@ -142,6 +142,23 @@ fn shapes(home: &Home<'_, '_>, value: &Value) -> Option<(u32, u32)> {
     adjacent.then_some(height)
 }
 
+/// Whether a value is 0 on a path: it is found to be, or a factor of it.
+fn is_zero(path: &Path, value: &Value) -> bool {
+    let found = |value: &Value| {
+        path.conditions.iter().any(|condition| {
+            condition.relation == Relation::Equal
+                && condition.left == *value
+                && *condition.right == Expr::Const(0)
+        })
+    };
+    match &**value {
+        Expr::Const(number) => *number == 0,
+        Expr::Low(_, inner) => is_zero(path, inner),
+        Expr::Binary(Op::Mul, left, right) => is_zero(path, left) || is_zero(path, right),
+        _ => found(value),
+    }
+}
+
 /// A sharded path's return value: only those where the layout is in range count.
 fn sharded<'p>(home: &Home<'_, '_>, path: &'p Path) -> Option<&'p Value> {
     let Outcome::Return(value) = &path.outcome else { return None };
@@ -179,7 +196,7 @@ fn formulas(home: &Home<'_, '_>, paths: &[(&Path, &Value)]) -> Result<Formulas, 
             by_spec.push((shapes, set));
         } else if let Some(parts) = distribution(home, value) {
             by_distribution.push((parts, (set, clear)));
-        } else if ***value != Expr::Const(0) {
+        } else if !is_zero(path, value) {
             return Err(format!("num_dev_pages() has a formula that is not known: {value}"));
         }
     }

@@ -358,7 +358,9 @@ impl Parts {
         if is_function {
             self.functions.push((address, name.into()));
         }
-        self.symbols.entry(name.into()).or_insert(value);
+        if !is_cold_part(name) {
+            self.symbols.entry(name.into()).or_insert(value);
+        }
     }
 
     fn add_slot(
@@ -386,6 +388,15 @@ impl Parts {
 fn plain_name(name: &[u8]) -> Option<&str> {
     let name = std::str::from_utf8(name).ok()?;
     Some(name.split_once('@').map_or(name, |parts| parts.0))
+}
+
+/// Whether the name is that of a function's unlikely part, which compilers put elsewhere: code
+/// that the function jumps to, and no function of its own.
+pub fn is_cold_part(name: &str) -> bool {
+    name.rsplit_once(".cold").is_some_and(|(_, rest)| {
+        let number = rest.strip_prefix('.').unwrap_or(rest);
+        number.bytes().all(|byte| byte.is_ascii_digit())
+    })
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -481,6 +492,18 @@ mod tests {
         assert_eq!(image.constant_at(Svma(0x1000), 4), None);
         assert_eq!(image.file_offset(Svma(0x1001)), Some(FileOffset(64 + 2 * 56 + 1)));
         assert_eq!(image.bytes_at(Svma(0x1002)), None);
+    }
+
+    #[test]
+    fn unlikely_parts_are_no_functions_of_their_own() {
+        assert!(is_cold_part("_Z1fv.cold"));
+        assert!(is_cold_part("_Z1fv.cold.12"));
+        assert!(!is_cold_part("_Z1fv.colder"));
+        assert!(!is_cold_part("_Z1fv"));
+        let file = sample::elf(&[("f", 0x1000, &[0xc3]), ("f.cold", 0x2000, &[0xc3])]);
+        let image = Image::parse(file).unwrap();
+        assert_eq!(image.symbols_with_prefix("f").len(), 1);
+        assert_eq!(image.function_at(Svma(0x2000)), Some("f.cold"));
     }
 
     #[test]
