@@ -111,7 +111,6 @@ impl Walk<'_, '_> {
         }
         let target = instruction.near_branch_target();
         match instruction.flow_control() {
-            FlowControl::Next => self.next(&instruction),
             FlowControl::UnconditionalBranch => self.jump(target, None),
             FlowControl::ConditionalBranch => self.jump(target, Some(instruction.next_ip())),
             FlowControl::Call if self.ends_in(target) => Step::End,
@@ -120,7 +119,9 @@ impl Walk<'_, '_> {
             {
                 Step::End
             }
-            FlowControl::Call | FlowControl::IndirectCall => self.next(&instruction),
+            FlowControl::Next | FlowControl::Call | FlowControl::IndirectCall => {
+                self.next(&instruction)
+            }
             FlowControl::Exception | FlowControl::Interrupt => Step::End,
             FlowControl::Return | FlowControl::IndirectBranch | FlowControl::XbeginXabortXend => {
                 Step::Leaves
