@@ -199,10 +199,11 @@ impl<'data> Image<'data> {
     /// page of file offset `offset` to `start`.
     pub fn load_bias(&self, start: Avma, offset: FileOffset) -> Option<u64> {
         let offset = usize::try_from(offset.0).ok()?;
-        let segment = self.segments.iter().filter(|segment| segment.executable).find(|segment| {
-            let first = segment.file.start & !(PAGE - 1);
-            (first..segment.file.end).contains(&offset)
-        })?;
+        let segment =
+            self.segments.iter().filter(|segment| segment.executable).find(|segment| {
+                let first = segment.file.start & !(PAGE - 1);
+                (first..segment.file.end).contains(&offset)
+            })?;
         let into = i128::try_from(offset).ok()? - i128::try_from(segment.file.start).ok()?;
         let stated = i128::from(segment.address) + into;
         u64::try_from(i128::from(start.0) - stated).ok()

@@ -33,7 +33,11 @@ fn clang() -> Library {
              6160c9ffbece000000488d3d8a0fc7ffe8ed16d0ff89c7e896d5d2ff",
         ),
         ("", 0x67_0924, "73ef400085ef40002af0400079ef40007fef4000"),
-        (BANKS, 0xa7_dae0, "8b0eb01bd2e84883f9047717a8017413488d05c137bfff488b04c8488b04078b4020c3e83835d0ff"),
+        (
+            BANKS,
+            0xa7_dae0,
+            "8b0eb01bd2e84883f9047717a8017413488d05c137bfff488b04c8488b04078b4020c3e83835d0ff",
+        ),
         (
             "",
             0x67_12b8,
@@ -77,7 +81,11 @@ fn gcc() -> Library {
         ),
         // The unlikely part of the function before: unlock, then unwind on.
         ("", 0x8876, "4c89e7e892faffff4889dfe81afeffff"),
-        (BANKS, 0x9e80, "8b0683f8047713488d15f2710000488b04c2488b04078b4028c350488d3d5e710000e889e7ffff"),
+        (
+            BANKS,
+            0x9e80,
+            "8b0683f8047713488d15f2710000488b04c2488b04078b4028c350488d3d5e710000e889e7ffff",
+        ),
         (
             ALIGNMENT,
             0x9f70,

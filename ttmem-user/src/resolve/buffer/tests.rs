@@ -7,24 +7,38 @@ use crate::target::image::sample;
 type Function = (&'static str, u64, &'static str);
 
 /// Fields behind a pointer, as clang made them: tt-metal 0.81.1.
-#[rustfmt::skip]
 const CLANG: [Function; 21] = [
-        ("_ZNK2tt8tt_metal6Buffer7addressEv", 0xc7a3b0, "488b47108078380074048b4040c350488d3d48d7acff488d15d6b5a9ff488d0d3353adff4c8d \
-             05b7d2aaff41b93e000000be14030000e8556cb0ff"),
-        ("_ZNK2tt8tt_metal6Buffer9page_sizeEv", 0xc78060, "488b4710488b4048c3"),
-        ("_ZNK2tt8tt_metal6Buffer4sizeEv", 0xc75c10, "488b4710488b4008c3"),
-        ("_ZNK2tt8tt_metal6Buffer6deviceEv", 0xc7a360, "488b4710488b00c3"),
-        ("_ZNK2tt8tt_metal6Buffer11buffer_typeEv", 0xc7a380, "488b47108b4010c3"),
-        ("_ZNK2tt8tt_metal6Buffer13buffer_layoutEv", 0xc75ef0, "488b47108b4014c3"),
-        ("_ZNK2tt8tt_metal6Buffer9unique_idEv", 0xc7a3a0, "488b4710488b8018020000c3"),
-        ("_ZNK2tt8tt_metal6Buffer12is_allocatedEv", 0xc7a370, "488b4710807838010f94c0c3"),
-        ("_ZNK2tt8tt_metal6Buffer7is_dramEv", 0xc7a550, "488b4710f74010fbffffff0f94c0c3"),
-        ("_ZNK2tt8tt_metal6Buffer9num_pagesEv", 0xc7a3f0, "488b4710488b48484885c97416488b40084889c24809ca48c1ea20740931d248f7f1c331c0c3 \
-             31d2f7f1c3"),
-        ("_ZNK2tt8tt_metal6Buffer9num_coresEv", 0xc75c50, "53488b7f108b471483c0fe83f803773a48bb000000000100000080bfb0010000017530488b87 \
+    (
+        "_ZNK2tt8tt_metal6Buffer7addressEv",
+        0xc7_a3b0,
+        "488b47108078380074048b4040c350488d3d48d7acff488d15d6b5a9ff488d0d3353adff4c8d \
+             05b7d2aaff41b93e000000be14030000e8556cb0ff",
+    ),
+    ("_ZNK2tt8tt_metal6Buffer9page_sizeEv", 0xc7_8060, "488b4710488b4048c3"),
+    ("_ZNK2tt8tt_metal6Buffer4sizeEv", 0xc7_5c10, "488b4710488b4008c3"),
+    ("_ZNK2tt8tt_metal6Buffer6deviceEv", 0xc7_a360, "488b4710488b00c3"),
+    ("_ZNK2tt8tt_metal6Buffer11buffer_typeEv", 0xc7_a380, "488b47108b4010c3"),
+    ("_ZNK2tt8tt_metal6Buffer13buffer_layoutEv", 0xc7_5ef0, "488b47108b4014c3"),
+    ("_ZNK2tt8tt_metal6Buffer9unique_idEv", 0xc7_a3a0, "488b4710488b8018020000c3"),
+    ("_ZNK2tt8tt_metal6Buffer12is_allocatedEv", 0xc7_a370, "488b4710807838010f94c0c3"),
+    ("_ZNK2tt8tt_metal6Buffer7is_dramEv", 0xc7_a550, "488b4710f74010fbffffff0f94c0c3"),
+    (
+        "_ZNK2tt8tt_metal6Buffer9num_pagesEv",
+        0xc7_a3f0,
+        "488b4710488b48484885c97416488b40084889c24809ca48c1ea20740931d248f7f1c331c0c3 \
+             31d2f7f1c3",
+    ),
+    (
+        "_ZNK2tt8tt_metal6Buffer9num_coresEv",
+        0xc7_5c50,
+        "53488b7f108b471483c0fe83f803773a48bb000000000100000080bfb0010000017530488b87 \
              18010000488b8fa8010000482b871001000048c1f8044839c1480f42c189c04809d85bc331db \
-             89c04809d85bc34883c750e8349ab1ff89c04809d85bc3"),
-        ("_ZN2tt8tt_metal10BufferImpl13allocate_implERNS0_6BufferE", 0xc77200, "55415741564154534883ec204889f34989fee84976b2ff4889c74889dee8be76b2ff84c07412 \
+             89c04809d85bc34883c750e8349ab1ff89c04809d85bc3",
+    ),
+    (
+        "_ZN2tt8tt_metal10BufferImpl13allocate_implERNS0_6BufferE",
+        0xc7_7200,
+        "55415741564154534883ec204889f34989fee84976b2ff4889c74889dee8be76b2ff84c07412 \
              49c746400000000041c6463901e9c30000004d8b3e4d8b6620410fb646284c89642410884424 \
              18a8017415498b074c89ffff90780100004939c40f85b6000000498b7e304889dee84e06b1ff \
              49894640498b3ee8c270b1ff89c7e8cb70b1ff4889c7e8f373b1ff807804037568c6056e84ab \
@@ -34,53 +48,75 @@ const CLANG: [Function; 21] = [
              de4883c4205b415c415e415f5de98475b2ff488d7c2410e8ea4801004889c3498b074c89ffff \
              90780100004889442408488d442408488d3dc807adff488d1556e6a9ff488d0de62dacff4c8d \
              05799ba7ff41b969000000be810100005053e8635cb1ff83fa0175124889c7e8665bb3ffe811 \
-             62b3ffe977ffffff4889c7e87463b3ff"),
-        // What they call.
-        ("_ZN2tt6assert6detail8tt_throwIJEEEvPKciS4_S4_", 0x78_1040, "c3"),
-        ("_ZNK2tt8tt_metal12CoreRangeSet9num_coresEv", 0x78_f6e0, "c3"),
-        ("_ZN2tt8tt_metal13AllocatorImpl15allocate_bufferEPNS0_6BufferE", 0x78_78c0, "c3"),
-        ("_ZN2tt8tt_metal12GraphTracker8instanceEv", 0x79_e860, "c3"),
-        ("_ZN2tt8tt_metal12GraphTracker14track_allocateEPKNS0_6BufferE", 0x79_e8a0, "c3"),
-        ("_ZN2tt8tt_metal12GraphTracker13hook_allocateEPKNS0_6BufferE", 0x79_e8e0, "c3"),
-        ("_ZN2tt6assert6detail8tt_throwIJN4ttsl10StrongTypeImE", 0x78_cfd0, "c3"),
-        ("_ZNK2tt8tt_metal6Buffer21aligned_size_per_bankEv", 0x78_cfc0, "c3"),
-        ("_Unwind_Resume", 0x7a_d700, "c3"),
+             62b3ffe977ffffff4889c7e87463b3ff",
+    ),
+    // What they call.
+    ("_ZN2tt6assert6detail8tt_throwIJEEEvPKciS4_S4_", 0x78_1040, "c3"),
+    ("_ZNK2tt8tt_metal12CoreRangeSet9num_coresEv", 0x78_f6e0, "c3"),
+    ("_ZN2tt8tt_metal13AllocatorImpl15allocate_bufferEPNS0_6BufferE", 0x78_78c0, "c3"),
+    ("_ZN2tt8tt_metal12GraphTracker8instanceEv", 0x79_e860, "c3"),
+    ("_ZN2tt8tt_metal12GraphTracker14track_allocateEPKNS0_6BufferE", 0x79_e8a0, "c3"),
+    ("_ZN2tt8tt_metal12GraphTracker13hook_allocateEPKNS0_6BufferE", 0x79_e8e0, "c3"),
+    ("_ZN2tt6assert6detail8tt_throwIJN4ttsl10StrongTypeImE", 0x78_cfd0, "c3"),
+    ("_ZNK2tt8tt_metal6Buffer21aligned_size_per_bankEv", 0x78_cfc0, "c3"),
+    ("_Unwind_Resume", 0x7a_d700, "c3"),
 ];
 
 /// Fields behind a pointer, as g++ 12 makes them.
-#[rustfmt::skip]
 const GCC: [Function; 22] = [
-        ("_ZNK2tt8tt_metal6Buffer7addressEv", 0xb6a0, "488b47108078500074048b4058c350488d3d725a0000e875cfffff"),
-        ("_ZNK2tt8tt_metal6Buffer9page_sizeEv", 0xb6c0, "488b4710488b4060c3"),
-        ("_ZNK2tt8tt_metal6Buffer4sizeEv", 0xb650, "488b4710488b4018c3"),
-        ("_ZNK2tt8tt_metal6Buffer6deviceEv", 0xb640, "488b4710488b4010c3"),
-        ("_ZNK2tt8tt_metal6Buffer11buffer_typeEv", 0xb660, "488b47108b4020c3"),
-        ("_ZNK2tt8tt_metal6Buffer13buffer_layoutEv", 0xb670, "488b47108b4024c3"),
-        ("_ZNK2tt8tt_metal6Buffer9unique_idEv", 0xb680, "488b4710488b8080010000c3"),
-        ("_ZNK2tt8tt_metal6Buffer12is_allocatedEv", 0xb6d0, "488b4710807850010f94c0c3"),
-        ("_ZNK2tt8tt_metal6Buffer7is_dramEv", 0xb6e0, "488b4710f74020fbffffff0f94c0c3"),
-        ("_ZNK2tt8tt_metal6Buffer9num_pagesEv", 0xb740, "488b571031c0488b4a604885c97501c3488b421831d248f7f1c3"),
-        ("_ZNK2tt8tt_metal6Buffer9num_coresEv", 0xb760, "4883ec18488b7f1031d28b472483e80283f803773280bf4801000000743a488b974001000048 \
+    (
+        "_ZNK2tt8tt_metal6Buffer7addressEv",
+        0xb6a0,
+        "488b47108078500074048b4058c350488d3d725a0000e875cfffff",
+    ),
+    ("_ZNK2tt8tt_metal6Buffer9page_sizeEv", 0xb6c0, "488b4710488b4060c3"),
+    ("_ZNK2tt8tt_metal6Buffer4sizeEv", 0xb650, "488b4710488b4018c3"),
+    ("_ZNK2tt8tt_metal6Buffer6deviceEv", 0xb640, "488b4710488b4010c3"),
+    ("_ZNK2tt8tt_metal6Buffer11buffer_typeEv", 0xb660, "488b47108b4020c3"),
+    ("_ZNK2tt8tt_metal6Buffer13buffer_layoutEv", 0xb670, "488b47108b4024c3"),
+    ("_ZNK2tt8tt_metal6Buffer9unique_idEv", 0xb680, "488b4710488b8080010000c3"),
+    ("_ZNK2tt8tt_metal6Buffer12is_allocatedEv", 0xb6d0, "488b4710807850010f94c0c3"),
+    ("_ZNK2tt8tt_metal6Buffer7is_dramEv", 0xb6e0, "488b4710f74020fbffffff0f94c0c3"),
+    (
+        "_ZNK2tt8tt_metal6Buffer9num_pagesEv",
+        0xb740,
+        "488b571031c0488b4a604885c97501c3488b421831d248f7f1c3",
+    ),
+    (
+        "_ZNK2tt8tt_metal6Buffer9num_coresEv",
+        0xb760,
+        "4883ec18488b7f1031d28b472483e80283f803773280bf4801000000743a488b974001000048 \
              8b8700010000482b87f800000048c1f8044839d0480f47c289442408ba010000008854240c48 \
-             8b4424084883c418c30f1f004883c768e8ffccffffebdb"),
-        ("_ZN2tt8tt_metal10BufferImpl13allocate_implERNS0_6BufferE", 0xc210, "554889f5534889fb4883ec08e81fc3ffff4889ee4889c7e8a4c4ffff84c0743048c743580000 \
+             8b4424084883c418c30f1f004883c768e8ffccffffebdb",
+    ),
+    (
+        "_ZN2tt8tt_metal10BufferImpl13allocate_implERNS0_6BufferE",
+        0xc210,
+        "554889f5534889fb4883ec08e81fc3ffff4889ee4889c7e8a4c4ffff84c0743048c743580000 \
              0000c6435101c6435001e8fbc2ffff4883c4084889ee5b4889c75de94abfffff662e0f1f8400 \
-             00000000488b7b404889eee8f4c1ffff48894358ebca"),
-        // Stores what it is given, and goes by its unlikely part: jmp 0x8a00.
-        ("_ZN2tt8tt_metal10BufferImplC2EPNS0_7IDeviceEmmNS0_10BufferTypeE", 0xd000,
-            "4889771048895718e9f3b9ffff"),
-        // mov [rdi+0x60],rcx; mov [rdi+0x20],r8d; jmp 0xd010; there: ret
-        ("_ZN2tt8tt_metal10BufferImplC2EPNS0_7IDeviceEmmNS0_10BufferTypeE.cold", 0x8a00,
-            "48894f6044894720e903460000"),
-        ("", 0xd010, "c3"),
-        // What they call. The error always throws: call 0x8670.
-        ("_ZN2tt8tt_metal11throw_errorEPKc", 0x8630, "e83b000000"),
-        ("__cxa_throw", 0x8670, "c3"),
-        ("_ZNK2tt8tt_metal12CoreRangeSet9num_coresEv", 0x84c0, "c3"),
-        ("_ZN2tt8tt_metal13AllocatorImpl15allocate_bufferEPNS0_6BufferE", 0x8460, "c3"),
-        ("_ZN2tt8tt_metal12GraphTracker8instanceEv", 0x8540, "c3"),
-        ("_ZN2tt8tt_metal12GraphTracker14track_allocateEPKNS0_6BufferE", 0x81a0, "c3"),
-        ("_ZN2tt8tt_metal12GraphTracker13hook_allocateEPKNS0_6BufferE", 0x86d0, "c3"),
+             00000000488b7b404889eee8f4c1ffff48894358ebca",
+    ),
+    // Stores what it is given, and goes by its unlikely part: jmp 0x8a00.
+    (
+        "_ZN2tt8tt_metal10BufferImplC2EPNS0_7IDeviceEmmNS0_10BufferTypeE",
+        0xd000,
+        "4889771048895718e9f3b9ffff",
+    ),
+    // mov [rdi+0x60],rcx; mov [rdi+0x20],r8d; jmp 0xd010; there: ret
+    (
+        "_ZN2tt8tt_metal10BufferImplC2EPNS0_7IDeviceEmmNS0_10BufferTypeE.cold",
+        0x8a00,
+        "48894f6044894720e903460000",
+    ),
+    ("", 0xd010, "c3"),
+    // What they call. The error always throws: call 0x8670.
+    ("_ZN2tt8tt_metal11throw_errorEPKc", 0x8630, "e83b000000"),
+    ("__cxa_throw", 0x8670, "c3"),
+    ("_ZNK2tt8tt_metal12CoreRangeSet9num_coresEv", 0x84c0, "c3"),
+    ("_ZN2tt8tt_metal13AllocatorImpl15allocate_bufferEPNS0_6BufferE", 0x8460, "c3"),
+    ("_ZN2tt8tt_metal12GraphTracker8instanceEv", 0x8540, "c3"),
+    ("_ZN2tt8tt_metal12GraphTracker14track_allocateEPKNS0_6BufferE", 0x81a0, "c3"),
+    ("_ZN2tt8tt_metal12GraphTracker13hook_allocateEPKNS0_6BufferE", 0x86d0, "c3"),
 ];
 
 fn code(functions: &[Function]) -> Vec<(&'static str, u64, Vec<u8>)> {

@@ -242,8 +242,8 @@ fn says_why_a_vector_is_refused() {
 #[test]
 fn an_allocator_is_only_followed_as_a_reference() {
     // mov rax,[rdi+0x1c0]; ret
-    let library = Library::gcc()
-        .replaced("_ZNK2tt8tt_metal6Device14allocator_implEv", "488b87c0010000c3");
+    let library =
+        Library::gcc().replaced("_ZNK2tt8tt_metal6Device14allocator_implEv", "488b87c0010000c3");
     library.with(|image| {
         assert!(device_allocator(image).is_err());
         assert!(mesh_allocator(image).is_err());
