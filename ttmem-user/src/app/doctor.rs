@@ -8,12 +8,12 @@ use rustix::thread::{CapabilitySet, capabilities};
 use super::{Outcome, target::Target};
 use crate::{
     cli::args::DoctorArgs,
+    image::Image,
     kernel::{Kernel, LoadOptions, support},
     resolve::{
         self,
         plan::{AttachPlan, InstructionCost},
     },
-    target::image::Image,
     units::Pid,
 };
 
@@ -120,7 +120,7 @@ fn examine_kernel(report: &mut Report) {
 }
 
 fn examine_privileges(report: &mut Report) {
-    let held = capabilities(None).map(|sets| sets.effective).unwrap_or(CapabilitySet::empty());
+    let held = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
     let needed = [
         ("CAP_BPF", CapabilitySet::BPF),
         ("CAP_PERFMON", CapabilitySet::PERFMON),

@@ -42,6 +42,7 @@ pub enum Command {
 
 /// Arguments of `attach`.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct AttachArgs {
     /// The process to watch.
     #[arg(short, long, value_name = "PID")]

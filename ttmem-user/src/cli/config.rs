@@ -7,6 +7,7 @@ use crate::units::Pid;
 
 /// How `attach` works.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct AttachConfig {
     /// The target.
     pub pid: Pid,

@@ -22,7 +22,7 @@ use zerocopy::IntoBytes as _;
 
 use super::{Ring, multi, perf, shared_words::SharedWords, support};
 use crate::{
-    ledger::snapshot::Lost,
+    missing::Lost,
     resolve::plan::AttachPoint,
     source::EventSource,
     units::{FileOffset, Pid},
@@ -139,7 +139,7 @@ impl Kernel {
             .override_global("PID_NS_INO", &namespace_ino, true)
             .override_global("AYA_LOG_LEVEL", &log_level, false)
             .load(OBJECT)
-            .map_err(load_error)?;
+            .map_err(|error| load_error(&error))?;
         let multi = if support::has_dependable_multi() {
             Some(multi::load(&ebpf, OBJECT)?)
         } else {
@@ -248,8 +248,8 @@ fn check_kernel() -> Result<(), KernelError> {
     Ok(())
 }
 
-fn load_error(error: aya::EbpfError) -> KernelError {
-    let mut cause: Option<&dyn std::error::Error> = Some(&error);
+fn load_error(error: &aya::EbpfError) -> KernelError {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
     while let Some(current) = cause {
         if let Some(io) = current.downcast_ref::<io::Error>()
             && io.kind() == io::ErrorKind::PermissionDenied
@@ -262,9 +262,8 @@ fn load_error(error: aya::EbpfError) -> KernelError {
 }
 
 fn map_fd(ebpf: &Ebpf, name: &'static str) -> Result<OwnedFd, KernelError> {
-    let data = match ebpf.map(name) {
-        Some(Map::Array(data) | Map::RingBuf(data)) => data,
-        _ => return Err(KernelError::Object(format!("no map {name}"))),
+    let Some(Map::Array(data) | Map::RingBuf(data)) = ebpf.map(name) else {
+        return Err(KernelError::Object(format!("no map {name}")));
     };
     data.fd()
         .as_fd()
