@@ -137,7 +137,7 @@ fn examine_privileges(report: &mut Report) {
         return;
     }
     report.good("capabilities", "CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE");
-    match Kernel::load(LoadOptions { ring_bytes: 64 << 10, debug: false }) {
+    match Kernel::load(LoadOptions { ring_bytes: 64 << 10, debug: false, perf_events: false }) {
         Ok(_) => report.good("eBPF side", "loads: ring buffer, maps and program"),
         Err(error) => report.bad("eBPF side", &error, error.to_string()),
     }

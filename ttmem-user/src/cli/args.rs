@@ -76,6 +76,9 @@ pub struct AttachArgs {
     /// Write the eBPF side's own diagnostics to standard error.
     #[arg(long)]
     pub debug_bpf: bool,
+    /// Attach with a perf event per probe, as on older kernels; detaching takes longer.
+    #[arg(long, hide_short_help = true)]
+    pub perf_events: bool,
 }
 
 /// Arguments of `snapshot`.

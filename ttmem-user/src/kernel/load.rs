@@ -102,6 +102,8 @@ pub struct LoadOptions {
     pub ring_bytes: u32,
     /// Let the eBPF side write diagnostics to the log.
     pub debug: bool,
+    /// Use perf events even where a `uprobe_multi` link would do.
+    pub perf_events: bool,
 }
 
 /// The loaded eBPF side and its maps.
@@ -140,7 +142,7 @@ impl Kernel {
             .override_global("AYA_LOG_LEVEL", &log_level, false)
             .load(OBJECT)
             .map_err(|error| load_error(&error))?;
-        let multi = if support::has_dependable_multi() {
+        let multi = if support::has_dependable_multi() && !options.perf_events {
             Some(multi::load(&ebpf, OBJECT)?)
         } else {
             perf::load(&mut ebpf)?;
