@@ -64,6 +64,18 @@ async fn watch(config: &AttachConfig) -> anyhow::Result<Outcome> {
         Output::Lines(format) => print_all(&Lines::new(format), snapshots, quit, &control).await,
         Output::Tui => {
             let ui = Ui::new(Theme::from_env(), label);
+            let over = async {
+                match config.duration {
+                    Some(duration) => tokio::time::sleep(duration).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let quit = async {
+                tokio::select! {
+                    () = quit => {}
+                    () = over => {}
+                }
+            };
             tui::run(ui, snapshots, quit).await.map(|()| Outcome::Complete)
         }
     };
