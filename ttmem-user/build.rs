@@ -48,8 +48,7 @@ fn copy_object(object: &Path) -> anyhow::Result<()> {
 
 /// Takes over what `cargo xtask setup` wrote; `None` if it has not run.
 fn prepared_toolchain(root: &Path) -> anyhow::Result<Option<String>> {
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    let path = target.join("xtask/ebpf-toolchain.json");
+    let path = root.join("target/xtask/ebpf-toolchain.json");
     println!("cargo::rerun-if-changed={}", path.display());
     let Ok(text) = fs::read_to_string(&path) else { return Ok(None) };
     let choice: serde_json::Value =

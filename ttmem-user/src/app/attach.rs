@@ -30,8 +30,12 @@ use crate::{
     ledger::{Ledger, snapshot::Snapshot},
     pipeline::{Control, Input, Options, Pipeline},
     source::EventSource as _,
-    target::{live_buffers::Reader, process::ProcessError},
+    target::{
+        live_buffers::Reader,
+        process::{Process, ProcessError},
+    },
     tui::{self, TargetLabel, Theme, Ui},
+    units::Pid,
 };
 
 /// How often the eBPF side's log is read, with `--debug-bpf`.
@@ -41,6 +45,8 @@ const SLOT: u32 = 0;
 
 /// Runs the command.
 pub fn run(args: &AttachArgs) -> anyhow::Result<Outcome> {
+    // A process that is not there is a better reason than a terminal that is not.
+    Process::open(Pid(args.pid))?;
     let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
     let config = AttachConfig::new(args, terminal)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -60,29 +66,20 @@ async fn watch(config: &AttachConfig) -> anyhow::Result<Outcome> {
     let label = TargetLabel { pid: config.pid, command: target.process.command(), version: None };
     let (pipeline, control, snapshots) = start(target, kernel, config)?;
     let quit = quit_signal()?;
+    let last = snapshots.clone();
     let result = match config.output {
         Output::Lines(format) => print_all(&Lines::new(format), snapshots, quit, &control).await,
         Output::Tui => {
             let ui = Ui::new(Theme::from_env(), label);
-            let over = async {
-                match config.duration {
-                    Some(duration) => tokio::time::sleep(duration).await,
-                    None => std::future::pending().await,
-                }
-            };
-            let quit = async {
-                tokio::select! {
-                    () = quit => {}
-                    () = over => {}
-                }
-            };
-            tui::run(ui, snapshots, quit).await.map(|()| Outcome::Complete)
+            tui::run(ui, snapshots, quit_or_over(quit, config.duration)).await
         }
     };
     // First no more probes, then no more reader.
     drop(link);
     drop(pipeline);
-    result
+    result?;
+    let outcome = outcome(&last.borrow());
+    Ok(outcome)
 }
 
 fn attach(target: &Target, config: &AttachConfig) -> anyhow::Result<(Kernel, Link)> {
@@ -155,7 +152,7 @@ async fn print_all(
     mut snapshots: watch::Receiver<Arc<Snapshot>>,
     quit: impl Future<Output = ()>,
     control: &Control,
-) -> anyhow::Result<Outcome> {
+) -> anyhow::Result<()> {
     let mut quit = std::pin::pin!(quit);
     let mut quitting = false;
     loop {
@@ -166,13 +163,26 @@ async fn print_all(
             }
             changed = snapshots.changed() => {
                 if changed.is_err() {
-                    let last = Arc::clone(&snapshots.borrow());
-                    return Ok(outcome(&last));
+                    return Ok(());
                 }
                 let snapshot = Arc::clone(&snapshots.borrow_and_update());
                 lines.print(&snapshot)?;
             }
         }
+    }
+}
+
+/// Completes when the program is asked to end, or its time is over.
+async fn quit_or_over(quit: impl Future<Output = ()>, duration: Option<Duration>) {
+    let over = async {
+        match duration {
+            Some(duration) => tokio::time::sleep(duration).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = quit => {}
+        () = over => {}
     }
 }
 

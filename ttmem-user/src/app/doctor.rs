@@ -119,24 +119,35 @@ fn examine_kernel(report: &mut Report) {
     examine_privileges(report);
 }
 
-fn examine_privileges(report: &mut Report) {
+/// Needed for every target.
+const FOR_PROBES: [(&str, CapabilitySet); 2] =
+    [("CAP_BPF", CapabilitySet::BPF), ("CAP_PERFMON", CapabilitySet::PERFMON)];
+/// Needed besides for a process of another user: its memory file is its user's alone.
+const FOR_OTHERS: [(&str, CapabilitySet); 2] = [
+    ("CAP_SYS_PTRACE", CapabilitySet::SYS_PTRACE),
+    ("CAP_DAC_READ_SEARCH", CapabilitySet::DAC_READ_SEARCH),
+];
+
+/// The names of those that this process does not hold.
+fn lacking(needed: &[(&str, CapabilitySet)]) -> String {
     let held = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
-    let needed = [
-        ("CAP_BPF", CapabilitySet::BPF),
-        ("CAP_PERFMON", CapabilitySet::PERFMON),
-        ("CAP_SYS_PTRACE", CapabilitySet::SYS_PTRACE),
-    ];
-    let missing: Vec<&str> = needed
-        .iter()
-        .filter(|(_, capability)| !held.contains(*capability))
-        .map(|(name, _)| *name)
-        .collect();
+    let lacking = needed.iter().filter(|(_, capability)| !held.contains(*capability));
+    lacking.map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+}
+
+fn examine_privileges(report: &mut Report) {
+    let missing = lacking(&FOR_PROBES);
     if !missing.is_empty() {
-        let detail = format!("without {}", missing.join(", "));
-        report.bad("capabilities", detail, "run ttmem with sudo");
+        let to_do = "run ttmem with sudo; `ttmem snapshot` of your own processes works without";
+        report.bad("capabilities", format!("without {missing}"), to_do);
         return;
     }
-    report.good("capabilities", "CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE");
+    let others = lacking(&FOR_OTHERS);
+    if others.is_empty() {
+        report.good("capabilities", "for the processes of every user");
+    } else {
+        report.note("capabilities", format!("for your own processes only: without {others}"));
+    }
     match Kernel::load(LoadOptions { ring_bytes: 64 << 10, debug: false, perf_events: false }) {
         Ok(_) => report.good("eBPF side", "loads: ring buffer, maps and program"),
         Err(error) => report.bad("eBPF side", &error, error.to_string()),

@@ -1,9 +1,6 @@
 //! Where snapshots go: lines on standard output.
 
-use std::{
-    io::{self, BufWriter, IsTerminal as _, Write as _},
-    sync::Arc,
-};
+use std::io::{self, BufWriter, IsTerminal as _, Write as _};
 
 use anyhow::Context as _;
 
@@ -45,6 +42,6 @@ impl Lines {
 }
 
 /// What a last snapshot means for the exit code.
-pub fn outcome(last: &Arc<Snapshot>) -> Outcome {
+pub fn outcome(last: &Snapshot) -> Outcome {
     if last.exact { Outcome::Complete } else { Outcome::Incomplete }
 }

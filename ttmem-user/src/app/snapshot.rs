@@ -1,7 +1,5 @@
 //! `ttmem snapshot`: the live buffers from memory alone.
 
-use std::sync::Arc;
-
 use super::{
     Outcome,
     output::{Lines, outcome},
@@ -31,7 +29,7 @@ pub fn run(args: &SnapshotArgs) -> anyhow::Result<Outcome> {
     };
     ledger.finish_baseline(baseline);
     let state = if target.process.has_ended() { TargetState::Exited } else { TargetState::Running };
-    let snapshot = Arc::new(ledger.snapshot(time_ns, state, args.buffers));
+    let snapshot = ledger.snapshot(time_ns, state, args.buffers);
     Lines::new(if args.json { Format::Json } else { Format::Text }).print(&snapshot)?;
     Ok(outcome(&snapshot))
 }

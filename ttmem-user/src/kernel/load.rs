@@ -53,7 +53,9 @@ pub enum KernelError {
     )]
     LockedDown(String),
     /// No right to load eBPF programs.
-    #[error("not allowed to load eBPF programs: run as root, or with CAP_BPF and CAP_PERFMON")]
+    #[error(
+        "not allowed to load or attach eBPF programs: run ttmem with sudo, or with CAP_BPF and CAP_PERFMON"
+    )]
     NotAllowed,
     /// The kernel refused a program or map.
     #[error("the kernel refused {what}: {source}")]
@@ -182,10 +184,13 @@ impl Kernel {
         match &self.multi {
             Some(program) => multi::attach(program.as_fd(), path, &points, pid)
                 .map(Link::Multi)
-                .map_err(|source| KernelError::AttachMulti {
-                    path: path.to_owned(),
-                    points: points.len(),
-                    source,
+                .map_err(|source| match source.kind() {
+                    io::ErrorKind::PermissionDenied => KernelError::NotAllowed,
+                    _ => KernelError::AttachMulti {
+                        path: path.to_owned(),
+                        points: points.len(),
+                        source,
+                    },
                 }),
             None => perf::attach(&mut self.ebpf, path, &points, pid).map(Link::Perf),
         }

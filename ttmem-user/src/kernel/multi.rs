@@ -97,6 +97,7 @@ pub fn load(ebpf: &Ebpf, object: &[u8]) -> Result<OwnedFd, KernelError> {
         let what = "the uprobe_multi program";
         match verifier_log(&mut attr) {
             Some(log) => KernelError::Verifier { what, source, log },
+            None if source.kind() == io::ErrorKind::PermissionDenied => KernelError::NotAllowed,
             None => KernelError::Load { what, source },
         }
     })

@@ -37,7 +37,7 @@ impl Ledger {
             counted
                 .iter()
                 .filter(|(count, _)| *count > 0)
-                .map(|(count, what)| format!("{count} {what}")),
+                .map(|(count, what)| format!("{what}: {count}")),
         );
         doubts.extend(
             self.unresolved.iter().map(|missing| format!("{}: {}", missing.probe, missing.reason)),

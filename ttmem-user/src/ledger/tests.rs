@@ -273,5 +273,5 @@ fn an_unknown_device_is_said() {
 fn loss_makes_it_inexact() {
     let mut ledger = started();
     ledger.set_lost(Lost { ring_full: 3, read_fault: 0 });
-    assert_eq!(view(&ledger).inexact_because, ["3 records lost"]);
+    assert_eq!(view(&ledger).inexact_because, ["records lost: 3"]);
 }

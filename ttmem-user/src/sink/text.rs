@@ -114,9 +114,11 @@ fn header(page: &mut Page, snapshot: &Snapshot) {
         page.line(&[(Paint::Bad, "lost: "), (Paint::Plain, &causes)]);
     }
     let odd = snapshot.anomalies;
-    if odd.unknown_free + odd.double_allocation > 0 {
-        let (frees, doubles) = (odd.unknown_free, odd.double_allocation);
-        let kinds = format!("{frees} unknown free, {doubles} double allocation");
+    if odd.total() > 0 {
+        let kinds = format!(
+            "{} unknown free, {} double allocation, {} undecodable, {} size mismatch",
+            odd.unknown_free, odd.double_allocation, odd.undecodable, odd.size_mismatch
+        );
         page.line(&[(Paint::Warn, "anomalies: "), (Paint::Plain, &kinds)]);
     }
     for missing in &snapshot.unresolved {

@@ -19,6 +19,8 @@ fn paragraphs(snapshot: &Snapshot) -> Vec<String> {
         (snapshot.lost.read_fault, "lost: records with a field that could not be read"),
         (snapshot.anomalies.unknown_free, "anomaly: frees of buffers not known to be live"),
         (snapshot.anomalies.double_allocation, "anomaly: allocations of buffers still live"),
+        (snapshot.anomalies.undecodable, "anomaly: records that could not be decoded"),
+        (snapshot.anomalies.size_mismatch, "anomaly: older buffers whose size was unexpected"),
     ];
     for (count, what) in facts.into_iter().filter(|(count, _)| *count > 0) {
         notes.push(format!("{what}: {count}"));

@@ -76,7 +76,7 @@ fn trust(scene: &Scene, width: usize) -> Line<'static> {
 fn facts(scene: &Scene) -> Vec<Span<'static>> {
     let (snapshot, theme) = (scene.snapshot, scene.theme);
     let lost = snapshot.lost.total();
-    let odd = snapshot.anomalies.unknown_free + snapshot.anomalies.double_allocation;
+    let odd = snapshot.anomalies.total();
     let missing = snapshot.unresolved.len();
     let mut facts = vec![Span::styled(
         format!("  lost {lost}"),
