@@ -1,0 +1,198 @@
+//! The scripted program on the real ttnn, `real_target/exactness.py`.
+
+pub mod compare;
+pub mod text;
+pub mod truth;
+
+use std::{
+    env, fs,
+    io::{BufRead as _, BufReader, Write as _},
+    os::{fd::AsFd as _, unix::process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde_json::Value;
+
+use crate::{skip, ttmem::Attached};
+use truth::Checkpoint;
+
+/// How long the program may take from one line to the next.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often a condition is looked at that nothing tells of.
+const TICK: Duration = Duration::from_millis(5);
+
+/// Waits for the line that lets it go on, before it imports ttnn.
+const LATE_IMPORT: &str = "\
+import runpy, sys
+sys.stdin.readline()
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name='__main__')
+";
+
+/// The real target: where it is, and what it needs.
+#[derive(Clone, Debug)]
+pub struct Real {
+    python: PathBuf,
+    dir: PathBuf,
+    environment: Vec<(String, String)>,
+    /// Its `libtt_metal.so`.
+    pub library: PathBuf,
+}
+
+impl Real {
+    /// The real target, or why the test cannot run.
+    pub fn locate() -> Result<Self, String> {
+        let python = skip::path_from("TTMEM_REAL_PYTHON")?;
+        let dir = skip::path_from("TTMEM_REAL_DIR")?;
+        Self::described(python, dir).map_err(|error| format!("{error:#}"))
+    }
+
+    fn described(python: PathBuf, dir: PathBuf) -> Result<Self> {
+        let file = dir.join("real-target.json");
+        let text =
+            fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let found: Value = serde_json::from_str(&text)?;
+        let library = found["library"].as_str().context("no library in real-target.json")?.into();
+        let variables = found["environment"].as_object().context("no environment")?;
+        let environment = variables
+            .iter()
+            .map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned()))
+            .collect();
+        Ok(Self { python, dir, environment, library })
+    }
+
+    /// Starts the script on a machine of that kind. It imports ttnn at once.
+    pub fn start(&self, kind: &str, arguments: &[&str]) -> Result<Program> {
+        let mut command = self.python(kind);
+        command.arg(script()).args(arguments);
+        Program::spawn(command)
+    }
+
+    /// Starts the script, but it does not import ttnn before [`Program::go_on`].
+    pub fn start_late(&self, kind: &str, arguments: &[&str]) -> Result<Program> {
+        let mut command = self.python(kind);
+        command.args(["-c", LATE_IMPORT]).arg(script()).args(arguments);
+        Program::spawn(command)
+    }
+
+    fn python(&self, kind: &str) -> Command {
+        let mut command = Command::new(&self.python);
+        command.env_remove("PYTHONPATH").env_remove("PYTHONHOME");
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        let cluster = self.dir.join(format!("clusters/{kind}.yaml"));
+        command.env("TT_METAL_MOCK_CLUSTER_DESC_PATH", cluster).current_dir(&self.dir);
+        // As whoever called sudo: what it caches stays theirs.
+        for (variable, is_user) in [("SUDO_UID", true), ("SUDO_GID", false)] {
+            let id = env::var(variable).ok().and_then(|text| text.parse().ok());
+            match id {
+                Some(id) if is_user => drop(command.uid(id)),
+                Some(id) => drop(command.gid(id)),
+                None => {}
+            }
+        }
+        command
+    }
+}
+
+/// An attached ttmem's first snapshot that knows the buffers from before the attach, or why not.
+pub fn settled(attached: &mut Attached) -> Result<Value> {
+    loop {
+        let snapshot = attached.next()?.context("ttmem ended")?;
+        let reasons = snapshot["inexact_because"].as_array().context("no inexact_because")?;
+        if reasons.iter().all(|reason| reason != "older buffers are still being read") {
+            return Ok(snapshot);
+        }
+    }
+}
+
+fn script() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("real_target/exactness.py")
+}
+
+/// A running script. Killed when dropped.
+#[derive(Debug)]
+pub struct Program {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Program {
+    fn spawn(mut command: Command) -> Result<Self> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().with_context(|| format!("{command:?}"))?;
+        let stdin = child.stdin.take().context("no pipe")?;
+        let stdout = BufReader::new(child.stdout.take().context("no pipe")?);
+        Ok(Self { child, stdin, stdout })
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it has mapped the library.
+    pub fn has_library(&self, real: &Real) -> Result<bool> {
+        Ok(!text::mappings(self.pid(), &real.library)?.is_empty())
+    }
+
+    /// The next checkpoint; the script waits there. `None` at its end.
+    pub fn checkpoint(&mut self) -> Result<Option<Checkpoint>> {
+        if self.stdout.buffer().is_empty() {
+            let timeout = Timespec::try_from(PATIENCE)?;
+            let mut fds = [PollFd::from_borrowed_fd(self.stdout.get_ref().as_fd(), PollFlags::IN)];
+            ensure!(poll(&mut fds, Some(&timeout))? > 0, "the script says nothing");
+        }
+        let mut line = String::new();
+        if self.stdout.read_line(&mut line)? == 0 {
+            return Ok(None);
+        }
+        let checkpoint = serde_json::from_str(&line).with_context(|| format!("not JSON: {line}"))?;
+        Ok(Some(checkpoint))
+    }
+
+    /// The next checkpoint, which must have that name.
+    pub fn expect(&mut self, name: &str) -> Result<Checkpoint> {
+        let checkpoint = self.checkpoint()?.with_context(|| format!("ended before {name}"))?;
+        ensure!(checkpoint.name == name, "at {} instead of {name}", checkpoint.name);
+        Ok(checkpoint)
+    }
+
+    /// Lets it go on.
+    pub fn go_on(&mut self) -> Result<()> {
+        self.stdin.write_all(b"\n").context("the script has ended")
+    }
+
+    /// Lets it run through all further checkpoints to its end, without looking at them.
+    pub fn finish(mut self) -> Result<ExitStatus> {
+        loop {
+            self.go_on()?;
+            if self.checkpoint()?.is_none() {
+                return self.wait();
+            }
+        }
+    }
+
+    /// Waits for its end, after the last checkpoint.
+    pub fn wait(mut self) -> Result<ExitStatus> {
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            std::thread::sleep(TICK);
+        }
+        bail!("the script closed its output, but does not end")
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
