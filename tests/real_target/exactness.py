@@ -402,8 +402,11 @@ def mix(script: Script, seed: int, steps: int) -> None:
             config = choice.choice(configs)()
             odd = (1, 1, choice.randrange(1, 200), choice.randrange(1, 200))
             size = (1, 1, 128, 64) if config.is_sharded() else odd
+            dtype = choice.choice((ttnn.bfloat16, ttnn.float32))
+            rows = not config.is_sharded() and choice.random() < 0.5
+            layout = ttnn.ROW_MAJOR_LAYOUT if rows else ttnn.TILE_LAYOUT
             try:
-                kept.append(tensor(mesh, size, config, choice.choice((ttnn.bfloat16, ttnn.float32))))
+                kept.append(tensor(mesh, size, config, dtype, layout))
             except RuntimeError:
                 # L1_SMALL is soon full; a refusal changes nothing.
                 print(f"step {step}: refused", file=sys.stderr)

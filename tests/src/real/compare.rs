@@ -259,13 +259,16 @@ impl Tally {
 }
 
 impl Shown {
+    /// A mesh lists its chips in its own order, row by row; what counts is which they are.
     fn live(&self) -> Live {
+        let mut chips = self.chips.clone();
+        chips.sort_unstable();
         Live {
             buffer_type: self.buffer_type.clone(),
             address: self.address,
             bank_bytes: self.bank_bytes.unwrap_or(u64::MAX),
             mesh: self.mesh.unwrap_or(-1),
-            chips: self.chips.clone(),
+            chips,
         }
     }
 }
