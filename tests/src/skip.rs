@@ -29,10 +29,7 @@ macro_rules! or_skip {
         match $value {
             Ok(value) => value,
             Err(reason) => {
-                $crate::skip::note(
-                    std::thread::current().name().unwrap_or("a test"),
-                    &reason,
-                );
+                $crate::skip::note(std::thread::current().name().unwrap_or("a test"), &reason);
                 return;
             }
         }

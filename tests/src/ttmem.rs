@@ -39,7 +39,8 @@ impl Ttmem {
     /// One snapshot of a process by attaching to it, with the live set.
     pub fn once(&self, pid: u32) -> Result<Value> {
         let pid = pid.to_string();
-        let output = self.run(&["attach", "--pid", &pid, "--once", "--buffers", "--format", "json"])?;
+        let output =
+            self.run(&["attach", "--pid", &pid, "--once", "--buffers", "--format", "json"])?;
         last_json(&output)
     }
 

@@ -47,6 +47,15 @@ struct BufferState {
 #ifndef TTMEM_STANDIN_INLINE
 class BufferImpl {
 public:
+    BufferImpl(
+        IDevice* device,
+        DeviceAddr size,
+        DeviceAddr page_size,
+        BufferType type,
+        const BufferShardingArgs& sharding,
+        std::optional<bool> bottom_up,
+        std::optional<SubDeviceId> sub_device,
+        bool owns_data);
     static std::shared_ptr<Buffer> create(
         IDevice* device,
         DeviceAddr size,
@@ -65,6 +74,10 @@ public:
 #endif
 
 class Buffer final : public std::enable_shared_from_this<Buffer> {
+#ifdef TTMEM_STANDIN_INLINE
+    struct Private {};
+#endif
+
 public:
     ~Buffer();
     Buffer(const Buffer&) = delete;
@@ -92,6 +105,16 @@ public:
     [[gnu::always_inline]] TensorMemoryLayout buffer_layout() const { return state_.layout; }
     [[gnu::always_inline]] std::size_t unique_id() const { return state_.unique_id; }
 
+    Buffer(
+        IDevice* device,
+        DeviceAddr size,
+        DeviceAddr page_size,
+        BufferType type,
+        const BufferShardingArgs& sharding,
+        std::optional<bool> bottom_up,
+        std::optional<SubDeviceId> sub_device,
+        bool owns_data,
+        Private);
     static std::shared_ptr<Buffer> create(
         IDevice* device,
         DeviceAddr size,
@@ -107,8 +130,6 @@ public:
     [[gnu::always_inline]] const BufferState& state() const { return state_; }
 
 private:
-    struct Private {};
-    explicit Buffer(Private) {}
     void allocate_impl();
     void deallocate_impl();
     BufferState state_;

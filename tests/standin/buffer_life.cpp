@@ -8,7 +8,7 @@
 namespace tt::tt_metal {
 namespace {
 
-void fill(
+[[gnu::always_inline]] inline void fill(
     BufferState& state,
     IDevice* device,
     DeviceAddr size,
@@ -16,6 +16,7 @@ void fill(
     BufferType type,
     const BufferShardingArgs& sharding,
     std::optional<bool> bottom_up,
+    bool owns_data,
     std::size_t unique_id) {
     state.device = device;
     state.size = size;
@@ -25,6 +26,7 @@ void fill(
     state.shard_spec = sharding.shard_spec;
     state.distribution_spec = sharding.distribution_spec;
     state.bottom_up = bottom_up.value_or(type == BufferType::DRAM);
+    state.owns_data = owns_data;
     state.allocator = device->allocator_impl().get();
     state.unique_id = unique_id;
 }
@@ -62,6 +64,19 @@ void fill(
 
 std::atomic<std::size_t> Buffer::next_unique_id = 0;
 
+Buffer::Buffer(
+    IDevice* device,
+    DeviceAddr size,
+    DeviceAddr page_size,
+    BufferType type,
+    const BufferShardingArgs& sharding,
+    std::optional<bool> bottom_up,
+    std::optional<SubDeviceId>,
+    bool owns_data,
+    Private) {
+    fill(state_, device, size, page_size, type, sharding, bottom_up, owns_data, next_unique_id.fetch_add(1));
+}
+
 std::shared_ptr<Buffer> Buffer::create(
     IDevice* device,
     DeviceAddr size,
@@ -69,9 +84,9 @@ std::shared_ptr<Buffer> Buffer::create(
     BufferType type,
     const BufferShardingArgs& sharding,
     std::optional<bool> bottom_up,
-    std::optional<SubDeviceId>) {
-    std::shared_ptr<Buffer> buffer(new Buffer(Private{}));
-    fill(buffer->state_, device, size, page_size, type, sharding, bottom_up, next_unique_id.fetch_add(1));
+    std::optional<SubDeviceId> sub_device) {
+    auto buffer =
+        std::make_shared<Buffer>(device, size, page_size, type, sharding, bottom_up, sub_device, true, Private{});
     if (size == 0) {
         buffer->state_.status = AllocationStatus::ALLOCATED;
     } else {
@@ -95,6 +110,18 @@ Buffer::~Buffer() { deallocate(); }
 
 std::atomic<std::size_t> BufferImpl::next_unique_id = 0;
 
+BufferImpl::BufferImpl(
+    IDevice* device,
+    DeviceAddr size,
+    DeviceAddr page_size,
+    BufferType type,
+    const BufferShardingArgs& sharding,
+    std::optional<bool> bottom_up,
+    std::optional<SubDeviceId>,
+    bool owns_data) {
+    fill(state, device, size, page_size, type, sharding, bottom_up, owns_data, next_unique_id.fetch_add(1));
+}
+
 std::shared_ptr<Buffer> BufferImpl::create(
     IDevice* device,
     DeviceAddr size,
@@ -102,9 +129,8 @@ std::shared_ptr<Buffer> BufferImpl::create(
     BufferType type,
     const BufferShardingArgs& sharding,
     std::optional<bool> bottom_up,
-    std::optional<SubDeviceId>) {
-    BufferImpl impl;
-    fill(impl.state, device, size, page_size, type, sharding, bottom_up, next_unique_id.fetch_add(1));
+    std::optional<SubDeviceId> sub_device) {
+    BufferImpl impl(device, size, page_size, type, sharding, bottom_up, sub_device, true);
     auto buffer = std::make_shared<Buffer>(std::move(impl));
     if (size == 0) {
         buffer->impl()->state.status = AllocationStatus::ALLOCATED;

@@ -48,7 +48,8 @@ impl Chain {
         if offsets.is_empty() || offsets.len() > CHAIN_STEPS || !matches!(width, 4 | 8) {
             return None;
         }
-        let mut chain = Self { len: offsets.len() as u32, width, ..Self::ABSENT };
+        let len = u32::try_from(offsets.len()).ok()?;
+        let mut chain = Self { len, width, ..Self::ABSENT };
         chain.offsets[..offsets.len()].copy_from_slice(offsets);
         Some(chain)
     }

@@ -58,10 +58,12 @@ pub const fn cookie(slot: u32, probe: ProbeId) -> u64 {
 
 /// The target's slot in a cookie.
 pub const fn cookie_slot(cookie: u64) -> u32 {
-    (cookie >> 16) as u32
+    let [_, _, a, b, c, d, ..] = cookie.to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
 }
 
 /// The probe number in a cookie.
 pub const fn cookie_probe(cookie: u64) -> u16 {
-    cookie as u16
+    let [a, b, ..] = cookie.to_le_bytes();
+    u16::from_le_bytes([a, b])
 }

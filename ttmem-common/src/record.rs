@@ -17,7 +17,7 @@ pub const KIND_DEVICE: u32 = 4;
 pub const KIND_ALLOCATOR: u32 = 5;
 
 /// Chips that one [`DeviceRecord`] can name.
-pub const MAX_CHIPS: usize = 128;
+pub const MAX_CHIPS: usize = 64;
 
 /// In place of a chip id: the device belongs to another host.
 pub const REMOTE_CHIP: i32 = i32::MIN;
@@ -160,6 +160,9 @@ pub struct DeviceRecord {
     pub chips: [i32; MAX_CHIPS],
 }
 
+/// Number of banks of a pool that this version does not have, or that could not be read.
+pub const NO_POOL: u32 = u32::MAX;
+
 /// Geometry of one bank manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[cfg_attr(
@@ -170,7 +173,7 @@ pub struct DeviceRecord {
 pub struct PoolGeometry {
     /// Bytes of one bank.
     pub bank_size: u64,
-    /// Number of banks; 0: this allocator has no such pool, or it could not be read.
+    /// Number of banks, 0 for a pool that is there but empty; or [`NO_POOL`].
     pub banks: u32,
     /// Alignment, bytes.
     pub alignment: u32,

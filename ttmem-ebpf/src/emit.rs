@@ -88,6 +88,8 @@ pub fn lose(cause: LossCause) {
     if let Some(count) = LOSS.get_ptr_mut(loss_index(cpu, cause)) {
         // SAFETY: a live, aligned element of an array map. In assembly because `AtomicU64` has
         // no `fetch_add` for a target without compare-and-swap.
-        unsafe { asm!("lock *(u64 *)({count} + 0) += {one}", count = in(reg) count, one = in(reg) 1_u64) };
+        unsafe {
+            asm!("lock *(u64 *)({count} + 0) += {one}", count = in(reg) count, one = in(reg) 1_u64)
+        };
     }
 }

@@ -126,10 +126,13 @@ pub fn pool_percent(pool: &PoolSnapshot) -> String {
     known.and_then(|(used, whole)| percent(used, whole)).unwrap_or_else(|| UNKNOWN.to_owned())
 }
 
-/// Whether a pool gets a row: all but the system memory of targets that have none.
+/// Whether a pool gets a row: not if it has no memory and was never used.
 pub fn has_row(pool: &PoolSnapshot) -> bool {
-    pool.buffer_type != BufferType::SystemMemory
-        || pool.capacity_bytes.is_some_and(|capacity| capacity > 0)
+    let no_memory = match pool.capacity_bytes {
+        Some(capacity) => capacity == 0,
+        None => pool.buffer_type == BufferType::SystemMemory,
+    };
+    !no_memory
         || pool.buffers + pool.allocations + pool.pre_attach_frees > 0
         || pool.peak_used_bytes.is_some_and(|peak| peak > 0)
 }

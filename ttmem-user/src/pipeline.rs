@@ -182,7 +182,11 @@ impl<S: EventSource> Worker<S> {
                 }
             }
         };
-        if to_now { source.drain_to_now(&mut each) } else { source.drain(&mut each) }
+        if to_now {
+            source.drain_to_now(&mut each)
+        } else {
+            source.drain(&mut each)
+        }
         records
     }
 
@@ -237,8 +241,7 @@ impl<S: EventSource> Worker<S> {
             // What came in just before the request will not wake anybody.
             let missed = self.take_in(false) > 0;
             if !missed {
-                let fds =
-                    [self.target.as_fd(), self.control.wake.as_fd(), self.source.wake_up()];
+                let fds = [self.target.as_fd(), self.control.wake.as_fd(), self.source.wake_up()];
                 wait(&fds, until_deadline_ns);
             }
             self.source.request_wake_up(false);
@@ -321,7 +324,9 @@ mod tests {
         }
     }
 
-    fn input(records: Vec<Vec<u8>>) -> (Input<Scripted>, mpsc::Sender<Result<LiveBaseline, String>>) {
+    fn input(
+        records: Vec<Vec<u8>>,
+    ) -> (Input<Scripted>, mpsc::Sender<Result<LiveBaseline, String>>) {
         let (send, baseline) = mpsc::channel();
         let source = Scripted { records, wake: never_ready() };
         let ledger = Ledger::new(Pid(1), Vec::new());

@@ -1,6 +1,7 @@
 //! Allocation, free and bulk free.
 
 use aya_ebpf::programs::ProbeContext;
+use aya_log_ebpf::debug;
 use ttmem_common::{
     control::DESCRIBE_FREES,
     layout::{ABSENT, BufferLayout, LayoutTable, MAX_WINDOW},
@@ -121,7 +122,9 @@ impl Sharding {
 /// `GraphTracker::track_allocate(this, const Buffer*)`.
 #[inline(always)]
 pub fn on_allocate(ctx: &ProbeContext, hit: &Hit, layout: &LayoutTable) -> Option<()> {
-    if allocate(ctx.arg(1)?, hit, layout).is_err() {
+    let buffer: u64 = ctx.arg(1)?;
+    if allocate(buffer, hit, layout).is_err() {
+        debug!(ctx, "buffer {:x} could not be read", buffer);
         lose(LossCause::ReadFault);
     }
     Some(())
@@ -224,7 +227,8 @@ impl Described {
 /// `AllocatorImpl::deallocate_buffers(this)`.
 #[inline(always)]
 pub fn on_bulk_free(ctx: &ProbeContext, hit: &Hit) -> Option<()> {
-    let allocator = ctx.arg(0)?;
+    let allocator: u64 = ctx.arg(0)?;
+    debug!(ctx, "bulk free of allocator {:x}", allocator);
     // The device is being closed: its address may soon mean another one.
     describe::forget(allocator, hit);
     let mut entry = reserve::<BulkFreeRecord>()?;

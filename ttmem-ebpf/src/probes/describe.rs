@@ -4,12 +4,13 @@
 //! the device by then, or have ended.
 
 use aya_ebpf::programs::ProbeContext;
+use aya_log_ebpf::debug;
 use ttmem_common::{
     layout::{ABSENT, Chain, LayoutTable},
     loss::LossCause,
     record::{
-        AllocatorRecord, DeviceRecord, KIND_ALLOCATOR, KIND_DEVICE, MAX_CHIPS, PoolGeometry,
-        REMOTE_CHIP, UNREADABLE_CHIP,
+        AllocatorRecord, DeviceRecord, KIND_ALLOCATOR, KIND_DEVICE, MAX_CHIPS, NO_POOL,
+        PoolGeometry, REMOTE_CHIP, UNREADABLE_CHIP,
     },
 };
 
@@ -26,6 +27,7 @@ pub fn on_device_open(ctx: &ProbeContext, hit: &Hit, layout: &LayoutTable) -> Op
     let owner: u64 = ctx.arg(2)?;
     match read::<u64>(owner) {
         Ok(allocator) if device != 0 && allocator != 0 => {
+            debug!(ctx, "device {:x} opened with allocator {:x}", device, allocator);
             describe(device, allocator, hit, layout);
         }
         Ok(_) => {}
@@ -183,13 +185,17 @@ fn describe_allocator(device: u64, allocator: u64, hit: &Hit, layout: &LayoutTab
         (*record).device = device;
     }
     for (index, pool) in layout.pools.iter().enumerate() {
-        let geometry = if pool.banks.exists() && pool.alignment.exists() && pool.bank_size.exists() {
+        let geometry = if pool.banks.exists() && pool.alignment.exists() && pool.bank_size.exists()
+        {
             read_geometry(allocator, &pool.banks, &pool.alignment, &pool.bank_size)
         } else {
             None
         };
         // SAFETY: as above; both arrays have the same length.
-        unsafe { (*record).pools[index] = geometry.unwrap_or_default() };
+        unsafe {
+            (*record).pools[index] =
+                geometry.unwrap_or(PoolGeometry { bank_size: 0, banks: NO_POOL, alignment: 0 });
+        }
     }
     submit(entry);
     Some(())
@@ -203,9 +209,14 @@ fn read_geometry(
     alignment: &Chain,
     bank_size: &Chain,
 ) -> Option<PoolGeometry> {
+    let banks = read_chain(allocator, banks).ok()? as u32;
+    if banks == 0 {
+        // Such a pool has no free list, and so no size.
+        return Some(PoolGeometry { bank_size: 0, banks, alignment: 0 });
+    }
     Some(PoolGeometry {
         bank_size: read_chain(allocator, bank_size).ok()?,
-        banks: read_chain(allocator, banks).ok()? as u32,
+        banks,
         alignment: read_chain(allocator, alignment).ok()? as u32,
     })
 }

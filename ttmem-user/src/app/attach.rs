@@ -56,17 +56,11 @@ async fn watch(config: &AttachConfig) -> anyhow::Result<Outcome> {
     if config.debug_bpf {
         pass_on_log(&mut kernel)?;
     }
-    let label = TargetLabel {
-        pid: config.pid,
-        command: target.process.command(),
-        version: None,
-    };
+    let label = TargetLabel { pid: config.pid, command: target.process.command(), version: None };
     let (pipeline, control, snapshots) = start(target, kernel, config)?;
     let quit = quit_signal()?;
     let result = match config.output {
-        Output::Lines(format) => {
-            print_all(&Lines::new(format), snapshots, quit, &control).await
-        }
+        Output::Lines(format) => print_all(&Lines::new(format), snapshots, quit, &control).await,
         Output::Tui => {
             let ui = Ui::new(Theme::from_env(), label);
             tui::run(ui, snapshots, quit).await.map(|()| Outcome::Complete)
@@ -116,8 +110,8 @@ fn start(target: Target, kernel: Kernel, config: &AttachConfig) -> anyhow::Resul
         with_buffers: config.buffers,
     };
     let input = Input { source: kernel, ledger, target: ended, baseline };
-    let (pipeline, snapshots) = Pipeline::start(input, options, Arc::clone(&control))
-        .context("cannot start a thread")?;
+    let (pipeline, snapshots) =
+        Pipeline::start(input, options, Arc::clone(&control)).context("cannot start a thread")?;
     Ok((pipeline, control, snapshots))
 }
 

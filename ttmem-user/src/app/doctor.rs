@@ -85,7 +85,10 @@ fn examine_kernel(report: &mut Report) {
         Some(version) => report.bad(
             "release",
             format!("{version}, needs {} or newer", support::OLDEST),
-            format!("boot a kernel of {} or newer: older ones have no attach cookies", support::OLDEST),
+            format!(
+                "boot a kernel of {} or newer: older ones have no attach cookies",
+                support::OLDEST
+            ),
         ),
         None => report.note("release", "could not be read"),
     }
@@ -99,7 +102,10 @@ fn examine_kernel(report: &mut Report) {
     } else {
         report.note(
             "uprobe_multi",
-            format!("not used before {}: a perf event per probe, detaching takes longer", support::MULTI),
+            format!(
+                "not used before {}: a perf event per probe, detaching takes longer",
+                support::MULTI
+            ),
         );
     }
     match support::lockdown() {
@@ -170,8 +176,7 @@ fn examine_process(report: &mut Report, pid: Pid) {
 
 fn examine_library(report: &mut Report, path: &Path) -> anyhow::Result<()> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let image =
-        Image::parse(bytes).with_context(|| format!("{} is not usable", path.display()))?;
+    let image = Image::parse(bytes).with_context(|| format!("{} is not usable", path.display()))?;
     anyhow::ensure!(
         resolve::is_tt_metal(&image),
         "{} has no tt-metal: it does not define GraphTracker::track_allocate",

@@ -29,8 +29,7 @@ pub fn run(args: &SnapshotArgs) -> anyhow::Result<Outcome> {
         Err(reason) => (now_ns(), Err(reason.clone())),
     };
     ledger.finish_baseline(baseline);
-    let state =
-        if target.process.has_ended() { TargetState::Exited } else { TargetState::Running };
+    let state = if target.process.has_ended() { TargetState::Exited } else { TargetState::Running };
     let snapshot = Arc::new(ledger.snapshot(time_ns, state, args.buffers));
     Lines::new(if args.json { Format::Json } else { Format::Text }).print(&snapshot)?;
     Ok(outcome(&snapshot))
@@ -47,6 +46,7 @@ fn read_steady(reader: &Reader) -> (u64, Result<LiveBaseline, String>) {
         }
         last = again;
     }
-    let reason = "the target allocates faster than its memory can be read twice; use `ttmem attach --once`";
+    let reason =
+        "the target allocates faster than its memory can be read twice; use `ttmem attach --once`";
     (now_ns(), Err(reason.to_owned()))
 }

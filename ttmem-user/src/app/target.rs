@@ -100,8 +100,7 @@ fn find_library(process: &Process, wait: bool) -> anyhow::Result<Library> {
                 thread::sleep(WAIT_TICK);
             }
             Err(LibraryError::NotThere { .. }) if wait => {
-                return Err(ProcessError::Ended(process.pid()))
-                    .context("it never loaded tt-metal");
+                return Err(ProcessError::Ended(process.pid())).context("it never loaded tt-metal");
             }
             other => return Ok(other?),
         }

@@ -8,7 +8,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// devices.
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 100, arg_required_else_help = true)]
-#[command(after_help = "Exit codes: 0 fine, 1 failed, 2 the numbers are not exact (the output says why).")]
+#[command(
+    after_help = "Exit codes: 0 fine, 1 failed, 2 the numbers are not exact (the output says why)."
+)]
 pub struct Arguments {
     /// What to do.
     #[command(subcommand)]

@@ -164,9 +164,9 @@ pub struct AllocatorSeen {
 pub struct Geometry {
     /// Bytes of one bank.
     pub bank_size: u64,
-    /// Number of banks, at least 1.
+    /// Number of banks; 0 if the pool has no memory.
     pub banks: u32,
-    /// Alignment of pages, bytes, at least 1.
+    /// Alignment of pages, bytes; at least 1 if there are banks.
     pub alignment: u32,
 }
 
@@ -179,6 +179,9 @@ impl Geometry {
     /// What a buffer takes of each bank, as `calculate_bank_size_spread()` and then the free list
     /// compute it; `None` if that is no number of bytes that a bank could have.
     pub fn bank_bytes(&self, shape: &BufferShape) -> Option<u64> {
+        if self.banks == 0 {
+            return None;
+        }
         let alignment = u64::from(self.alignment);
         let pages = match shape.spread {
             Spread::PagesPerBank(pages) => pages,

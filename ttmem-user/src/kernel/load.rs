@@ -131,6 +131,8 @@ impl Kernel {
         let (namespace_dev, namespace_ino) = support::pid_namespace().unwrap_or((0, 0));
         let log_level: u8 = if options.debug { 0xff } else { 0 };
         let mut ebpf = EbpfLoader::new()
+            // Nothing is relocated against kernel types; reading them would take 60 ms.
+            .btf(None)
             .map_max_entries("EVENTS", options.ring_bytes)
             .map_max_entries("LOSS", cpus * LOSS_STRIDE)
             .override_global("PID_NS_DEV", &namespace_dev, true)
@@ -230,8 +232,7 @@ impl EventSource for Kernel {
 
 /// The end of a verifier's log, where the reason is, in one line.
 fn last_lines(log: &str) -> String {
-    let lines: Vec<&str> =
-        log.lines().filter(|line| !line.starts_with("processed ")).collect();
+    let lines: Vec<&str> = log.lines().filter(|line| !line.starts_with("processed ")).collect();
     lines[lines.len().saturating_sub(3)..].join("; ")
 }
 
@@ -271,11 +272,7 @@ fn map_fd(ebpf: &Ebpf, name: &'static str) -> Result<OwnedFd, KernelError> {
         .map_err(|source| KernelError::Load { what: name, source })
 }
 
-fn map_words(
-    ebpf: &Ebpf,
-    name: &'static str,
-    elements: u32,
-) -> Result<SharedWords, KernelError> {
+fn map_words(ebpf: &Ebpf, name: &'static str, elements: u32) -> Result<SharedWords, KernelError> {
     let fd = map_fd(ebpf, name)?;
     SharedWords::map(fd.as_fd(), elements as usize * 8)
         .map_err(|source| KernelError::Load { what: name, source })

@@ -21,8 +21,7 @@ use aya::{
     maps::{Map, MapData},
 };
 use aya_obj::generated::{
-    bpf_attach_type::BPF_TRACE_UPROBE_MULTI, bpf_attr, bpf_cmd,
-    bpf_prog_type::BPF_PROG_TYPE_KPROBE,
+    bpf_attach_type::BPF_TRACE_UPROBE_MULTI, bpf_attr, bpf_cmd, bpf_prog_type::BPF_PROG_TYPE_KPROBE,
 };
 
 use super::load::{KernelError, PROGRAM};

@@ -118,8 +118,9 @@ impl Ring {
         while self.position < end {
             let at = self.page + usize::try_from(self.position & (self.size - 1)).unwrap_or(0);
             // SAFETY: the position is inside the data area, 8-aligned as every record is.
-            let length = unsafe { AtomicU32::from_ptr(self.producer.start.as_ptr().add(at).cast()) }
-                .load(Ordering::Acquire);
+            let length =
+                unsafe { AtomicU32::from_ptr(self.producer.start.as_ptr().add(at).cast()) }
+                    .load(Ordering::Acquire);
             if length & BUSY != 0 {
                 stopped = Stopped::Busy;
                 break;

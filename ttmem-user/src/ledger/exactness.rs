@@ -34,7 +34,10 @@ impl Ledger {
             (self.unmeasured(), "live buffers of unknown size per bank"),
         ];
         doubts.extend(
-            counted.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")),
+            counted
+                .iter()
+                .filter(|(count, _)| *count > 0)
+                .map(|(count, what)| format!("{count} {what}")),
         );
         doubts.extend(
             self.unresolved.iter().map(|missing| format!("{}: {}", missing.probe, missing.reason)),

@@ -143,9 +143,7 @@ fn event(step: &Step) -> Event {
             allocator: Avma(0),
             described: None,
         }),
-        Step::BulkFree { owner } => {
-            Event::BulkFreed { allocator: Avma(0x200 + u64::from(owner)) }
-        }
+        Step::BulkFree { owner } => Event::BulkFreed { allocator: Avma(0x200 + u64::from(owner)) },
     }
 }
 

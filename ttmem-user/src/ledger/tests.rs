@@ -54,11 +54,7 @@ fn free(id: u64) -> Event {
 
 fn described_free(id: u64) -> Event {
     let described = Described { device: MESH, buffer_type: BufferType::Dram };
-    Event::Freed(Freed {
-        buffer: Avma(id << 8),
-        allocator: ALLOCATOR,
-        described: Some(described),
-    })
+    Event::Freed(Freed { buffer: Avma(id << 8), allocator: ALLOCATOR, described: Some(described) })
 }
 
 fn older(id: u64) -> BaselineBuffer {

@@ -88,12 +88,11 @@ impl Topology {
     pub fn learn_allocator(&mut self, seen: &AllocatorSeen) {
         let Some(device) = self.device_at(seen.device) else { return };
         let allocator = Allocator { device, pools: seen.pools, closed: false };
-        match self.allocator_at.get(&seen.allocator) {
-            Some(&entry) => self.allocators[entry] = allocator,
-            None => {
-                self.allocators.push(allocator);
-                self.allocator_at.insert(seen.allocator, self.allocators.len() - 1);
-            }
+        if let Some(&entry) = self.allocator_at.get(&seen.allocator) {
+            self.allocators[entry] = allocator;
+        } else {
+            self.allocators.push(allocator);
+            self.allocator_at.insert(seen.allocator, self.allocators.len() - 1);
         }
         self.measure_chips(device);
     }

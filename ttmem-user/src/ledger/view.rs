@@ -2,9 +2,7 @@
 
 use super::{
     Ledger, Live,
-    snapshot::{
-        BufferSnapshot, ChipSnapshot, PoolSnapshot, SCHEMA, Snapshot, TargetState,
-    },
+    snapshot::{BufferSnapshot, ChipSnapshot, PoolSnapshot, SCHEMA, Snapshot, TargetState},
 };
 use crate::event::BufferType;
 

@@ -294,3 +294,6 @@ pub fn memory(
     };
     Ok(MemoryLayout { allocator_vptrs, live_set, mesh_allocator, device_allocator, blocks })
 }
+
+#[cfg(test)]
+mod tests;

@@ -336,3 +336,6 @@ fn unique_id(
         Err(reason) => facts.note("Buffer::unique_id", &format!("absent: {reason}"), "—"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -242,3 +242,6 @@ pub fn mesh_allocator(image: &Image<'_>) -> Result<Field, Refusal> {
     let value = returned(&found, "MeshDevice::allocator_impl()")?;
     owner(&value).ok_or_else(|| format!("MeshDevice::allocator_impl() returns {value}"))
 }
+
+#[cfg(test)]
+mod tests;

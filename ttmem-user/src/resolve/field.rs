@@ -10,7 +10,7 @@ use super::{
     plan::Fact,
     symbolic::{
         exec::{Executor, Outcome, Path},
-        expr::{Expr, Value, base_and_offset},
+        expr::{Expr, Relation, Value, base_and_offset},
     },
 };
 use crate::target::image::Image;
@@ -86,20 +86,40 @@ pub fn paths(image: &Image<'_>, executor: &Executor<'_>, name: &str) -> Result<V
     Ok(executor.run(symbol.address))
 }
 
-/// What a function returns if it does not throw; all paths have to agree.
+/// What a function returns if it does not throw; all paths have to agree, but for those that
+/// return 0 for want of an object to read the value from.
 pub fn returned(paths: &[Path], name: &str) -> Result<Value, Refusal> {
-    let mut value: Option<&Value> = None;
+    let mut values: Vec<(&Path, &Value)> = Vec::new();
     for path in paths {
         match &path.outcome {
             Outcome::Throws => {}
             Outcome::Unknown(why) => return Err(format!("{name} was not understood: {why}")),
-            Outcome::Return(other) if value.is_some_and(|value| value != other) => {
-                return Err(format!("{name} returns different fields on different paths"));
-            }
-            Outcome::Return(other) => value = Some(other),
+            Outcome::Return(value) => values.push((path, value)),
         }
     }
-    value.map(Rc::clone).ok_or_else(|| format!("{name} always throws"))
+    let first = values.iter().find(|(_, value)| ***value != Expr::Const(0)).or(values.first());
+    let value = first.ok_or_else(|| format!("{name} always throws"))?.1;
+    let fits = |(path, other): &(&Path, &Value)| {
+        *other == value || (***other == Expr::Const(0) && lacks_object(path, value))
+    };
+    if !values.iter().all(fits) {
+        return Err(format!("{name} returns different fields on different paths"));
+    }
+    Ok(Rc::clone(value))
+}
+
+/// Whether a pointer is null on a path that leads from one object to the next on the way to a
+/// value.
+fn lacks_object(path: &Path, value: &Value) -> bool {
+    let Expr::Load { address, .. } = &**value else { return false };
+    let pointer = base_and_offset(address).0;
+    let is_null = path.conditions.iter().any(|condition| {
+        condition.relation == Relation::Equal
+            && condition.width == 8
+            && condition.left == *pointer
+            && *condition.right == Expr::Const(0)
+    });
+    matches!(**pointer, Expr::Load { .. }) && (is_null || lacks_object(path, pointer))
 }
 
 /// The field of argument `root` that a function returns.

@@ -80,3 +80,64 @@ pub fn attach_point(image: &Image<'_>, probe: ProbeId) -> Result<AttachPoint, Re
         image.file_offset(address).ok_or_else(|| format!("{address} is not in the file"))?;
     Ok(AttachPoint { probe, cost: cost(image, address)?, symbol, address, offset })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::image::sample;
+
+    const FREE: &str = "_ZN2tt8tt_metal13AllocatorImpl17deallocate_bufferEPNS0_6BufferE";
+    const OLD_FREE: &str = "_ZN2tt8tt_metal9Allocator17deallocate_bufferEPNS0_6BufferE";
+    const OPEN: &str = "_ZN2tt8tt_metal23SubDeviceManagerTrackerC2EPNS0_7IDeviceEOSt10unique_ptr\
+                        INS0_13AllocatorImplESt14default_deleteIS5_EE";
+
+    fn point(pieces: &[sample::Piece<'_>], probe: ProbeId) -> Result<AttachPoint, Refusal> {
+        attach_point(&Image::parse(sample::elf(pieces)).unwrap(), probe)
+    }
+
+    fn cost_of(code: &str) -> Result<InstructionCost, Refusal> {
+        let code = sample::hex(code);
+        point(&[(ALLOCATE, 0x1000, &code)], ProbeId::Allocate).map(|point| point.cost)
+    }
+
+    #[test]
+    fn knows_what_the_kernel_emulates() {
+        use InstructionCost::{Emulated, SingleStepped};
+        // push rbp; push r15; nop; nop with an operand; jmp; call; je
+        for code in ["55", "4157", "90", "0f1f4000", "eb00", "e900000000", "e800000000", "7400"] {
+            assert_eq!(cost_of(code), Ok(Emulated), "{code}");
+        }
+        // endbr64; mov; sub; push of a constant and of memory; an indirect jump; a nop with a
+        // segment
+        for code in ["f30f1efa", "4889f8", "4883ec08", "6a01", "ff37", "ffe0", "2e0f1f4000"] {
+            assert_eq!(cost_of(code), Ok(SingleStepped), "{code}");
+        }
+        assert!(cost_of("06").unwrap_err().starts_with("there is no instruction"));
+    }
+
+    #[test]
+    fn finds_the_allocator_under_either_name() {
+        let code = [0x55];
+        let point = |name| point(&[(name, 0x2000, &code)], ProbeId::Free);
+        assert_eq!(point(FREE).unwrap().address, Svma(0x2000));
+        assert_eq!(point(OLD_FREE).unwrap().symbol, OLD_FREE);
+        assert_eq!(point("other"), Err("there is no deallocate_buffer(Buffer*)".into()));
+    }
+
+    #[test]
+    fn an_unlikely_part_is_no_constructor() {
+        let cold = format!("{OPEN}.cold");
+        let pieces = [(OPEN, 0x2000, &[0x55][..]), (&*cold, 0x1000, &[0x55])];
+        assert_eq!(point(&pieces, ProbeId::DeviceOpen).unwrap().address, Svma(0x2000));
+        let refusal = point(&pieces[1..], ProbeId::DeviceOpen).unwrap_err();
+        assert!(refusal.starts_with("there is no SubDeviceManagerTracker"), "{refusal}");
+    }
+
+    #[test]
+    fn says_what_is_missing() {
+        let missing = point(&[(FREE, 0x2000, &[0x55])], ProbeId::BulkFree).unwrap_err();
+        assert!(missing.ends_with("13AllocatorImpl18deallocate_buffersEv"), "{missing}");
+        let missing = point(&[(FREE, 0x2000, &[0x55])], ProbeId::Allocate).unwrap_err();
+        assert_eq!(missing, format!("there is no function {ALLOCATE}"));
+    }
+}

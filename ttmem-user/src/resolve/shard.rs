@@ -142,6 +142,23 @@ fn shapes(home: &Home<'_, '_>, value: &Value) -> Option<(u32, u32)> {
     adjacent.then_some(height)
 }
 
+/// Whether a value is 0 on a path: it is found to be, or a factor of it.
+fn is_zero(path: &Path, value: &Value) -> bool {
+    let found = |value: &Value| {
+        path.conditions.iter().any(|condition| {
+            condition.relation == Relation::Equal
+                && condition.left == *value
+                && *condition.right == Expr::Const(0)
+        })
+    };
+    match &**value {
+        Expr::Const(number) => *number == 0,
+        Expr::Low(_, inner) => is_zero(path, inner),
+        Expr::Binary(Op::Mul, left, right) => is_zero(path, left) || is_zero(path, right),
+        _ => found(value),
+    }
+}
+
 /// A sharded path's return value: only those where the layout is in range count.
 fn sharded<'p>(home: &Home<'_, '_>, path: &'p Path) -> Option<&'p Value> {
     let Outcome::Return(value) = &path.outcome else { return None };
@@ -179,7 +196,7 @@ fn formulas(home: &Home<'_, '_>, paths: &[(&Path, &Value)]) -> Result<Formulas, 
             by_spec.push((shapes, set));
         } else if let Some(parts) = distribution(home, value) {
             by_distribution.push((parts, (set, clear)));
-        } else if ***value != Expr::Const(0) {
+        } else if !is_zero(path, value) {
             return Err(format!("num_dev_pages() has a formula that is not known: {value}"));
         }
     }
@@ -285,9 +302,7 @@ mod tests {
     use ttmem_common::layout::ABSENT;
 
     use super::*;
-    use crate::{
-        target::image::{Image, sample},
-    };
+    use crate::target::image::{Image, sample};
 
     /// `Buffer::num_dev_pages() const`, 0.78.0, at 0xb68c90.
     const NUM_DEV_PAGES_V78: &str = "538b472483c0fe83f804737180bf98000000010f85890000008bb78800000031dbb90000000085f674098b47 \
@@ -317,6 +332,18 @@ mod tests {
          00482b872001000048c1f8044839c1480f42c189c04809d85bc331db89c04809d85bc34883c760e8583bb7ff \
          89c04809d85bc3";
 
+    /// `Buffer::num_dev_pages() const` as g++ 12 makes it, at 0xb7d0.
+    const NUM_DEV_PAGES_GCC: &str = "488b4f108b412483e80283f8030f87bd0000005380b9a0000000000fb6b148010000754c4084f60f84ce0000 \
+         00488bb100010000488b91f800000031c04839d6742a488bb9400100004829d631d248c1fe04488d4437ff48 \
+         f7f6480faf81380100004839f7480f47fe0fafc75bc366908bb98c00000085ff740c8b818000000031d2f7f7 \
+         89c78b999000000085db740f8b818400000031d2f7f30fafc789c34084f6744c488b8140010000488b910001 \
+         0000482b91f800000048c1fa044839c2480f46c20fafc35bc30f1f8000000000488b716031c04885f6740d48 \
+         8b411831d248f7f6c30f1f00c30f1f8000000000488d7968e8f7cbffffebc9488d3d96580000e859cdffff";
+    /// `Buffer::num_cores() const` as g++ 12 makes it, at 0xb760.
+    const NUM_CORES_GCC: &str = "4883ec18488b7f1031d28b472483e80283f803773280bf4801000000743a488b9740010000488b8700010000 \
+         482b87f800000048c1f8044839d0480f47c289442408ba010000008854240c488b4424084883c418c30f1f00 \
+         4883c768e8ffccffffebdb";
+
     /// `CoreRangeSet::num_cores`, or the stub that leads there.
     const CORES: &str = "_ZNK2tt8tt_metal12CoreRangeSet9num_coresEv";
     const THROW: &str = "_ZSt27__throw_bad_optional_accessv";
@@ -342,6 +369,13 @@ mod tests {
         memory_layout: 0x24,
     };
 
+    const GCC: Version = Version {
+        at: [0xb7d0, 0xb760, 0x84c0, 0x8630],
+        num_cores: NUM_CORES_GCC,
+        implementation: 0x10,
+        memory_layout: 0x24,
+    };
+
     fn decode(code: &[u8], version: &Version) -> Result<BufferLayout, Refusal> {
         let [pages, cores, core_range_set, throw] = version.at;
         let file = sample::elf(&[
@@ -351,7 +385,8 @@ mod tests {
             (THROW, throw, &[0xc3]),
         ]);
         let image = Image::parse(file).map_err(|error| error.to_string())?;
-        let mut layout = BufferLayout { memory_layout: version.memory_layout, ..BufferLayout::ABSENT };
+        let mut layout =
+            BufferLayout { memory_layout: version.memory_layout, ..BufferLayout::ABSENT };
         let home = Home { image: &image, implementation: version.implementation };
         resolve(&home, &mut Facts::default(), &mut layout)?;
         Ok(layout)
@@ -384,6 +419,20 @@ mod tests {
         let layout = decode(&code, &V78).unwrap();
         let expected = [0x98, 0x78, 0x88, 0x1c0, 0x120, 0x128, 0x1b8, 0x1b0];
         assert_eq!(shard_fields(&layout), expected);
+    }
+
+    #[test]
+    fn decodes_what_gcc_makes() {
+        let code = sample::hex(NUM_DEV_PAGES_GCC);
+        let layout = decode(&code, &GCC).unwrap();
+        let expected = [0xa0, 0x80, 0x8c, 0x148, 0xf8, 0x100, 0x140, 0x138];
+        assert_eq!(shard_fields(&layout), expected);
+        // A page height of 0 makes the product 0; that another field is 0 does not.
+        let mut changed = code;
+        let test = changed.windows(4).position(|bytes| bytes == [0x85, 0xff, 0x74, 0x0c]).unwrap();
+        changed[test + 1] = 0xc0;
+        let refusal = decode(&changed, &GCC).unwrap_err();
+        assert!(refusal.contains("a formula that is not known"), "{refusal}");
     }
 
     #[test]

@@ -199,10 +199,11 @@ impl<'data> Image<'data> {
     /// page of file offset `offset` to `start`.
     pub fn load_bias(&self, start: Avma, offset: FileOffset) -> Option<u64> {
         let offset = usize::try_from(offset.0).ok()?;
-        let segment = self.segments.iter().filter(|segment| segment.executable).find(|segment| {
-            let first = segment.file.start & !(PAGE - 1);
-            (first..segment.file.end).contains(&offset)
-        })?;
+        let segment =
+            self.segments.iter().filter(|segment| segment.executable).find(|segment| {
+                let first = segment.file.start & !(PAGE - 1);
+                (first..segment.file.end).contains(&offset)
+            })?;
         let into = i128::try_from(offset).ok()? - i128::try_from(segment.file.start).ok()?;
         let stated = i128::from(segment.address) + into;
         u64::try_from(i128::from(start.0) - stated).ok()
@@ -358,7 +359,9 @@ impl Parts {
         if is_function {
             self.functions.push((address, name.into()));
         }
-        self.symbols.entry(name.into()).or_insert(value);
+        if !is_cold_part(name) {
+            self.symbols.entry(name.into()).or_insert(value);
+        }
     }
 
     fn add_slot(
@@ -386,6 +389,15 @@ impl Parts {
 fn plain_name(name: &[u8]) -> Option<&str> {
     let name = std::str::from_utf8(name).ok()?;
     Some(name.split_once('@').map_or(name, |parts| parts.0))
+}
+
+/// Whether the name is that of a function's unlikely part, which compilers put elsewhere: code
+/// that the function jumps to, and no function of its own.
+pub fn is_cold_part(name: &str) -> bool {
+    name.rsplit_once(".cold").is_some_and(|(_, rest)| {
+        let number = rest.strip_prefix('.').unwrap_or(rest);
+        number.bytes().all(|byte| byte.is_ascii_digit())
+    })
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -419,6 +431,12 @@ pub mod sample {
 
     /// Builds the file.
     pub fn elf(pieces: &[Piece<'_>]) -> Vec<u8> {
+        elf_with_slots(pieces, &[])
+    }
+
+    /// Builds the file; the dynamic linker writes addresses of the image to slots. What is named
+    /// like a vtable or type information is data.
+    pub fn elf_with_slots(pieces: &[Piece<'_>], slots: &[(u64, u64)]) -> Vec<u8> {
         let count = pieces.len() as u64;
         let mut at = 64 + 56 * count;
         let (mut programs, mut body) = (Vec::new(), Vec::new());
@@ -432,7 +450,8 @@ pub mod sample {
             body.extend_from_slice(bytes);
             at += size;
             if !name.is_empty() {
-                put(&mut symbols, &[(names.len() as u64, 4), (0x12, 1), (0, 1), (1, 2)]);
+                let kind = if name.starts_with("_ZT") { 0x11 } else { 0x12 };
+                put(&mut symbols, &[(names.len() as u64, 4), (kind, 1), (0, 1), (1, 2)]);
                 put(&mut symbols, &[(*address, 8), (size, 8)]);
                 names.extend_from_slice(name.as_bytes());
                 names.push(0);
@@ -440,13 +459,17 @@ pub mod sample {
         }
         let (symbols_at, symbols_size) = (at, symbols.len() as u64);
         let (names_at, names_size) = (at + symbols_size, names.len() as u64);
-        let sections_at = names_at + names_size;
+        let (slots_at, slots_size) = (names_at + names_size, 24 * slots.len() as u64);
+        let sections_at = slots_at + slots_size;
+        let relocations: Vec<_> =
+            slots.iter().flat_map(|(at, to)| [(*at, 8), (8, 8), (*to, 8)]).collect();
         let mut file = hex("7f454c4602010100 0000000000000000 0300 3e00 01000000");
         put(&mut file, &[(0, 8), (64, 8), (sections_at, 8), (0, 4), (64, 2), (56, 2)]);
-        put(&mut file, &[(count, 2), (64, 2), (3, 2), (2, 2)]);
+        put(&mut file, &[(count, 2), (64, 2), (4, 2), (2, 2)]);
         for part in [programs, body, symbols, names] {
             file.extend_from_slice(&part);
         }
+        put(&mut file, &relocations);
         file.extend_from_slice(&[0; 64]);
         let section = |file: &mut Vec<u8>, kind, at, size, link, entry| {
             put(file, &[(0, 4), (kind, 4), (0, 8), (0, 8), (at, 8), (size, 8), (link, 4), (1, 4)]);
@@ -454,6 +477,7 @@ pub mod sample {
         };
         section(&mut file, 2, symbols_at, symbols_size, 2, 24);
         section(&mut file, 3, names_at, names_size, 0, 0);
+        section(&mut file, 4, slots_at, slots_size, 1, 24);
         file
     }
 }
@@ -481,6 +505,18 @@ mod tests {
         assert_eq!(image.constant_at(Svma(0x1000), 4), None);
         assert_eq!(image.file_offset(Svma(0x1001)), Some(FileOffset(64 + 2 * 56 + 1)));
         assert_eq!(image.bytes_at(Svma(0x1002)), None);
+    }
+
+    #[test]
+    fn unlikely_parts_are_no_functions_of_their_own() {
+        assert!(is_cold_part("_Z1fv.cold"));
+        assert!(is_cold_part("_Z1fv.cold.12"));
+        assert!(!is_cold_part("_Z1fv.colder"));
+        assert!(!is_cold_part("_Z1fv"));
+        let file = sample::elf(&[("f", 0x1000, &[0xc3]), ("f.cold", 0x2000, &[0xc3])]);
+        let image = Image::parse(file).unwrap();
+        assert_eq!(image.symbols_with_prefix("f").len(), 1);
+        assert_eq!(image.function_at(Svma(0x2000)), Some("f.cold"));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::{
 };
 
 use memchr::memmem;
-use object::{Object as _, ObjectSection as _, read::ReadCache};
+use object::{Object as _, ObjectSection as _, ObjectSymbol as _, read::ReadCache};
 use procfs::process::{MMPermissions, MMapPath, MemoryMap};
 
 use super::{
@@ -153,7 +153,7 @@ fn open_path(process: &Process, map: &MemoryMap, path: &Path) -> PathBuf {
 
 /// `None` if the file does not define tt-metal's allocator.
 fn examine(process: &Process, candidate: Candidate) -> Result<Option<Library>, LibraryError> {
-    if !mentions_tt_metal(&candidate.open_path) {
+    if !defines_tt_metal(&candidate.open_path) {
         return Ok(None);
     }
     let bytes = fs::read(&candidate.open_path).map_err(|source| LibraryError::Unreadable {
@@ -172,17 +172,21 @@ fn examine(process: &Process, candidate: Candidate) -> Result<Option<Library>, L
     Ok(Some(Library { path: candidate.path, open_path: candidate.open_path, bias, image }))
 }
 
-/// Whether a file's string tables hold the symbol's name, defined or not. Reads little of it.
-fn mentions_tt_metal(path: &Path) -> bool {
+/// Whether a file defines the symbol. Reads little of it: most files do not even mention it.
+fn defines_tt_metal(path: &Path) -> bool {
     let Ok(file) = File::open(path) else { return false };
     let cache = ReadCache::new(file);
     let Ok(elf) = object::File::parse(&cache) else { return false };
-    let finder = memmem::Finder::new(resolve::MARKER);
-    [".dynstr", ".strtab"].iter().any(|name| {
-        elf.section_by_name(name)
+    let mentions = |section: &str| {
+        elf.section_by_name(section)
             .and_then(|section| section.data().ok())
-            .is_some_and(|strings| finder.find(strings).is_some())
-    })
+            .is_some_and(|strings| memmem::find(strings, resolve::MARKER.as_bytes()).is_some())
+    };
+    let is_it = |symbol: object::Symbol<'_, '_, _>| {
+        symbol.is_definition() && symbol.name_bytes() == Ok(resolve::MARKER.as_bytes())
+    };
+    (mentions(".dynstr") && elf.dynamic_symbols().any(is_it))
+        || (mentions(".strtab") && elf.symbols().any(is_it))
 }
 
 #[cfg(test)]
@@ -199,8 +203,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_elf_mentions_nothing() {
-        assert!(!mentions_tt_metal(Path::new("/proc/self/maps")));
-        assert!(!mentions_tt_metal(Path::new("/nonexistent")));
+    fn what_is_no_elf_defines_nothing() {
+        assert!(!defines_tt_metal(Path::new("/proc/self/maps")));
+        assert!(!defines_tt_metal(Path::new("/nonexistent")));
     }
 }

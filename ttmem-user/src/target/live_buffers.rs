@@ -59,11 +59,8 @@ impl Reader {
 
     /// Reads the live buffers. An error says why they cannot be known.
     pub fn read(&self) -> Result<LiveBaseline, String> {
-        let walk = Walk {
-            memory: &self.memory,
-            layout: &self.layout,
-            memory_layout: &self.memory_layout,
-        };
+        let walk =
+            Walk { memory: &self.memory, layout: &self.layout, memory_layout: &self.memory_layout };
         let baseline = walk.read(&self.find_objects())?;
         // The memory of a process that has ended reads like one that holds nothing.
         match self.memory.byte(Avma(self.layout.device.mesh_vptr)) {
@@ -149,9 +146,9 @@ impl Walk<'_> {
             let Some(found) = self.read_buffer(allocator, buffer) else { continue };
             device = Some(found.device);
             match blocks.size_of(self, allocator, &found.shape) {
-                blocks::Found::Size(bytes) => baseline
-                    .buffers
-                    .push(BaselineBuffer { block_bytes: Some(bytes), ..found }),
+                blocks::Found::Size(bytes) => {
+                    baseline.buffers.push(BaselineBuffer { block_bytes: Some(bytes), ..found })
+                }
                 blocks::Found::NoTable => baseline.buffers.push(found),
                 // Freed in bulk; the set keeps such buffers until they are freed one by one.
                 blocks::Found::NoBlock => baseline.bulk_freed.push(buffer),

@@ -47,7 +47,10 @@ pub trait TargetMemory {
     fn words(&self, at: Avma, count: usize) -> Result<Vec<u64>, Unreadable> {
         let mut bytes = vec![0; count * 8];
         self.read(at, &mut bytes)?;
-        Ok(bytes.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap_or([0; 8]))).collect())
+        Ok(bytes
+            .chunks_exact(8)
+            .map(|word| u64::from_le_bytes(word.try_into().unwrap_or([0; 8])))
+            .collect())
     }
 
     /// The value at the end of a chain that starts at `object`.

@@ -209,10 +209,8 @@ mod tests {
 
     #[test]
     fn a_process_that_ends_is_noticed() {
-        let mut child = std::process::Command::new("cat")
-            .stdin(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child =
+            std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
         let process = Process::open(Pid(child.id())).unwrap();
         assert!(!process.has_ended());
         drop(child.stdin.take());

@@ -2,11 +2,7 @@
 //!
 //! Only pages that are present are read, so the target grows by nothing.
 
-use std::{
-    fs::File,
-    ops::Range,
-    os::unix::fs::FileExt as _,
-};
+use std::{fs::File, ops::Range, os::unix::fs::FileExt as _};
 
 use procfs::process::{MMPermissions, MMapPath, MemoryMap};
 

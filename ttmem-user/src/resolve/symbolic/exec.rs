@@ -5,17 +5,17 @@
 //!
 //! Invariant: bounded in paths, steps and repetitions, so it ends on any bytes.
 
-use std::rc::Rc;
+use std::{cell::RefCell, collections::HashMap, rc::Rc};
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction};
 
 use super::{
     expr::{Condition, Expr, Value, base_and_offset, constant},
-    semantics,
+    returns, semantics,
     state::{RSP, State},
 };
 use crate::{
-    target::image::{Image, SlotValue},
+    target::image::{Image, SlotValue, is_cold_part},
     units::Svma,
 };
 
@@ -110,19 +110,8 @@ pub struct Executor<'i> {
     inline: Vec<&'static str>,
     pointees: [Option<u64>; 6],
     values: Vec<(usize, Value)>,
+    ending: RefCell<HashMap<u64, bool>>,
 }
-
-/// Names of functions that do not return.
-const NO_RETURN: [&str; 8] = [
-    "tt_throw",
-    "tt_assert",
-    "__cxa_throw",
-    "__cxa_rethrow",
-    "_Unwind_Resume",
-    "__throw_",
-    "_ZSt9terminatev",
-    "abort",
-];
 
 enum Next {
     Continue,
@@ -133,7 +122,13 @@ enum Next {
 impl<'i> Executor<'i> {
     /// An executor that follows no calls.
     pub fn new(image: &'i Image<'i>) -> Self {
-        Self { image, inline: Vec::new(), pointees: [None; 6], values: Vec::new() }
+        Self {
+            image,
+            inline: Vec::new(),
+            pointees: [None; 6],
+            values: Vec::new(),
+            ending: RefCell::default(),
+        }
     }
 
     /// Follows calls to functions whose mangled names start with one of these.
@@ -275,32 +270,28 @@ impl<'i> Executor<'i> {
         }
     }
 
-    /// Jumps: within the function, or to another one in place of a call.
+    /// Jumps: within the function, its unlikely part included, or to another one in place of a
+    /// call.
     fn go(&self, state: &mut State<'i>, target: u64) -> Next {
-        if self.name_of(Svma(target)).is_some() {
+        let name = returns::name_of(self.image, Svma(target));
+        if name.is_some_and(|name| !is_cold_part(name)) {
             return self.call(state, target, true);
         }
         state.ip = target;
         Next::Continue
     }
 
-    /// The name of the function at an address, seen through a stub.
-    fn name_of(&self, address: Svma) -> Option<&str> {
-        if let Some(name) = self.image.function_at(address) {
-            return Some(name);
-        }
-        match self.image.stub_target(address)? {
-            SlotValue::Symbol(name, 0) => Some(name),
-            SlotValue::Symbol(..) => None,
-            SlotValue::Address(function) => self.image.function_at(*function),
-        }
+    /// Whether a call to an address never comes back.
+    fn never_returns(&self, target: u64) -> bool {
+        let look = || returns::never_returns(self.image, Svma(target));
+        *self.ending.borrow_mut().entry(target).or_insert_with(look)
     }
 
     fn call(&self, state: &mut State<'i>, target: u64, is_tail: bool) -> Next {
-        let Some(name) = self.name_of(Svma(target)) else {
+        let Some(name) = returns::name_of(self.image, Svma(target)) else {
             return self.opaque_call(state, Target::Unknown, None, is_tail);
         };
-        if NO_RETURN.iter().any(|part| name.contains(part)) {
+        if self.never_returns(target) {
             return Next::End(Outcome::Throws);
         }
         if matches!(name, "pthread_mutex_lock" | "pthread_mutex_unlock") {
@@ -347,7 +338,7 @@ impl<'i> Executor<'i> {
             && let Some(SlotValue::Symbol(name, 0)) =
                 self.image.slot(Svma(instruction.ip_rel_memory_address()))
         {
-            if NO_RETURN.iter().any(|part| name.contains(part)) {
+            if returns::is_named_so(name) {
                 return Next::End(Outcome::Throws);
             }
             let lock = matches!(&**name, "pthread_mutex_lock" | "pthread_mutex_unlock");

@@ -9,5 +9,6 @@
 pub mod exec;
 pub mod expr;
 mod flags;
+mod returns;
 mod semantics;
 mod state;

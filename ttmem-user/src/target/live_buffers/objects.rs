@@ -89,9 +89,14 @@ impl Walk<'_> {
     pub(super) fn pools_of(&self, allocator: Avma) -> [Option<Geometry>; BUFFER_TYPES] {
         self.layout.pools.map(|pool| {
             let number = |chain| self.memory.chain(allocator, chain).ok();
+            let banks = u32::try_from(number(&pool.banks)?).ok()?;
+            if banks == 0 {
+                // Such a pool has no free list, and so no size.
+                return geometry(&PoolGeometry::default());
+            }
             geometry(&PoolGeometry {
                 bank_size: number(&pool.bank_size)?,
-                banks: u32::try_from(number(&pool.banks)?).ok()?,
+                banks,
                 alignment: u32::try_from(number(&pool.alignment)?).ok()?,
             })
         })
