@@ -101,7 +101,7 @@ impl Real {
 /// An attached ttmem's first snapshot that knows the buffers from before the attach, or why not.
 pub fn settled(attached: &mut Attached) -> Result<Value> {
     loop {
-        let snapshot = attached.next()?.context("ttmem ended")?;
+        let snapshot = attached.at_or_after(0)?;
         let reasons = snapshot["inexact_because"].as_array().context("no inexact_because")?;
         if reasons.iter().all(|reason| reason != "older buffers are still being read") {
             return Ok(snapshot);
@@ -151,7 +151,8 @@ impl Program {
         if self.stdout.read_line(&mut line)? == 0 {
             return Ok(None);
         }
-        let checkpoint = serde_json::from_str(&line).with_context(|| format!("not JSON: {line}"))?;
+        let checkpoint =
+            serde_json::from_str(&line).with_context(|| format!("not JSON: {line}"))?;
         Ok(Some(checkpoint))
     }
 

@@ -133,9 +133,8 @@ impl Checkpoint {
     /// none of them lives.
     fn live_of(&self, view: &View, freed_in_bulk: &mut usize) -> Result<Vec<(Live, Pages)>> {
         view.check()?;
-        let of_view = |buffer: &&Reported| {
-            buffer.mesh == view.mesh && buffer.buffer_type == view.buffer_type
-        };
+        let of_view =
+            |buffer: &&Reported| buffer.mesh == view.mesh && buffer.buffer_type == view.buffer_type;
         let mut buffers: Vec<&Reported> = self.buffers.iter().filter(of_view).collect();
         if view.total_bytes_allocated_per_bank == 0 {
             *freed_in_bulk += buffers.len();
