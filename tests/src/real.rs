@@ -5,25 +5,38 @@ pub mod text;
 pub mod truth;
 
 use std::{
-    env, fs,
+    env,
+    fs::{self, File},
     io::{BufRead as _, BufReader, Write as _},
-    os::{fd::AsFd as _, unix::process::CommandExt as _},
+    os::{
+        fd::AsFd as _,
+        unix::{fs::FileExt as _, process::CommandExt as _},
+    },
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    fs::{MemfdFlags, memfd_create},
+};
 use serde_json::Value;
 
-use crate::{skip, ttmem::Attached};
+use crate::{
+    skip,
+    ttmem::{Attached, Ttmem},
+};
 use truth::Checkpoint;
 
 /// How long the program may take from one line to the next.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a condition is looked at that nothing tells of.
 const TICK: Duration = Duration::from_millis(5);
+
+/// How many bytes of its standard error are shown when it fails.
+const LAST_WORDS: usize = 2000;
 
 /// Waits for the line that lets it go on, before it imports ttnn.
 const LATE_IMPORT: &str = "\
@@ -32,6 +45,21 @@ sys.stdin.readline()
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name='__main__')
 ";
+
+/// Options of an attached ttmem that prints what tests compare, often.
+pub const STAY: [&str; 3] = ["--buffers", "--refresh", "50"];
+
+/// The real target and ttmem, or why the test cannot run.
+pub fn both() -> Result<(Real, Ttmem), String> {
+    Ok((Real::locate()?, Ttmem::locate()?))
+}
+
+/// Waits for the library, and attaches before any device is open.
+pub fn attach_early(ttmem: &Ttmem, program: &Program) -> Result<Attached> {
+    let mut options = vec!["--wait"];
+    options.extend(STAY);
+    ttmem.attach(program.pid(), &options)
+}
 
 /// The real target: where it is, and what it needs.
 #[derive(Clone, Debug)]
@@ -85,6 +113,7 @@ impl Real {
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let cluster = self.dir.join(format!("clusters/{kind}.yaml"));
         command.env("TT_METAL_MOCK_CLUSTER_DESC_PATH", cluster).current_dir(&self.dir);
+        command.env("HOME", &self.dir);
         // As whoever called sudo: what it caches stays theirs.
         for (variable, is_user) in [("SUDO_UID", true), ("SUDO_GID", false)] {
             let id = env::var(variable).ok().and_then(|text| text.parse().ok());
@@ -119,15 +148,18 @@ pub struct Program {
     child: Child,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
+    /// Its standard error.
+    log: File,
 }
 
 impl Program {
     fn spawn(mut command: Command) -> Result<Self> {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let log = File::from(memfd_create("log", MemfdFlags::CLOEXEC)?);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log.try_clone()?);
         let mut child = command.spawn().with_context(|| format!("{command:?}"))?;
         let stdin = child.stdin.take().context("no pipe")?;
         let stdout = BufReader::new(child.stdout.take().context("no pipe")?);
-        Ok(Self { child, stdin, stdout })
+        Ok(Self { child, stdin, stdout, log })
     }
 
     /// Its process id.
@@ -158,14 +190,31 @@ impl Program {
 
     /// The next checkpoint, which must have that name.
     pub fn expect(&mut self, name: &str) -> Result<Checkpoint> {
-        let checkpoint = self.checkpoint()?.with_context(|| format!("ended before {name}"))?;
+        let checkpoint = self
+            .checkpoint()?
+            .with_context(|| format!("the script ended before {name}: {}", self.last_words()))?;
         ensure!(checkpoint.name == name, "at {} instead of {name}", checkpoint.name);
         Ok(checkpoint)
     }
 
+    /// Lets it run up to the checkpoint of that name, where it waits.
+    pub fn until(&mut self, name: &str) -> Result<Checkpoint> {
+        loop {
+            let next = self.checkpoint()?;
+            let checkpoint = next.with_context(|| {
+                format!("the script ended before {name}: {}", self.last_words())
+            })?;
+            if checkpoint.name == name {
+                return Ok(checkpoint);
+            }
+            self.go_on()?;
+        }
+    }
+
     /// Lets it go on.
     pub fn go_on(&mut self) -> Result<()> {
-        self.stdin.write_all(b"\n").context("the script has ended")
+        let result = self.stdin.write_all(b"\n");
+        result.with_context(|| format!("the script has ended: {}", self.last_words()))
     }
 
     /// Lets it run through all further checkpoints to its end, without looking at them.
@@ -183,11 +232,27 @@ impl Program {
         let start = Instant::now();
         while start.elapsed() < PATIENCE {
             if let Some(status) = self.child.try_wait()? {
+                if !status.success() {
+                    println!("the script ended with {status}: {}", self.last_words());
+                }
                 return Ok(status);
             }
             std::thread::sleep(TICK);
         }
         bail!("the script closed its output, but does not end")
+    }
+}
+
+impl Program {
+    /// The end of what it wrote to its standard error.
+    fn last_words(&self) -> String {
+        let size = self.log.metadata().map_or(0, |metadata| metadata.len());
+        let mut words = vec![0; usize::try_from(size).unwrap_or(0).min(LAST_WORDS)];
+        let start = size.saturating_sub(words.len() as u64);
+        match self.log.read_exact_at(&mut words, start) {
+            Ok(()) => String::from_utf8_lossy(&words).into_owned(),
+            Err(error) => error.to_string(),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use e2e::{
     or_skip,
     real::{
-        Program, Real,
+        Program, Real, STAY, both,
         compare::{How, Tally},
         settled, text,
     },
@@ -16,15 +16,10 @@ use rustix::process::Signal;
 
 /// How long it may take until the last breakpoint is gone.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// What an instance prints that stays attached.
-const STAY: [&str; 3] = ["--buffers", "--refresh", "50"];
-
 /// A script that waits with tensors alive.
 fn waiting(real: &Real) -> Result<Program> {
     let mut program = real.start("n300", &["--mesh", "1x2", "--phases", "shards,operations"])?;
-    while program.checkpoint()?.context("ended too early")?.name != "shards/ND" {
-        program.go_on()?;
-    }
+    program.until("shards/ND")?;
     ensure!(text::differences(program.pid(), &real.library)?.is_empty(), "it is not as its file");
     Ok(program)
 }
@@ -46,7 +41,7 @@ fn clean(real: &Real, program: &Program, what: &str) -> Result<()> {
 }
 
 /// Ends ttmem by a signal that it can answer to.
-fn end_by(real: &Real, ttmem: &Ttmem, signal: Signal) -> Result<()> {
+fn end_by(real: &Real, ttmem: &Ttmem, name: &str, signal: Signal) -> Result<()> {
     let program = waiting(real)?;
     let attached = attach(real, ttmem, &program, &STAY)?;
     attached.signal(signal)?;
@@ -54,13 +49,9 @@ fn end_by(real: &Real, ttmem: &Ttmem, signal: Signal) -> Result<()> {
     ensure!(status.success(), "ttmem ended with {status}");
     let last = last.last().context("no last snapshot")?;
     ensure!(last["state"] == "running" && last["exact"] == true, "the last snapshot: {last}");
-    clean(real, &program, &format!("{signal:?}"))?;
+    clean(real, &program, name)?;
     ensure!(program.finish()?.success(), "the target failed");
     Ok(())
-}
-
-fn both() -> Result<(Real, Ttmem), String> {
-    Ok((Real::locate()?, Ttmem::locate()?))
 }
 
 #[test]
@@ -84,19 +75,19 @@ fn a_normal_end_leaves_no_trace() {
 #[test]
 fn sigterm_leaves_no_trace() {
     let (real, ttmem) = or_skip!(both());
-    end_by(&real, &ttmem, Signal::TERM).unwrap();
+    end_by(&real, &ttmem, "SIGTERM", Signal::TERM).unwrap();
 }
 
 #[test]
 fn sigint_leaves_no_trace() {
     let (real, ttmem) = or_skip!(both());
-    end_by(&real, &ttmem, Signal::INT).unwrap();
+    end_by(&real, &ttmem, "SIGINT", Signal::INT).unwrap();
 }
 
 #[test]
 fn sighup_leaves_no_trace() {
     let (real, ttmem) = or_skip!(both());
-    end_by(&real, &ttmem, Signal::HUP).unwrap();
+    end_by(&real, &ttmem, "SIGHUP", Signal::HUP).unwrap();
 }
 
 #[test]

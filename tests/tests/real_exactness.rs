@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use e2e::{
     or_skip,
     real::{
-        Real,
+        Program, Real, STAY, attach_early, both,
         compare::{How, Tally},
         settled,
         truth::Checkpoint,
@@ -12,9 +12,6 @@ use e2e::{
     ttmem::{Attached, Ttmem, now_ns},
 };
 use serde_json::Value;
-
-/// What an instance prints that stays attached.
-const STAY: [&str; 3] = ["--buffers", "--refresh", "50"];
 
 /// ttmem attached from the start at every checkpoint, and late comers at every `late_every`th:
 /// each attach and each snapshot costs about a third of a second.
@@ -33,7 +30,7 @@ impl Run {
     /// Follows a script to its end.
     fn follow(mut self, real: &Real, kind: &str, arguments: &[&str]) -> Result<Tally> {
         let mut program = real.start(kind, arguments)?;
-        let mut attached = attach_early(&self.ttmem, program.pid())?;
+        let mut attached = attach_early(&self.ttmem, &program)?;
         let start = program.expect("start")?;
         // The script waits before any device is open until ttmem is attached.
         let snapshot = settled(&mut attached)?;
@@ -67,23 +64,17 @@ impl Run {
     }
 }
 
-fn attach_early(ttmem: &Ttmem, pid: u32) -> Result<Attached> {
-    let mut options = vec!["--wait"];
-    options.extend(STAY);
-    ttmem.attach(pid, &options)
-}
-
 /// All phases on a machine.
 fn all_phases(kind: &str, mesh: &str, late_every: usize) {
-    let real = or_skip!(Real::locate());
-    let run = Run::new(or_skip!(Ttmem::locate()), late_every);
+    let (real, ttmem) = or_skip!(both());
+    let run = Run::new(ttmem, late_every);
     run.follow(&real, kind, &["--mesh", mesh]).unwrap().close();
 }
 
 /// A random mix on a machine of two chips.
 fn random_mix(kind: &str, seed: &str) {
-    let real = or_skip!(Real::locate());
-    let run = Run::new(or_skip!(Ttmem::locate()), 5);
+    let (real, ttmem) = or_skip!(both());
+    let run = Run::new(ttmem, 5);
     let arguments = ["--mesh", "1x2", "--random", seed, "--steps", "400"];
     run.follow(&real, kind, &arguments).unwrap().close();
 }
@@ -114,14 +105,22 @@ fn p300_is_exact() {
 }
 
 #[test]
-fn a_random_mix_on_n300_is_exact() {
+fn random_mix_1_on_n300_is_exact() {
     random_mix("n300", "1");
+}
+
+#[test]
+fn random_mix_2_on_n300_is_exact() {
     random_mix("n300", "2");
 }
 
 #[test]
-fn a_random_mix_on_p300_is_exact() {
+fn random_mix_3_on_p300_is_exact() {
     random_mix("p300", "3");
+}
+
+#[test]
+fn random_mix_4_on_p300_is_exact() {
     random_mix("p300", "4");
 }
 
@@ -130,8 +129,7 @@ const ROUNDS: usize = 6;
 
 #[test]
 fn an_attach_under_load_is_exact() {
-    let real = or_skip!(Real::locate());
-    let ttmem = or_skip!(Ttmem::locate());
+    let (real, ttmem) = or_skip!(both());
     attach_under_load(&real, &ttmem).unwrap().close();
 }
 
@@ -141,24 +139,16 @@ fn attach_under_load(real: &Real, ttmem: &Ttmem) -> Result<Tally> {
     let mut tally = Tally::default();
     let rounds = ROUNDS.to_string();
     let mut program = real.start("n300", &["--mesh", "1x2", "--busy", &rounds])?;
-    let mut first = attach_early(ttmem, program.pid())?;
+    let mut first = attach_early(ttmem, &program)?;
     program.expect("start")?;
     settled(&mut first)?;
     program.go_on()?;
     program.expect("busy/open")?;
-    program.go_on()?;
     let mut late = Vec::new();
     for round in 0..ROUNDS {
+        program.go_on()?;
         program.expect(&format!("busy/{round}/running"))?;
-        let before = allocations(&first.at_or_after(now_ns())?)?;
-        let mut attached = ttmem.attach(program.pid(), &STAY)?;
-        settled(&mut attached)?;
-        late.push(attached);
-        let once = ttmem.once(program.pid())?;
-        let after = allocations(&first.at_or_after(now_ns())?)?;
-        println!("round {round}: {} allocations during two attaches", after - before);
-        ensure!(after > before + 1000, "that was no load");
-        ensure!(once["exact"] == true, "attach --once under load: {}", once["inexact_because"]);
+        late.push(attach_now(ttmem, &program, &mut first)?);
         program.go_on()?;
         let still = program.expect(&format!("busy/{round}/still"))?;
         let now = now_ns();
@@ -169,12 +159,27 @@ fn attach_under_load(real: &Real, ttmem: &Ttmem) -> Result<Tally> {
         }
         tally.compare("attach --once", How::Late, &still, &ttmem.once(program.pid())?);
         tally.compare("snapshot", How::Late, &still, &ttmem.snapshot(program.pid())?);
-        program.go_on()?;
     }
+    program.go_on()?;
     let freed = program.expect("busy/freed")?;
     tally.compare("from the start", How::FromStart, &freed, &first.at_or_after(now_ns())?);
     ensure!(program.finish()?.success(), "the script failed");
     Ok(tally)
+}
+
+/// Attaches under load, once for good and once for a moment; `first` tells that there was load.
+fn attach_now(ttmem: &Ttmem, program: &Program, first: &mut Attached) -> Result<Attached> {
+    let before = allocations(&first.at_or_after(now_ns())?)?;
+    let mut attached = ttmem.attach(program.pid(), &STAY)?;
+    let settled = settled(&mut attached)?;
+    let once = ttmem.once(program.pid())?;
+    let after = allocations(&first.at_or_after(now_ns())?)?;
+    println!("{} allocations during two attaches", after - before);
+    ensure!(after > before + 1000, "that was no load");
+    for snapshot in [settled, once] {
+        ensure!(snapshot["exact"] == true, "under load: {}", snapshot["inexact_because"]);
+    }
+    Ok(attached)
 }
 
 /// Allocations seen, in all pools.

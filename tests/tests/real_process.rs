@@ -4,32 +4,17 @@ use anyhow::{Context as _, Result, ensure};
 use e2e::{
     or_skip,
     real::{
-        Program, Real,
+        Program, Real, STAY, attach_early, both,
         compare::{How, Tally},
         settled,
     },
-    ttmem::{Ttmem, now_ns},
+    ttmem::now_ns,
 };
 use serde_json::Value;
-
-/// What an instance prints that stays attached.
-const STAY: [&str; 3] = ["--buffers", "--refresh", "50"];
-
-fn both() -> Result<(Real, Ttmem), String> {
-    Ok((Real::locate()?, Ttmem::locate()?))
-}
 
 /// A script of those phases on two chips.
 fn start(real: &Real, phases: &str) -> Result<Program> {
     real.start("n300", &["--mesh", "1x2", "--phases", phases])
-}
-
-/// Lets a script run up to that checkpoint.
-fn until(program: &mut Program, name: &str) -> Result<()> {
-    while program.checkpoint()?.context("ended too early")?.name != name {
-        program.go_on()?;
-    }
-    Ok(())
 }
 
 #[test]
@@ -37,7 +22,7 @@ fn the_end_of_the_target_is_the_end_of_ttmem() {
     let (real, ttmem) = or_skip!(both());
     let target_ends = || -> Result<()> {
         let mut program = start(&real, "interleaved")?;
-        until(&mut program, "interleaved/freed")?;
+        program.until("interleaved/freed")?;
         let mut attached = ttmem.attach(program.pid(), &STAY)?;
         settled(&mut attached)?;
         ensure!(program.finish()?.success(), "the target failed");
@@ -58,7 +43,7 @@ fn a_killed_target_leaves_its_last_state() {
     let (real, ttmem) = or_skip!(both());
     let target_is_killed = || -> Result<()> {
         let mut program = start(&real, "shards")?;
-        until(&mut program, "shards/ND")?;
+        program.until("shards/ND")?;
         let mut attached = ttmem.attach(program.pid(), &STAY)?;
         let before = settled(&mut attached)?;
         // Dropping it kills it.
@@ -111,7 +96,7 @@ fn ttmem_can_wait_for_the_library() {
         println!("without --wait: {}", message.trim());
         ensure!(at_once.status.code() == Some(1), "ended with {}", at_once.status);
         ensure!(message.lines().count() == 1, "not one line: {message}");
-        let mut attached = ttmem.attach(program.pid(), &[&["--wait"], &STAY[..]].concat())?;
+        let mut attached = attach_early(&ttmem, &program)?;
         ensure!(!program.has_library(&real)?, "it has imported ttnn too early");
         program.go_on()?;
         program.expect("start")?;
@@ -133,7 +118,7 @@ fn text_names_every_pool() {
     let (real, ttmem) = or_skip!(both());
     let text = || -> Result<()> {
         let mut program = start(&real, "small_and_trace")?;
-        until(&mut program, "small_and_trace/both")?;
+        program.until("small_and_trace/both")?;
         let output = ttmem.run(&["attach", "--pid", &program.pid().to_string(), "--once"])?;
         let text = String::from_utf8(output.stdout)?;
         println!("{text}");
@@ -164,7 +149,7 @@ fn doctor_finds_all_it_needs() {
     let (real, ttmem) = or_skip!(both());
     let doctor = || -> Result<()> {
         let mut program = start(&real, "shards")?;
-        until(&mut program, "shards/ND")?;
+        program.until("shards/ND")?;
         let output = ttmem.run(&["doctor", "--pid", &program.pid().to_string()])?;
         let text = String::from_utf8(output.stdout)?;
         println!("{text}");
@@ -190,7 +175,7 @@ fn snapshot_and_attach_agree() {
     let agree = || -> Result<()> {
         let mut program = start(&real, "shards,operations,submeshes")?;
         for name in ["shards/ND", "operations/cached/reshard", "submeshes/parts"] {
-            until(&mut program, name)?;
+            program.until(name)?;
             let mut once = ttmem.once(program.pid())?;
             let mut snapshot = ttmem.snapshot(program.pid())?;
             ensure!(once["time_ns"].as_u64() < snapshot["time_ns"].as_u64(), "the time");
