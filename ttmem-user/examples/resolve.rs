@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use ttmem::{
+    image::Image,
     resolve::{is_tt_metal, resolve},
-    target::image::Image,
 };
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -24,9 +24,9 @@ use rustix::{
 use tokio::sync::watch;
 
 use crate::{
-    event,
+    event::{self, LiveBaseline},
     ledger::{
-        Ledger, LiveBaseline,
+        Ledger,
         snapshot::{Snapshot, TargetState},
     },
     source::EventSource,
@@ -183,9 +183,9 @@ impl<S: EventSource> Worker<S> {
             }
         };
         if to_now {
-            source.drain_to_now(&mut each)
+            source.drain_to_now(&mut each);
         } else {
-            source.drain(&mut each)
+            source.drain(&mut each);
         }
         records
     }
@@ -286,7 +286,7 @@ mod tests {
     use zerocopy::{FromZeros as _, IntoBytes as _};
 
     use super::*;
-    use crate::{ledger::snapshot::Lost, units::Pid};
+    use crate::{missing::Lost, units::Pid};
 
     /// Hands out its records once.
     struct Scripted {

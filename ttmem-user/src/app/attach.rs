@@ -25,8 +25,9 @@ use crate::{
         args::AttachArgs,
         config::{AttachConfig, Output},
     },
+    event::LiveBaseline,
     kernel::{Kernel, KernelError, Link, LoadOptions},
-    ledger::{Ledger, LiveBaseline, snapshot::Snapshot},
+    ledger::{Ledger, snapshot::Snapshot},
     pipeline::{Control, Input, Options, Pipeline},
     source::EventSource as _,
     target::{live_buffers::Reader, process::ProcessError},
@@ -73,7 +74,11 @@ async fn watch(config: &AttachConfig) -> anyhow::Result<Outcome> {
 }
 
 fn attach(target: &Target, config: &AttachConfig) -> anyhow::Result<(Kernel, Link)> {
-    let options = LoadOptions { ring_bytes: config.ring_bytes, debug: config.debug_bpf };
+    let options = LoadOptions {
+        ring_bytes: config.ring_bytes,
+        debug: config.debug_bpf,
+        perf_events: config.perf_events,
+    };
     let mut kernel = Kernel::load(options)?;
     kernel.set_layout(SLOT, &target.layout())?;
     kernel.describe_frees(true);

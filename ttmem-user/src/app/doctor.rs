@@ -8,12 +8,12 @@ use rustix::thread::{CapabilitySet, capabilities};
 use super::{Outcome, target::Target};
 use crate::{
     cli::args::DoctorArgs,
+    image::Image,
     kernel::{Kernel, LoadOptions, support},
     resolve::{
         self,
         plan::{AttachPlan, InstructionCost},
     },
-    target::image::Image,
     units::Pid,
 };
 
@@ -120,7 +120,7 @@ fn examine_kernel(report: &mut Report) {
 }
 
 fn examine_privileges(report: &mut Report) {
-    let held = capabilities(None).map(|sets| sets.effective).unwrap_or(CapabilitySet::empty());
+    let held = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
     let needed = [
         ("CAP_BPF", CapabilitySet::BPF),
         ("CAP_PERFMON", CapabilitySet::PERFMON),
@@ -137,7 +137,7 @@ fn examine_privileges(report: &mut Report) {
         return;
     }
     report.good("capabilities", "CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE");
-    match Kernel::load(LoadOptions { ring_bytes: 64 << 10, debug: false }) {
+    match Kernel::load(LoadOptions { ring_bytes: 64 << 10, debug: false, perf_events: false }) {
         Ok(_) => report.good("eBPF side", "loads: ring buffer, maps and program"),
         Err(error) => report.bad("eBPF side", &error, error.to_string()),
     }

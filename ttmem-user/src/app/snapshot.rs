@@ -9,7 +9,8 @@ use super::{
 };
 use crate::{
     cli::args::{Format, SnapshotArgs},
-    ledger::{Ledger, LiveBaseline, snapshot::TargetState},
+    event::LiveBaseline,
+    ledger::{Ledger, snapshot::TargetState},
     pipeline::now_ns,
     target::live_buffers::Reader,
     units::Pid,

@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use ttmem_common::layout::LayoutTable;
 
 use crate::{
-    ledger::snapshot::Unresolved,
+    missing::Unresolved,
     resolve::{self, plan::AttachPlan},
     target::{
         library::{self, Library, LibraryError},

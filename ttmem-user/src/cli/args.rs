@@ -42,6 +42,7 @@ pub enum Command {
 
 /// Arguments of `attach`.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct AttachArgs {
     /// The process to watch.
     #[arg(short, long, value_name = "PID")]
@@ -75,6 +76,9 @@ pub struct AttachArgs {
     /// Write the eBPF side's own diagnostics to standard error.
     #[arg(long)]
     pub debug_bpf: bool,
+    /// Attach with a perf event per probe, as on older kernels; detaching takes longer.
+    #[arg(long, hide_short_help = true)]
+    pub perf_events: bool,
 }
 
 /// Arguments of `snapshot`.

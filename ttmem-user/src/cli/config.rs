@@ -7,6 +7,7 @@ use crate::units::Pid;
 
 /// How `attach` works.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct AttachConfig {
     /// The target.
     pub pid: Pid,
@@ -26,6 +27,8 @@ pub struct AttachConfig {
     pub ring_bytes: u32,
     /// Diagnostics of the eBPF side.
     pub debug_bpf: bool,
+    /// Perf events where a `uprobe_multi` link would do.
+    pub perf_events: bool,
 }
 
 /// Where the numbers go.
@@ -64,6 +67,7 @@ impl AttachConfig {
             buffers: args.buffers,
             ring_bytes: args.ring_size.max(page_kib).next_power_of_two() * 1024,
             debug_bpf: args.debug_bpf,
+            perf_events: args.perf_events,
         })
     }
 }

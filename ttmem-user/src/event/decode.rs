@@ -300,7 +300,7 @@ mod tests {
         assert_eq!(decode(record.as_bytes()), Err(DecodeError::UnknownKind(99)));
         let mut device = DeviceRecord::new_zeroed();
         device.header.kind = KIND_DEVICE;
-        device.chip_count = MAX_CHIPS as u32 + 1;
+        device.chip_count = u32::try_from(MAX_CHIPS).unwrap() + 1;
         assert_eq!(decode(device.as_bytes()), Err(DecodeError::TooManyChips(65)));
         device.chip_count = 1;
         device.chips[0] = UNREADABLE_CHIP;

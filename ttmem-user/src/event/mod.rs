@@ -2,9 +2,11 @@
 //!
 //! An unknown kind or a short record is an error, never a guess.
 
+mod baseline;
 mod decode;
 mod types;
 
+pub use baseline::{BaselineBuffer, LiveBaseline};
 pub use decode::{DecodeError, Decoded, decode};
 pub(crate) use decode::{geometry, shape};
 pub use types::{

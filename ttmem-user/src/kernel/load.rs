@@ -22,7 +22,7 @@ use zerocopy::IntoBytes as _;
 
 use super::{Ring, multi, perf, shared_words::SharedWords, support};
 use crate::{
-    ledger::snapshot::Lost,
+    missing::Lost,
     resolve::plan::AttachPoint,
     source::EventSource,
     units::{FileOffset, Pid},
@@ -102,6 +102,8 @@ pub struct LoadOptions {
     pub ring_bytes: u32,
     /// Let the eBPF side write diagnostics to the log.
     pub debug: bool,
+    /// Use perf events even where a `uprobe_multi` link would do.
+    pub perf_events: bool,
 }
 
 /// The loaded eBPF side and its maps.
@@ -139,8 +141,8 @@ impl Kernel {
             .override_global("PID_NS_INO", &namespace_ino, true)
             .override_global("AYA_LOG_LEVEL", &log_level, false)
             .load(OBJECT)
-            .map_err(load_error)?;
-        let multi = if support::has_dependable_multi() {
+            .map_err(|error| load_error(&error))?;
+        let multi = if support::has_dependable_multi() && !options.perf_events {
             Some(multi::load(&ebpf, OBJECT)?)
         } else {
             perf::load(&mut ebpf)?;
@@ -248,8 +250,8 @@ fn check_kernel() -> Result<(), KernelError> {
     Ok(())
 }
 
-fn load_error(error: aya::EbpfError) -> KernelError {
-    let mut cause: Option<&dyn std::error::Error> = Some(&error);
+fn load_error(error: &aya::EbpfError) -> KernelError {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
     while let Some(current) = cause {
         if let Some(io) = current.downcast_ref::<io::Error>()
             && io.kind() == io::ErrorKind::PermissionDenied
@@ -262,9 +264,8 @@ fn load_error(error: aya::EbpfError) -> KernelError {
 }
 
 fn map_fd(ebpf: &Ebpf, name: &'static str) -> Result<OwnedFd, KernelError> {
-    let data = match ebpf.map(name) {
-        Some(Map::Array(data) | Map::RingBuf(data)) => data,
-        _ => return Err(KernelError::Object(format!("no map {name}"))),
+    let Some(Map::Array(data) | Map::RingBuf(data)) = ebpf.map(name) else {
+        return Err(KernelError::Object(format!("no map {name}")));
     };
     data.fd()
         .as_fd()

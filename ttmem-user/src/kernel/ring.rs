@@ -20,7 +20,7 @@ const BUSY: u32 = 1 << 31;
 /// Set in a record's length if it is to be skipped.
 const DISCARDED: u32 = 1 << 30;
 /// Before each record: its length and an offset that only the kernel uses.
-const HEADER: u64 = 8;
+const HEADER: usize = 8;
 /// Room is handed back after this many bytes, so that a long drain does not starve the producer.
 const HAND_BACK: u64 = 64 << 10;
 
@@ -131,13 +131,13 @@ impl Ring {
                 // it is contiguous; it is not overwritten before the position is handed back.
                 let record = unsafe {
                     std::slice::from_raw_parts(
-                        self.producer.start.as_ptr().add(at + HEADER as usize),
+                        self.producer.start.as_ptr().add(at + HEADER),
                         len as usize,
                     )
                 };
                 each(record);
             }
-            self.position += (u64::from(len) + HEADER).next_multiple_of(8);
+            self.position += (u64::from(len) + HEADER as u64).next_multiple_of(8);
             if self.position - handed_back >= HAND_BACK {
                 handed_back = self.position;
                 self.consumer.position().store(handed_back, Ordering::Release);

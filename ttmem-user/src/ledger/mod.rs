@@ -16,7 +16,6 @@ mod view;
 use hashbrown::{HashMap, HashSet};
 
 pub use exactness::BaselineState;
-pub use reconcile::{BaselineBuffer, LiveBaseline};
 use snapshot::{Anomalies, Lost, Unresolved};
 use table::{ChipCounters, Measured, PoolCounters, Share};
 use topology::Topology;

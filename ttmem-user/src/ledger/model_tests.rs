@@ -7,7 +7,7 @@ use ttmem_common::layout::BUFFER_TYPES;
 
 use super::{snapshot::TargetState, *};
 use crate::{
-    event::{AllocatorSeen, DeviceSeen, Geometry, Spread},
+    event::{AllocatorSeen, DeviceSeen, Geometry, LiveBaseline, Spread},
     units::{ChipId, DeviceAddr},
 };
 

@@ -5,6 +5,7 @@
 
 use serde::Serialize;
 
+pub use crate::missing::{Lost, Unresolved};
 use crate::{
     event::BufferType,
     units::{ChipId, DeviceAddr, MeshId, Pid, Tid},
@@ -52,22 +53,6 @@ pub enum TargetState {
     Exited,
 }
 
-/// Records that the eBPF side could not deliver, by cause.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Lost {
-    /// The ring buffer was full.
-    pub ring_full: u64,
-    /// A field could not be read.
-    pub read_fault: u64,
-}
-
-impl Lost {
-    /// Sum over all causes.
-    pub const fn total(&self) -> u64 {
-        self.ring_full + self.read_fault
-    }
-}
-
 /// Events that disagree with what was known, by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Anomalies {
@@ -86,15 +71,6 @@ impl Anomalies {
     pub const fn total(&self) -> u64 {
         self.unknown_free + self.double_allocation + self.undecodable + self.size_mismatch
     }
-}
-
-/// Something that could not be resolved in the target.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Unresolved {
-    /// The probe or field.
-    pub probe: String,
-    /// Why not.
-    pub reason: String,
 }
 
 /// One chip.

@@ -4,7 +4,7 @@ use ttmem_common::layout::BUFFER_TYPES;
 
 use super::{snapshot::TargetState, *};
 use crate::{
-    event::{AllocatorSeen, Described, DeviceSeen, Geometry, Spread},
+    event::{AllocatorSeen, BaselineBuffer, Described, DeviceSeen, Geometry, LiveBaseline, Spread},
     units::{ChipId, DeviceAddr, MeshId},
 };
 

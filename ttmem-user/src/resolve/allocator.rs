@@ -12,7 +12,7 @@ use super::{
         expr::{Expr, Op, Relation, Value, base_and_offset, constant},
     },
 };
-use crate::{event::BufferType, target::image::Image, units::Svma};
+use crate::{event::BufferType, image::Image, units::Svma};
 
 /// A pool of which nothing is known.
 pub const UNKNOWN: PoolLayout =

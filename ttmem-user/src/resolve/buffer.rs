@@ -13,7 +13,7 @@ use super::{
         expr::{Condition, Expr, Relation, Value, base_and_offset},
     },
 };
-use crate::target::image::Image;
+use crate::image::Image;
 
 /// Where the fields are relative to: `Buffer` itself, or what one of its pointers leads to.
 #[derive(Clone, Copy, Debug)]

@@ -9,7 +9,7 @@ use super::{
         expr::{Expr, Op, Relation, Value, base_and_offset, load},
     },
 };
-use crate::{target::image::Image, units::Svma};
+use crate::{image::Image, units::Svma};
 
 /// From a vtable's symbol to what objects point to: past the offset to top and the type.
 const VTABLE_HEAD: u64 = 16;

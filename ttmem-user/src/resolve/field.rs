@@ -13,7 +13,7 @@ use super::{
         expr::{Expr, Relation, Value, base_and_offset},
     },
 };
-use crate::target::image::Image;
+use crate::image::Image;
 
 /// Why something was not decoded.
 pub type Refusal = String;

@@ -17,7 +17,7 @@ use ttmem_common::{
     probe::{PROBES, ProbeId},
 };
 
-use crate::{ledger::snapshot::Unresolved, target::image::Image};
+use crate::{image::Image, missing::Unresolved};
 use field::{Facts, Refusal};
 use plan::AttachPlan;
 

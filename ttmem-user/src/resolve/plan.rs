@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use ttmem_common::{layout::LayoutTable, probe::ProbeId};
 
 use crate::{
-    ledger::snapshot::Unresolved,
+    missing::Unresolved,
     units::{FileOffset, Svma},
 };
 

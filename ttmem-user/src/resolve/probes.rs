@@ -10,7 +10,7 @@ use super::{
     field::Refusal,
     plan::{AttachPoint, InstructionCost},
 };
-use crate::{target::image::Image, units::Svma};
+use crate::{image::Image, units::Svma};
 
 /// The function that every buffer allocation passes through; no other library has it.
 pub const ALLOCATE: &str = "_ZN2tt8tt_metal12GraphTracker14track_allocateEPKNS0_6BufferE";
@@ -84,7 +84,7 @@ pub fn attach_point(image: &Image<'_>, probe: ProbeId) -> Result<AttachPoint, Re
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::image::sample;
+    use crate::image::sample;
 
     const FREE: &str = "_ZN2tt8tt_metal13AllocatorImpl17deallocate_bufferEPNS0_6BufferE";
     const OLD_FREE: &str = "_ZN2tt8tt_metal9Allocator17deallocate_bufferEPNS0_6BufferE";

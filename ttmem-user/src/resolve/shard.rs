@@ -302,7 +302,7 @@ mod tests {
     use ttmem_common::layout::ABSENT;
 
     use super::*;
-    use crate::target::image::{Image, sample};
+    use crate::image::{Image, sample};
 
     /// `Buffer::num_dev_pages() const`, 0.78.0, at 0xb68c90.
     const NUM_DEV_PAGES_V78: &str = "538b472483c0fe83f804737180bf98000000010f85890000008bb78800000031dbb90000000085f674098b47 \

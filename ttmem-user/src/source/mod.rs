@@ -2,7 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use crate::ledger::snapshot::Lost;
+use crate::missing::Lost;
 
 /// A source of raw records. Whatever the source, the same decoder reads them.
 pub trait EventSource {

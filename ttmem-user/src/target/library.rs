@@ -15,11 +15,9 @@ use memchr::memmem;
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, read::ReadCache};
 use procfs::process::{MMPermissions, MMapPath, MemoryMap};
 
-use super::{
-    image::{Image, ImageError},
-    process::{Process, ProcessError},
-};
+use super::process::{Process, ProcessError};
 use crate::{
+    image::{Image, ImageError},
     resolve,
     units::{Avma, FileOffset, Pid},
 };

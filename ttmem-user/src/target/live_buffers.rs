@@ -19,8 +19,7 @@ use super::{
     scan,
 };
 use crate::{
-    event::AllocatorSeen,
-    ledger::{BaselineBuffer, LiveBaseline},
+    event::{AllocatorSeen, BaselineBuffer, LiveBaseline},
     resolve::plan::MemoryLayout,
     units::Avma,
 };
@@ -147,7 +146,7 @@ impl Walk<'_> {
             device = Some(found.device);
             match blocks.size_of(self, allocator, &found.shape) {
                 blocks::Found::Size(bytes) => {
-                    baseline.buffers.push(BaselineBuffer { block_bytes: Some(bytes), ..found })
+                    baseline.buffers.push(BaselineBuffer { block_bytes: Some(bytes), ..found });
                 }
                 blocks::Found::NoTable => baseline.buffers.push(found),
                 // Freed in bulk; the set keeps such buffers until they are freed one by one.
@@ -175,7 +174,9 @@ impl Walk<'_> {
         };
         let meshes: Vec<Avma> = of_class(objects, Class::Mesh).collect();
         if let Some(chain) = &self.memory_layout.mesh_allocator {
-            meshes.iter().for_each(|&mesh| add(mesh, chain));
+            for &mesh in &meshes {
+                add(mesh, chain);
+            }
         }
         // A mesh's chips have allocators of their own, which nobody uses.
         if meshes.is_empty()

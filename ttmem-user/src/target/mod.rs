@@ -1,6 +1,5 @@
 //! What is known of a target: the process, its files and its memory.
 
-pub mod image;
 pub mod library;
 pub mod live_buffers;
 pub mod memory;

@@ -1,7 +1,7 @@
 //! Allocator functions as two compilers made them, whole and damaged.
 
 use super::*;
-use crate::target::image::sample;
+use crate::image::sample;
 
 const BANK_SIZE: &str = "_ZNK2tt8tt_metal13AllocatorImpl13get_bank_sizeERKNS0_10BufferTypeE";
 const BANKS: &str = "_ZNK2tt8tt_metal13AllocatorImpl13get_num_banksERKNS0_10BufferTypeE";

@@ -1,7 +1,7 @@
 //! `Buffer`'s functions as two compilers made them, whole and damaged.
 
 use super::*;
-use crate::target::image::sample;
+use crate::image::sample;
 
 /// Symbol, address, code.
 type Function = (&'static str, u64, &'static str);

@@ -1,7 +1,7 @@
 //! Functions of devices and meshes as two compilers made them, whole and damaged.
 
 use super::*;
-use crate::target::image::sample;
+use crate::image::sample;
 
 /// Where the samples have their vtables, and the words that objects begin with.
 const DEVICE_AT: u64 = 0x10_0000;

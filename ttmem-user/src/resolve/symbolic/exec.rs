@@ -15,7 +15,7 @@ use super::{
     state::{RSP, State},
 };
 use crate::{
-    target::image::{Image, SlotValue, is_cold_part},
+    image::{Image, SlotValue, is_cold_part},
     units::Svma,
 };
 
@@ -378,7 +378,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::target::image::sample;
+    use crate::image::sample;
 
     /// `AllocatorImpl::get_num_banks(const BufferType&) const`, 0.81.1, at 0xa7dae0.
     const GET_NUM_BANKS: &str = "8b0eb01bd2e84883f9047717a8017413488d05c137bfff488b04c8488b04078b4020c350488d3d57aac7ff48 \

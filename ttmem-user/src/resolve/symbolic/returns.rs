@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction};
 
 use crate::{
-    target::image::{Image, SlotValue, is_cold_part},
+    image::{Image, SlotValue, is_cold_part},
     units::Svma,
 };
 
@@ -164,7 +164,7 @@ impl Walk<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::image::sample;
+    use crate::image::sample;
 
     fn ends(code: &str) -> bool {
         let code = sample::hex(code);

@@ -11,7 +11,7 @@ use super::{
     flags::Flags,
 };
 use crate::{
-    target::image::{Image, SlotValue},
+    image::{Image, SlotValue},
     units::Svma,
 };
 

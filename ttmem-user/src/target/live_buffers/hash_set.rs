@@ -130,7 +130,8 @@ mod tests {
 
     const SET: Avma = Avma(0x1000);
     const BUCKETS: u64 = 0x2000;
-    const COUNT: u64 = 13;
+    const COUNT: u64 = BUCKET_COUNT as u64;
+    const BUCKET_COUNT: usize = 13;
 
     /// Where the nodes are.
     const NODES: u64 = 0x8000;
@@ -144,11 +145,11 @@ mod tests {
         let mut sorted = elements.to_vec();
         sorted.sort_by_key(|element| element % COUNT);
         let node = |index: usize| NODES + index as u64 * 32;
-        let mut buckets = [0; COUNT as usize];
+        let mut buckets = [0; BUCKET_COUNT];
         let mut memory = SavedMemory::default();
         for (index, element) in sorted.iter().enumerate() {
             let before = if index == 0 { SET.0 + 16 } else { node(index - 1) };
-            let bucket = &mut buckets[(element % COUNT) as usize];
+            let bucket = &mut buckets[usize::try_from(element % COUNT).unwrap()];
             if *bucket == 0 {
                 *bucket = before;
             }
@@ -193,7 +194,7 @@ mod tests {
             self.inner.read(from, to)?;
             if from.0 >= NODES {
                 self.reads.set(self.reads.get() + 1);
-                if self.reads.get() % 7 == 0 {
+                if self.reads.get().is_multiple_of(7) {
                     to.fill(0x55);
                 }
             }

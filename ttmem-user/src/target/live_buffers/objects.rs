@@ -12,8 +12,7 @@ use zerocopy::FromZeros as _;
 
 use super::Walk;
 use crate::{
-    event::{DeviceSeen, Geometry, geometry, shape},
-    ledger::BaselineBuffer,
+    event::{BaselineBuffer, DeviceSeen, Geometry, geometry, shape},
     target::memory::Unreadable,
     units::{Avma, ChipId, MeshId},
 };
@@ -141,5 +140,5 @@ impl Walk<'_> {
 
 /// The 32-bit id in a word.
 fn signed(word: u64) -> i32 {
-    (word & 0xffff_ffff) as u32 as i32
+    ((word & 0xffff_ffff) as u32).cast_signed()
 }
