@@ -4,12 +4,18 @@ It performs named phases. At each checkpoint it writes one JSON line with what t
 says is allocated, and waits for a line on standard input (or its end) before it goes on:
 
     {"checkpoint": NAME,
+     "still":   whether nothing is allocated or freed while the script waits,
      "views":   [{"mesh": ID, "chips": [ID, ...], "type": "DRAM" | "L1" | "L1_SMALL" | "TRACE",
                   "num_banks": N, "total_bytes_per_bank": N, "total_bytes_allocated_per_bank": N,
-                  "total_bytes_free_per_bank": N, "largest_contiguous_bytes_free_per_bank": N}, ...],
-     "buffers": [{"mesh": ID, "address": N, "type": ..., "max_size_per_bank": N, "device_id": N}, ...]}
+                  "total_bytes_free_per_bank": N, "largest_contiguous_bytes_free_per_bank": N,
+                  "blocks": [[ADDRESS, SIZE], ...]}, ...],
+     "buffers": [{"mesh": ID, "address": N, "type": ..., "max_size_per_bank": N, "device_id": N,
+                  "page_size": N, "pages": N}, ...]}
 
-The first checkpoint is `start`, before any device is open; the last is `end`, after all are
+`blocks` are the allocated ones of the allocator's block table; their addresses count from the
+beginning of the bank, those of `buffers` do not. The pages are null but for L1 and L1_SMALL: of
+others tt-metal does not tell them. While it is not still, there is no truth, and both lists are
+empty. The first checkpoint is `start`, before any device is open; the last is `end`, after all are
 closed. All other output goes to standard error.
 
 Left out, since mock devices cannot do it: a captured trace with an op in it and sub-device
@@ -60,11 +66,16 @@ class Script:
 
     def checkpoint(self, name: str) -> None:
         """Writes what is allocated, and waits."""
-        record = {
-            "checkpoint": name,
-            "views": [view for mesh in self.meshes.values() for view in views(mesh)],
-            "buffers": [buffer for mesh in self.meshes.values() for buffer in buffers(mesh)],
-        }
+        views_ = [view for mesh in self.meshes.values() for view in views(mesh)]
+        buffers_ = [buffer for mesh in self.meshes.values() for buffer in buffers(mesh)]
+        self.wait({"checkpoint": name, "still": True, "views": views_, "buffers": buffers_})
+
+    def unsteady(self, name: str) -> None:
+        """Says that allocations go on, and waits."""
+        self.wait({"checkpoint": name, "still": False, "views": [], "buffers": []})
+
+    def wait(self, record: dict[str, Any]) -> None:
+        """Writes a line, and waits for one."""
         self.channel.write(json.dumps(record) + "\n")
         self.channel.flush()
         sys.stdin.readline()
@@ -83,18 +94,29 @@ def views(mesh: Any) -> Iterator[dict[str, Any]]:
             "total_bytes_allocated_per_bank": view.total_bytes_allocated_per_bank,
             "total_bytes_free_per_bank": view.total_bytes_free_per_bank,
             "largest_contiguous_bytes_free_per_bank": view.largest_contiguous_bytes_free_per_bank,
+            "blocks": [
+                [int(block["address"]), int(block["size"])]
+                for block in view.block_table
+                if block["allocated"] == "yes"
+            ],
         }
 
 
 def buffers(mesh: Any) -> Iterator[dict[str, Any]]:
     """Every live buffer of the mesh."""
+    pages: dict[tuple[str, int], list[int]] = {}
+    for page in ttnn._ttnn.reports.get_buffer_pages([mesh]):
+        pages.setdefault((page.buffer_type.name, page.address), []).append(page.page_size)
     for buffer in ttnn._ttnn.reports.get_buffers([mesh]):
+        sizes = pages.get((buffer.buffer_type.name, buffer.address), [])
         yield {
             "mesh": mesh.id(),
             "address": buffer.address,
             "type": buffer.buffer_type.name,
             "max_size_per_bank": buffer.max_size_per_bank,
             "device_id": buffer.device_id,
+            "page_size": sizes[0] if sizes else None,
+            "pages": len(sizes) if sizes else None,
         }
 
 
@@ -380,8 +402,11 @@ def mix(script: Script, seed: int, steps: int) -> None:
             config = choice.choice(configs)()
             odd = (1, 1, choice.randrange(1, 200), choice.randrange(1, 200))
             size = (1, 1, 128, 64) if config.is_sharded() else odd
+            dtype = choice.choice((ttnn.bfloat16, ttnn.float32))
+            rows = not config.is_sharded() and choice.random() < 0.5
+            layout = ttnn.ROW_MAJOR_LAYOUT if rows else ttnn.TILE_LAYOUT
             try:
-                kept.append(tensor(mesh, size, config, choice.choice((ttnn.bfloat16, ttnn.float32))))
+                kept.append(tensor(mesh, size, config, dtype, layout))
             except RuntimeError:
                 # L1_SMALL is soon full; a refusal changes nothing.
                 print(f"step {step}: refused", file=sys.stderr)
@@ -392,6 +417,61 @@ def mix(script: Script, seed: int, steps: int) -> None:
     script.close(mesh)
 
 
+def busy(script: Script, rounds: int) -> None:
+    """Threads that allocate and free without a pause, but for a checkpoint after each round."""
+    mesh = script.open()
+    going, ended = threading.Event(), threading.Event()
+    team = [Worker(mesh, number, going, ended) for number in range(4)]
+    script.checkpoint("busy/open")
+    for worker in team:
+        worker.start()
+    for turn in range(rounds):
+        going.set()
+        script.unsteady(f"busy/{turn}/running")
+        going.clear()
+        for worker in team:
+            worker.wait_until_still()
+        script.checkpoint(f"busy/{turn}/still")
+    ended.set()
+    going.set()
+    for worker in team:
+        worker.join()
+    script.checkpoint("busy/freed")
+    script.close(mesh)
+
+
+class Worker(threading.Thread):
+    """Allocates and frees while it may."""
+
+    def __init__(self, mesh: Any, number: int, going: threading.Event, ended: threading.Event) -> None:
+        super().__init__()
+        self.mesh = mesh
+        self.choice = random.Random(number)
+        self.going, self.ended = going, ended
+        self.stepping = threading.Lock()
+
+    def run(self) -> None:
+        """Steps until the end, and stands still in between."""
+        kept: list[Any] = []
+        while not self.ended.is_set():
+            self.going.wait()
+            with self.stepping:
+                if self.going.is_set():
+                    self.step(kept)
+
+    def step(self, kept: list[Any]) -> None:
+        """Allocates one tensor, and frees one if there are many."""
+        where = self.choice.choice((ttnn.DRAM_MEMORY_CONFIG, ttnn.L1_MEMORY_CONFIG))
+        kept.append(tensor(self.mesh, (1, 1, 32, 32 * self.choice.randrange(1, 9)), where))
+        if len(kept) > 24:
+            kept.pop(self.choice.randrange(len(kept)))
+
+    def wait_until_still(self) -> None:
+        """Waits until it stands still; `going` must have been cleared."""
+        with self.stepping:
+            pass
+
+
 def arguments() -> argparse.Namespace:
     """What was typed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -399,6 +479,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--phases", default=",".join(PHASES), metavar="A,B", help="only these, in this order")
     parser.add_argument("--list", action="store_true", help="list the phases")
     parser.add_argument("--random", type=int, metavar="SEED", help="a random mix instead of the phases")
+    parser.add_argument("--busy", type=int, metavar="ROUNDS", help="so many rounds of load instead")
     parser.add_argument("--steps", type=int, default=500, metavar="N", help="of the random mix")
     return parser.parse_args()
 
@@ -416,7 +497,9 @@ def main() -> None:
     os.dup2(2, 1)
     script = Script(channel, (rows, columns))
     script.checkpoint("start")
-    if typed.random is not None:
+    if typed.busy is not None:
+        busy(script, typed.busy)
+    elif typed.random is not None:
         mix(script, typed.random, typed.steps)
     else:
         for name in typed.phases.split(","):

@@ -85,6 +85,7 @@ impl Attached {
     }
 
     /// The next snapshot; `None` at the end of the output.
+    #[expect(clippy::should_implement_trait, reason = "its errors come first")]
     pub fn next(&mut self) -> Result<Option<Value>> {
         let mut line = String::new();
         if self.stdout.read_line(&mut line)? == 0 {
