@@ -17,6 +17,8 @@ struct PoolConfig {
     std::uint32_t alignment = 0;
     DeviceAddr bank_size = 0;
     DeviceAddr base = 0;
+    /// What the free list rounds blocks up to: more than the alignment of pages, in L1.
+    DeviceAddr block_unit = 0;
 };
 
 struct AllocatorConfig {

@@ -7,14 +7,14 @@ BankManager::BankManager(BufferType type, const PoolConfig& pool) : type_(type),
         bank_offsets_.emplace(bank, 0);
     }
     algorithms_.push_back(
-        std::make_unique<allocator::FreeListOpt>(pool.bank_size, pool.base, pool.alignment, pool.alignment));
+        std::make_unique<allocator::FreeListOpt>(pool.bank_size, pool.base, pool.block_unit, pool.block_unit));
 }
 
 DeviceAddr BankManager::allocate_buffer(
     DeviceAddr size, DeviceAddr page_size, std::optional<std::uint32_t> num_shards) {
     const DeviceAddr per_bank =
         detail::calculate_bank_size_spread(size, page_size, num_shards.value_or(num_banks()), alignment_);
-    const std::optional<DeviceAddr> address = algorithms_[0]->allocate(per_bank);
+    const std::optional<DeviceAddr> address = algorithms_[0]->allocate(per_bank, true, 0);
     if (!address.has_value()) {
         throw_out_of_memory(size, type_, num_banks(), per_bank);
     }

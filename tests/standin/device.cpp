@@ -16,6 +16,9 @@ AllocatorConfig allocator_config(Arch arch) {
     pool(BufferType::SYSTEM_MEMORY) = {1, config.system_alignment, 256U << 20, 0};
     pool(BufferType::L1_SMALL) = {l1_banks, config.l1_small_alignment, 32'768, 105'824};
     pool(BufferType::TRACE) = {dram_banks, config.trace_alignment, 1U << 20, wormhole ? 1'072'693'248U : 4'277'141'504U};
+    for (PoolConfig& pool : config.pools) {
+        pool.block_unit = wormhole ? 32 : 64;
+    }
     return config;
 }
 

@@ -21,7 +21,7 @@ std::size_t FreeListOpt::take_index() {
     return index;
 }
 
-std::optional<DeviceAddr> FreeListOpt::allocate(DeviceAddr size) {
+std::optional<DeviceAddr> FreeListOpt::allocate(DeviceAddr size, bool /*bottom_up*/, DeviceAddr /*address_limit*/) {
     const DeviceAddr wanted = (std::max(size, min_allocation_) + alignment_ - 1) / alignment_ * alignment_;
     const auto hole = std::find_if(holes_.begin(), holes_.end(), [&](const auto& h) { return h.second >= wanted; });
     if (hole == holes_.end()) {

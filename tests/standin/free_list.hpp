@@ -13,7 +13,7 @@ public:
     Algorithm(DeviceAddr max_size, DeviceAddr offset, DeviceAddr min_allocation, DeviceAddr alignment) :
         max_size_(max_size), offset_(offset), min_allocation_(min_allocation), alignment_(alignment) {}
     virtual ~Algorithm() = default;
-    virtual std::optional<DeviceAddr> allocate(DeviceAddr size) = 0;
+    virtual std::optional<DeviceAddr> allocate(DeviceAddr size, bool bottom_up, DeviceAddr address_limit) = 0;
     virtual void deallocate(DeviceAddr address) = 0;
     virtual void clear() = 0;
     DeviceAddr max_size() const { return max_size_; }
@@ -30,7 +30,7 @@ public:
     FreeListOpt(DeviceAddr max_size, DeviceAddr offset, DeviceAddr min_allocation, DeviceAddr alignment);
 
     /// Address on the device, base included; nothing when no hole is large enough.
-    std::optional<DeviceAddr> allocate(DeviceAddr size) override;
+    std::optional<DeviceAddr> allocate(DeviceAddr size, bool bottom_up, DeviceAddr address_limit) override;
     /// Ignores an address that is not allocated, as the real one does.
     void deallocate(DeviceAddr address) override;
     void clear() override;

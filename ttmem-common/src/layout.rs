@@ -221,10 +221,14 @@ pub struct DeviceLayout {
 pub struct PoolLayout {
     /// Number of banks, 4 bytes.
     pub banks: Chain,
-    /// Alignment of pages and addresses in bytes, 4 bytes.
+    /// Alignment of pages in bytes, 4 bytes.
     pub alignment: Chain,
     /// Bytes of one bank, 8 bytes.
     pub bank_size: Chain,
+    /// Least bytes of a block of the free list, 8 bytes.
+    pub block_minimum: Chain,
+    /// What the bytes of a block are rounded up to, 8 bytes.
+    pub block_unit: Chain,
 }
 
 /// Everything the eBPF side needs to know of one target.
@@ -250,4 +254,4 @@ pub struct LayoutTable {
 const _: () = assert!(size_of::<Chain>() == 32);
 const _: () = assert!(size_of::<BufferLayout>() == 88);
 const _: () = assert!(size_of::<DeviceLayout>() == 16 + 4 * 32 + 8);
-const _: () = assert!(size_of::<LayoutTable>() == 8 + 88 + 152 + 5 * 96);
+const _: () = assert!(size_of::<LayoutTable>() == 8 + 88 + 152 + 5 * 160);

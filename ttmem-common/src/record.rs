@@ -175,8 +175,12 @@ pub struct PoolGeometry {
     pub bank_size: u64,
     /// Number of banks, 0 for a pool that is there but empty; or [`NO_POOL`].
     pub banks: u32,
-    /// Alignment, bytes.
+    /// Alignment of pages, bytes.
     pub alignment: u32,
+    /// Least bytes of a block of the free list.
+    pub block_minimum: u32,
+    /// What the bytes of a block are rounded up to; 0 if not known.
+    pub block_unit: u32,
 }
 
 /// An allocator that has not been seen before.
@@ -202,4 +206,4 @@ const _: () = assert!(size_of::<AllocateRecord>() == 24 + 7 * 8 + 16 + 32);
 const _: () = assert!(size_of::<FreeRecord>() == 24 + 5 * 8 + 8);
 const _: () = assert!(size_of::<BulkFreeRecord>() == 32);
 const _: () = assert!(size_of::<DeviceRecord>() == 24 + 8 + 16 + 4 * MAX_CHIPS);
-const _: () = assert!(size_of::<AllocatorRecord>() == 24 + 16 + 5 * 16);
+const _: () = assert!(size_of::<AllocatorRecord>() == 24 + 16 + 5 * 24);

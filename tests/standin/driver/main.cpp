@@ -80,6 +80,16 @@ std::string answer(const Counts& counts) {
            " seconds=" + std::to_string(counts.seconds);
 }
 
+/// The block that the buffer's allocator gave it: more than `aligned_size_per_bank()` asks for.
+std::uint64_t taken_of_a_bank(const Buffer& buffer) {
+    for (const auto& truth : buffer.state().allocator->live_truth()) {
+        if (truth.buffer == &buffer) {
+            return truth.bank_bytes;
+        }
+    }
+    return 0;
+}
+
 std::string answer(const Buffer& buffer, std::uint64_t bank_bytes) {
     std::string text = "ok address=" + hex(buffer.address()) + " bank_bytes=" + std::to_string(bank_bytes);
 #ifdef TTMEM_STANDIN_INLINE
@@ -133,7 +143,7 @@ std::string Driver::alloc(Words& words) {
     const std::uint64_t page = words.number("PAGE");
     words.end();
     const Buffer& buffer = session_.allocate(name, device, type, size, page, args);
-    return answer(buffer, size == 0 ? 0 : buffer.aligned_size_per_bank());
+    return answer(buffer, size == 0 ? 0 : taken_of_a_bank(buffer));
 }
 
 std::string Driver::free_buffer(Words& words) {

@@ -6,7 +6,7 @@
 use aya_ebpf::programs::ProbeContext;
 use aya_log_ebpf::debug;
 use ttmem_common::{
-    layout::{ABSENT, Chain, LayoutTable},
+    layout::{ABSENT, Chain, LayoutTable, PoolLayout},
     loss::LossCause,
     record::{
         AllocatorRecord, DeviceRecord, KIND_ALLOCATOR, KIND_DEVICE, MAX_CHIPS, NO_POOL,
@@ -185,39 +185,35 @@ fn describe_allocator(device: u64, allocator: u64, hit: &Hit, layout: &LayoutTab
         (*record).device = device;
     }
     for (index, pool) in layout.pools.iter().enumerate() {
-        let geometry = if pool.banks.exists() && pool.alignment.exists() && pool.bank_size.exists()
-        {
-            read_geometry(allocator, &pool.banks, &pool.alignment, &pool.bank_size)
-        } else {
-            None
-        };
+        let geometry = read_geometry(allocator, pool);
         // SAFETY: as above; both arrays have the same length.
         unsafe {
             (*record).pools[index] =
-                geometry.unwrap_or(PoolGeometry { bank_size: 0, banks: NO_POOL, alignment: 0 });
+                geometry.unwrap_or(PoolGeometry { banks: NO_POOL, ..NO_MEMORY });
         }
     }
     submit(entry);
     Some(())
 }
 
+/// A pool that is there but empty.
+const NO_MEMORY: PoolGeometry =
+    PoolGeometry { bank_size: 0, banks: 0, alignment: 0, block_minimum: 0, block_unit: 0 };
+
 /// `None`: this allocator has no such pool.
 #[inline(always)]
-fn read_geometry(
-    allocator: u64,
-    banks: &Chain,
-    alignment: &Chain,
-    bank_size: &Chain,
-) -> Option<PoolGeometry> {
-    let banks = read_chain(allocator, banks).ok()? as u32;
+fn read_geometry(allocator: u64, pool: &PoolLayout) -> Option<PoolGeometry> {
+    let banks = read_chain(allocator, &pool.banks).ok()? as u32;
     if banks == 0 {
         // Such a pool has no free list, and so no size.
-        return Some(PoolGeometry { bank_size: 0, banks, alignment: 0 });
+        return Some(NO_MEMORY);
     }
     Some(PoolGeometry {
-        bank_size: read_chain(allocator, bank_size).ok()?,
+        bank_size: read_chain(allocator, &pool.bank_size).ok()?,
         banks,
-        alignment: read_chain(allocator, alignment).ok()? as u32,
+        alignment: read_chain(allocator, &pool.alignment).ok()? as u32,
+        block_minimum: read_chain(allocator, &pool.block_minimum).unwrap_or(0) as u32,
+        block_unit: read_chain(allocator, &pool.block_unit).unwrap_or(0) as u32,
     })
 }
 

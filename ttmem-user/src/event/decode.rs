@@ -195,6 +195,8 @@ pub(crate) fn geometry(pool: &PoolGeometry) -> Option<Geometry> {
         bank_size: pool.bank_size,
         banks: pool.banks,
         alignment: pool.alignment,
+        block_minimum: pool.block_minimum,
+        block_unit: pool.block_unit,
     })
 }
 
@@ -321,7 +323,12 @@ mod tests {
 
     #[test]
     fn a_wrapped_bank_size_is_no_pool() {
-        let wrapped = PoolGeometry { bank_size: u64::MAX - 4096, banks: 12, alignment: 32 };
+        let wrapped = PoolGeometry {
+            bank_size: u64::MAX - 4096,
+            banks: 12,
+            alignment: 32,
+            ..PoolGeometry::default()
+        };
         assert_eq!(geometry(&wrapped), None);
         let none = PoolGeometry { banks: NO_POOL, ..PoolGeometry::default() };
         assert_eq!(geometry(&none), None);

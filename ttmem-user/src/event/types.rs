@@ -168,6 +168,10 @@ pub struct Geometry {
     pub banks: u32,
     /// Alignment of pages, bytes; at least 1 if there are banks.
     pub alignment: u32,
+    /// Least bytes of a block of the free list.
+    pub block_minimum: u32,
+    /// What the bytes of a block are rounded up to; 0 if not known.
+    pub block_unit: u32,
 }
 
 impl Geometry {
@@ -176,13 +180,15 @@ impl Geometry {
         self.bank_size.saturating_mul(u64::from(self.banks))
     }
 
-    /// What a buffer takes of each bank, as `calculate_bank_size_spread()` and then the free list
-    /// compute it; `None` if that is no number of bytes that a bank could have.
+    /// What a buffer takes of each bank: its pages there, each aligned as the pool aligns pages,
+    /// then rounded up to a block of the free list. `None` if that is not known, or no number of
+    /// bytes that a bank could have.
+    ///
+    /// Follows `calculate_bank_size_spread()` and `FreeListOpt::allocate()`.
     pub fn bank_bytes(&self, shape: &BufferShape) -> Option<u64> {
-        if self.banks == 0 {
+        if self.banks == 0 || self.block_unit == 0 {
             return None;
         }
-        let alignment = u64::from(self.alignment);
         let pages = match shape.spread {
             Spread::PagesPerBank(pages) => pages,
             Spread::Unknown => return None,
@@ -191,8 +197,64 @@ impl Geometry {
                 pages.div_ceil(u64::from(self.banks))
             }
         };
-        let page = shape.page_size.checked_next_multiple_of(alignment)?;
-        // The free list hands out at least one aligned unit.
-        pages.checked_mul(page)?.max(alignment).checked_next_multiple_of(alignment)
+        let page = shape.page_size.checked_next_multiple_of(u64::from(self.alignment))?;
+        let block = pages.checked_mul(page)?.max(u64::from(self.block_minimum));
+        block.checked_next_multiple_of(u64::from(self.block_unit))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// L1 of a Wormhole: pages are aligned to 16 bytes, blocks to 32.
+    const L1: Geometry = Geometry {
+        bank_size: 1 << 20,
+        banks: 64,
+        alignment: 16,
+        block_minimum: 32,
+        block_unit: 32,
+    };
+
+    fn bytes(size: u64, page_size: u64, spread: Spread) -> Option<u64> {
+        L1.bank_bytes(&BufferShape {
+            unique_id: None,
+            buffer_type: BufferType::L1,
+            address: DeviceAddr(0),
+            size,
+            page_size,
+            spread,
+        })
+    }
+
+    #[test]
+    fn blocks_are_rounded_up_to_the_free_lists_unit() {
+        assert_eq!(bytes(4, 4, Spread::Interleaved), Some(32));
+        assert_eq!(bytes(7 * 16 * 64, 16, Spread::Interleaved), Some(128));
+        assert_eq!(bytes(2048, 2048, Spread::PagesPerBank(3)), Some(6144));
+        assert_eq!(bytes(10, 10, Spread::PagesPerBank(3)), Some(64));
+    }
+
+    #[test]
+    fn nothing_still_takes_a_block() {
+        assert_eq!(bytes(0, 2048, Spread::Interleaved), Some(32));
+        assert_eq!(bytes(0, 0, Spread::Interleaved), Some(32));
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_computed() {
+        assert_eq!(bytes(2048, 2048, Spread::Unknown), None);
+        let shape = BufferShape {
+            unique_id: None,
+            buffer_type: BufferType::L1,
+            address: DeviceAddr(0),
+            size: 2048,
+            page_size: 2048,
+            spread: Spread::Interleaved,
+        };
+        assert_eq!(Geometry { block_unit: 0, ..L1 }.bank_bytes(&shape), None);
+        assert_eq!(Geometry { banks: 0, ..L1 }.bank_bytes(&shape), None);
+        let huge = BufferShape { size: u64::MAX, page_size: u64::MAX, ..shape };
+        assert_eq!(L1.bank_bytes(&huge), None);
     }
 }

@@ -34,7 +34,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn owner_events(owner: u8) -> [Event; 2] {
-    let geometry = Geometry { bank_size: 1 << 30, banks: BANKS[owner as usize], alignment: 64 };
+    let geometry = Geometry {
+        bank_size: 1 << 30,
+        banks: BANKS[owner as usize],
+        alignment: 64,
+        block_minimum: 64,
+        block_unit: 64,
+    };
     let device = Avma(0x100 + u64::from(owner));
     [
         Event::Device(DeviceSeen {

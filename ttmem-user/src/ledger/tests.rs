@@ -20,7 +20,13 @@ fn mesh_of_two() -> Event {
 }
 
 fn allocator_seen() -> AllocatorSeen {
-    let pool = Geometry { bank_size: 1 << 20, banks: 12, alignment: 32 };
+    let pool = Geometry {
+        bank_size: 1 << 20,
+        banks: 12,
+        alignment: 32,
+        block_minimum: 32,
+        block_unit: 32,
+    };
     let mut pools = [Some(pool); BUFFER_TYPES];
     pools[BufferType::SystemMemory.index()] = None;
     AllocatorSeen { allocator: ALLOCATOR, device: MESH, pools }

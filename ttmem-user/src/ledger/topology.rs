@@ -147,7 +147,13 @@ mod tests {
 
     fn allocator(address: u64, device: u64, bank_size: u64) -> AllocatorSeen {
         let mut pools = [None; BUFFER_TYPES];
-        pools[0] = Some(Geometry { bank_size, banks: 12, alignment: 32 });
+        pools[0] = Some(Geometry {
+            bank_size,
+            banks: 12,
+            alignment: 32,
+            block_minimum: 32,
+            block_unit: 32,
+        });
         AllocatorSeen { allocator: Avma(address), device: Avma(device), pools }
     }
 

@@ -3,6 +3,7 @@
 use ttmem_common::layout::{BUFFER_TYPES, Chain, PoolLayout};
 
 use super::{
+    buffer::own_write,
     device,
     field::{Facts, Field, Refusal, agreed, paths, returned},
     plan::{BlockTableLayout, MemoryLayout},
@@ -15,8 +16,13 @@ use super::{
 use crate::{event::BufferType, image::Image, units::Svma};
 
 /// A pool of which nothing is known.
-pub const UNKNOWN: PoolLayout =
-    PoolLayout { banks: Chain::ABSENT, alignment: Chain::ABSENT, bank_size: Chain::ABSENT };
+pub const UNKNOWN: PoolLayout = PoolLayout {
+    banks: Chain::ABSENT,
+    alignment: Chain::ABSENT,
+    bank_size: Chain::ABSENT,
+    block_minimum: Chain::ABSENT,
+    block_unit: Chain::ABSENT,
+};
 
 /// The functions of `BankManager` that `AllocatorImpl` forwards to.
 const INLINE: [&str; 2] =
@@ -109,7 +115,67 @@ pub fn pools(image: &Image<'_>, facts: &mut Facts) -> Pools {
             });
         }
     }
+    if let Err(reason) = blocks_of_pools(image, facts, &mut pools) {
+        pools.failed.push(("FreeListOpt block size".into(), reason));
+    }
     pools
+}
+
+/// Adds the sizes of blocks to every pool whose free list is known.
+fn blocks_of_pools(image: &Image<'_>, facts: &mut Facts, pools: &mut Pools) -> Result<(), Refusal> {
+    let units = units(image)?;
+    for (name, offset) in [("minimum", units.minimum), ("unit", units.unit)] {
+        let name = format!("FreeListOpt::{name}");
+        facts.note(&name, &format!("+{offset:#x}"), "FreeListOpt's constructor, allocate");
+    }
+    for (layout, list) in pools.layouts.iter_mut().zip(&pools.free_lists) {
+        if !list.exists() {
+            continue;
+        }
+        if layout.bank_size.steps().last() != Some(&units.size) {
+            return Err("the constructor stores the size elsewhere than it is read".into());
+        }
+        let field = |offset| Chain::new(&[list.steps(), &[offset]].concat(), 8);
+        let too_long = || Refusal::from("the way to a free list is too long");
+        layout.block_minimum = field(units.minimum).ok_or_else(too_long)?;
+        layout.block_unit = field(units.unit).ok_or_else(too_long)?;
+    }
+    Ok(())
+}
+
+/// What `FreeListOpt` keeps of what it was made with.
+struct Units {
+    size: u32,
+    minimum: u32,
+    unit: u32,
+}
+
+/// The constructor stores (size, base, least bytes of a block, what they are rounded up to); the
+/// last two are what `allocate()` reads.
+fn units(image: &Image<'_>) -> Result<Units, Refusal> {
+    let constructor = image
+        .symbols_with_prefix("_ZN2tt8tt_metal9allocator11FreeListOptC1Emmmm")
+        .first()
+        .map(|(_, symbol)| symbol.address)
+        .ok_or("there is no constructor of FreeListOpt")?;
+    let built = Executor::new(image).run(constructor);
+    let stored = |argument: u8| {
+        let stores = built.iter().filter_map(|path| {
+            path.events.iter().filter_map(own_write).find_map(|(offset, width, value)| {
+                (width == 8 && **value == Expr::Arg(argument)).then_some(offset)
+            })
+        });
+        agreed(&format!("where FreeListOpt's constructor stores argument {argument}"), stores)
+    };
+    let units = Units { size: stored(1)?, minimum: stored(3)?, unit: stored(4)? };
+    let name = "_ZN2tt8tt_metal9allocator11FreeListOpt8allocateEmbm";
+    for path in paths(image, &Executor::new(image), name)? {
+        let read: Vec<u32> = path.loads.iter().filter_map(own_pointer).collect();
+        if !read.contains(&units.minimum) || !read.contains(&units.unit) {
+            return Err(format!("{name} does not read what the constructor stored"));
+        }
+    }
+    Ok(units)
 }
 
 /// The set of live buffers: its element count is what `get_num_allocated_buffers()` returns, and

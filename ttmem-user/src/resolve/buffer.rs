@@ -81,7 +81,7 @@ pub fn home<'a, 'i>(image: &'a Image<'i>) -> Result<Home<'a, 'i>, Refusal> {
 }
 
 /// Offset of a write to the object that argument 0 points to.
-fn own_write(event: &Event) -> Option<(u32, u8, &Value)> {
+pub(super) fn own_write(event: &Event) -> Option<(u32, u8, &Value)> {
     let Event::Write { address, width, value } = event else { return None };
     let (base, offset) = base_and_offset(address);
     (**base == Expr::Arg(0)).then_some(())?;

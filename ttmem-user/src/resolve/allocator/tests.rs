@@ -9,6 +9,12 @@ const ALIGNMENT: &str = "_ZNK2tt8tt_metal13AllocatorImpl13get_alignmentENS0_10Bu
 const COUNT: &str = "_ZNK2tt8tt_metal13AllocatorImpl25get_num_allocated_buffersEv";
 const COPY: &str = "_ZNK2tt8tt_metal13AllocatorImpl21get_allocated_buffersEv";
 const BLOCK_SIZE: &str = "_ZNK2tt8tt_metal9allocator11FreeListOpt19get_allocation_sizeEm";
+const LIST: &str = "_ZN2tt8tt_metal9allocator11FreeListOptC1EmmmmNS2_12SearchPolicyE";
+const ALLOCATE: &str = "_ZN2tt8tt_metal9allocator11FreeListOpt8allocateEmbm";
+/// Stores rsi, rdx, rcx, r8 at +8, +0x10, +0x18, +0x20: what both compilers make of the start.
+const STORES: &str = "488977084889571048894f184c894720c3";
+/// Takes the larger of rsi and [rdi+0x18], and adds [rdi+0x20]: the start of `allocate()`.
+const ROUNDS: &str = "488b47184839c6480f47c6488b7720488d0430c3";
 const FREE: &str = "_ZN2tt8tt_metal13AllocatorImpl17deallocate_bufferEPNS0_6BufferE";
 const THROW_ERROR: &str = "_ZN2tt8tt_metal11throw_errorEPKc";
 
@@ -59,6 +65,8 @@ fn clang() -> Library {
             "482b771089f0c1e80c8d044031f025ff010000488b8fe8000000488d1440488b04d1488b4cd1084839c874120f\
              1f4000483930740c4883c0104839c875f231d2c3488b4008488b4f58488b04c1b201c3",
         ),
+        (LIST, 0xa7_3a80, STORES),
+        (ALLOCATE, 0xa7_5070, ROUNDS),
         (FREE, 0xa7_0000, "c3"),
         ("_ZN2tt6assert6detail8tt_throwIJEEEvPKciS4_S4_", 0x78_1040, "c3"),
         ("_ZN2tt6assert6detail8tt_throwIJjjEEEvPKciS4_S4_", 0x78_20f0, "c3"),
@@ -115,6 +123,8 @@ fn gcc() -> Library {
              0f1f004883c0104839c2742f48393075f2488b5008488b4748488b04d048894424e8b801000000884424f0488b\
              4424e8488b5424f0c30f1f44000031c0884424f0488b4424e8488b5424f0c3",
         ),
+        (LIST, 0xd5c0, STORES),
+        (ALLOCATE, 0xd700, ROUNDS),
         (FREE, 0x9000, "c3"),
         // The error always throws: call 0x8670.
         (THROW_ERROR, 0x8630, "e83b000000"),
@@ -177,6 +187,8 @@ fn decodes_what_clang_makes() {
         let pool = &pools.layouts[number];
         assert_eq!(steps(&pool.banks), [manager, 0x20]);
         assert_eq!(steps(&pool.bank_size), [manager, 0x3b0, 0, 8]);
+        assert_eq!(steps(&pool.block_minimum), [manager, 0x3b0, 0, 0x18]);
+        assert_eq!(steps(&pool.block_unit), [manager, 0x3b0, 0, 0x20]);
     }
     // It throws for SYSTEM_MEMORY, which is no failure; the alignment is not in the sample.
     assert!(!pools.layouts[2].banks.exists() && !pools.layouts[2].bank_size.exists());
@@ -185,6 +197,25 @@ fn decodes_what_clang_makes() {
         assert_eq!(live_set(image), Ok(0x130));
         assert_eq!(table(image), Ok((0x10, 0xe8, 0x58)));
     });
+}
+
+#[test]
+fn block_sizes_need_a_constructor_and_an_allocation_that_agree() {
+    let failure = |name, code| {
+        let pools = decoded(&replaced(gcc(), name, code));
+        assert!(!pools.layouts[0].block_unit.exists());
+        assert_eq!(pools.failed.len(), 1);
+        pools.failed[0].1.clone()
+    };
+    // The size goes to +0x28.
+    let reason = failure(LIST, "488977284889571048894f184c894720c3");
+    assert_eq!(reason, "the constructor stores the size elsewhere than it is read");
+    // r8 is not stored.
+    let reason = failure(LIST, "488977084889571048894f18c3");
+    assert!(reason.contains("argument 4"), "{reason}");
+    // Reads +0x28 in place of +0x20.
+    let reason = failure(ALLOCATE, "488b47184839c6480f47c6488b7728488d0430c3");
+    assert!(reason.ends_with("does not read what the constructor stored"), "{reason}");
 }
 
 #[test]

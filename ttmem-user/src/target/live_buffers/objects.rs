@@ -97,6 +97,8 @@ impl Walk<'_> {
                 bank_size: number(&pool.bank_size)?,
                 banks,
                 alignment: u32::try_from(number(&pool.alignment)?).ok()?,
+                block_minimum: small(number(&pool.block_minimum)),
+                block_unit: small(number(&pool.block_unit)),
             })
         })
     }
@@ -136,6 +138,11 @@ impl Walk<'_> {
         }
         Ok(Some(chips))
     }
+}
+
+/// 0 for what is not known, or too large to be.
+fn small(number: Option<u64>) -> u32 {
+    number.and_then(|number| u32::try_from(number).ok()).unwrap_or(0)
 }
 
 /// The 32-bit id in a word.
