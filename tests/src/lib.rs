@@ -4,5 +4,7 @@
 //! and says so.
 
 pub mod real;
+pub mod refusal;
 pub mod skip;
+pub mod standin;
 pub mod ttmem;

@@ -2,12 +2,18 @@
 
 use std::{
     io::{BufRead as _, BufReader},
-    path::PathBuf,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio},
+    time::Duration,
 };
 
-use anyhow::{Context as _, Result};
-use rustix::process::{Pid, Signal, kill_process};
+use anyhow::{Context as _, Result, ensure};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open},
+    time::Timespec,
+};
 use serde_json::Value;
 
 use crate::skip;
@@ -22,6 +28,11 @@ impl Ttmem {
     /// The binary under test, or why the test cannot run.
     pub fn locate() -> Result<Self, String> {
         Ok(Self { path: skip::path_from("TTMEM_BIN")? })
+    }
+
+    /// The binary's file.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// A command line.
@@ -88,6 +99,9 @@ impl Attached {
     #[expect(clippy::should_implement_trait, reason = "its errors come first")]
     pub fn next(&mut self) -> Result<Option<Value>> {
         let mut line = String::new();
+        if self.stdout.buffer().is_empty() {
+            readable_within(self.stdout.get_ref(), PATIENCE).context("no output of ttmem")?;
+        }
         if self.stdout.read_line(&mut line)? == 0 {
             return Ok(None);
         }
@@ -116,7 +130,7 @@ impl Attached {
         while let Some(snapshot) = self.next()? {
             rest.push(snapshot);
         }
-        Ok((rest, self.child.wait()?))
+        Ok((rest, ended_within(&mut self.child, PATIENCE)?))
     }
 }
 
@@ -131,4 +145,23 @@ impl Drop for Attached {
 pub fn now_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
+}
+
+/// How long anything may take before it counts as stuck.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until something can be read, or its end.
+pub fn readable_within(fd: impl AsFd, patience: Duration) -> Result<()> {
+    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+    let timeout = Timespec::try_from(patience)?;
+    ensure!(poll(&mut fds, Some(&timeout))? > 0, "nothing within {patience:?}");
+    Ok(())
+}
+
+/// Waits for the end of a child; an error, and not a hang, if it does not come.
+pub fn ended_within(child: &mut Child, patience: Duration) -> Result<ExitStatus> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("pid")?;
+    let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+    readable_within(&pidfd, patience).with_context(|| format!("process {} runs on", child.id()))?;
+    Ok(child.wait()?)
 }

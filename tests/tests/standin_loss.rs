@@ -1,0 +1,133 @@
+//! Nothing is lost without being counted, and with the usual ring nothing is lost.
+
+use anyhow::{Context as _, Result, ensure};
+use e2e::{
+    or_skip,
+    standin::{Driver, Standin, count_by_chip},
+    ttmem::{Attached, Ttmem, now_ns},
+};
+use rustix::process::Signal;
+use serde_json::Value;
+
+/// Attaches, and lets the target's only device be described: the records from then on are one for
+/// each allocation and one for each free.
+fn attach_described(
+    ttmem: &Ttmem,
+    standin: &Standin,
+    options: &[&str],
+) -> Result<(Driver, Attached)> {
+    let mut driver = standin.start()?;
+    let mut watch = ttmem.attach(driver.pid(), options)?;
+    watch.next()?.context("ttmem has ended")?;
+    driver.all_ok(&["open mesh 0 1 name=m", "alloc a m DRAM 4096 2048"])?;
+    let snapshot = watch.at_or_after(now_ns())?;
+    ensure!(snapshot["exact"] == true, "{snapshot}");
+    ensure!(count(&snapshot, "allocations")? == 1, "{snapshot}");
+    Ok((driver, watch))
+}
+
+/// A counter of the only chip.
+fn count(snapshot: &Value, counter: &str) -> Result<u64> {
+    Ok(count_by_chip(snapshot, counter)?.values().sum())
+}
+
+fn number(value: &Value) -> Result<u64> {
+    value.as_u64().with_context(|| format!("no count: {value}"))
+}
+
+/// Waits until every thread of a process has stopped.
+fn wait_until_stopped(pid: u32) -> Result<()> {
+    let deadline = now_ns() + 10_000_000_000;
+    while now_ns() < deadline {
+        let mut stopped = true;
+        for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+            let stat = std::fs::read_to_string(thread?.path().join("stat"))?;
+            stopped &= stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'));
+        }
+        if stopped {
+            return Ok(());
+        }
+        std::thread::yield_now();
+    }
+    anyhow::bail!("process {pid} did not stop")
+}
+
+#[test]
+fn every_record_is_seen_or_counted_as_lost() {
+    let ttmem = or_skip!(Ttmem::locate());
+    for variant in ["pimpl", "inline", "cet", "stripped"] {
+        let standin = or_skip!(Standin::locate(variant));
+        small_ring(&ttmem, &standin).context(variant).unwrap();
+    }
+}
+
+fn small_ring(ttmem: &Ttmem, standin: &Standin) -> Result<()> {
+    let options = ["--ring-size", "4", "--refresh", "20"];
+    let (mut driver, mut watch) = attach_described(ttmem, standin, &options)?;
+    watch.signal(Signal::STOP)?;
+    wait_until_stopped(watch.pid())?;
+    let made = driver.ok("churn 2 3000 5")?;
+    watch.signal(Signal::CONT)?;
+    let snapshot = watch.at_or_after(now_ns())?;
+
+    let made = made.number("allocations")? + made.number("frees")?;
+    let lost = number(&snapshot["lost"]["ring_full"])?;
+    let allocations = count(&snapshot, "allocations")? - 1;
+    let frees = count(&snapshot, "frees")?;
+    // A free whose allocation was lost is seen, too.
+    let unknown_frees = number(&snapshot["anomalies"]["unknown_free"])?;
+    let seen = allocations + frees + unknown_frees;
+    println!(
+        "{made} events = {allocations} allocations + {frees} frees + {unknown_frees} frees of \
+         unknown buffers seen + {lost} lost"
+    );
+    ensure!(made == seen + lost, "{made} events, {seen} seen, {lost} lost: {snapshot}");
+    ensure!(lost > 0 && seen > 0, "{seen} seen, {lost} lost");
+    ensure!(snapshot["lost"]["read_fault"] == 0, "{snapshot}");
+    says_so(&snapshot, lost)?;
+    watch.signal(Signal::TERM)?;
+    let (rest, status) = watch.finish()?;
+    says_so(rest.last().context("no last snapshot")?, lost)?;
+    ensure!(status.code() == Some(2), "{status}");
+    ensure!(driver.end_with("quit")?.success());
+    Ok(())
+}
+
+fn says_so(snapshot: &Value, lost: u64) -> Result<()> {
+    ensure!(snapshot["exact"] == false, "{snapshot}");
+    let reasons = snapshot["inexact_because"].as_array().context("no reasons")?;
+    let count = lost.to_string();
+    let says = |reason: &Value| {
+        let words: Vec<&str> = reason.as_str().unwrap_or("").split_whitespace().collect();
+        words.contains(&count.as_str()) && words.contains(&"records")
+    };
+    ensure!(reasons.iter().any(says), "{reasons:?}");
+    Ok(())
+}
+
+/// Pairs of allocation and free, over both threads.
+const PAIRS: u64 = 200_000;
+
+#[test]
+fn the_usual_ring_loses_nothing() {
+    let ttmem = or_skip!(Ttmem::locate());
+    for variant in ["pimpl", "inline"] {
+        let standin = or_skip!(Standin::locate(variant));
+        usual_ring(&ttmem, &standin).context(variant).unwrap();
+    }
+}
+
+fn usual_ring(ttmem: &Ttmem, standin: &Standin) -> Result<()> {
+    let (mut driver, mut watch) = attach_described(ttmem, standin, &["--buffers"])?;
+    let made = driver.ok(&format!("churn 2 {} 5", PAIRS / 2))?;
+    let snapshot = watch.at_or_after(now_ns())?;
+    driver.truth()?.compare(&snapshot)?;
+    ensure!(count(&snapshot, "allocations")? - 1 == made.number("allocations")?, "{snapshot}");
+    ensure!(count(&snapshot, "frees")? == made.number("frees")?, "{snapshot}");
+    println!("{PAIRS} pairs in {} s, none lost", made.text("seconds")?);
+    watch.signal(Signal::TERM)?;
+    let (_, status) = watch.finish()?;
+    ensure!(status.code() == Some(0), "{status}");
+    ensure!(driver.end_with("quit")?.success());
+    Ok(())
+}
