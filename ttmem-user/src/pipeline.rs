@@ -59,6 +59,8 @@ pub struct Input<S> {
     pub target: OwnedFd,
     /// Delivers the live buffers from before the attach, once.
     pub baseline: Receiver<Result<LiveBaseline, String>>,
+    /// Whether the program that was attached to is still what the target runs.
+    pub same_program: Box<dyn Fn() -> bool + Send>,
 }
 
 /// A running pipeline. Dropping it stops it and waits for its end.
@@ -108,6 +110,7 @@ impl Pipeline {
             ledger: input.ledger,
             target: input.target,
             baseline: Some(input.baseline),
+            same_program: input.same_program,
             options,
             control: Arc::clone(&control),
             sender,
@@ -133,6 +136,7 @@ struct Worker<S> {
     ledger: Ledger,
     target: OwnedFd,
     baseline: Option<Receiver<Result<LiveBaseline, String>>>,
+    same_program: Box<dyn Fn() -> bool + Send>,
     options: Options,
     control: Arc<Control>,
     sender: watch::Sender<Arc<Snapshot>>,
@@ -149,7 +153,7 @@ impl<S: EventSource> Worker<S> {
                 last_event = now_ns();
             }
             let baseline_done = self.take_baseline();
-            let ended = has_ended(&self.target);
+            let ended = self.look_at_target();
             let now = now_ns();
             let over = ended
                 || self.control.stop.load(Ordering::SeqCst)
@@ -159,7 +163,7 @@ impl<S: EventSource> Worker<S> {
                 self.finish(ended);
                 return;
             }
-            if baseline_done || now >= next_snapshot {
+            if !self.options.once && (baseline_done || now >= next_snapshot) {
                 self.publish(TargetState::Running);
                 next_snapshot = now.saturating_add(nanos(self.options.refresh));
             }
@@ -188,6 +192,17 @@ impl<S: EventSource> Worker<S> {
             source.drain(&mut each);
         }
         records
+    }
+
+    /// Whether the target has ended; notes if it runs another program instead.
+    fn look_at_target(&mut self) -> bool {
+        let same = (self.same_program)();
+        let ended = has_ended(&self.target);
+        // An ended process has no memory either, but nothing that could be wrong.
+        if !same && !ended {
+            self.ledger.note_another_program();
+        }
+        ended
     }
 
     /// Takes the live buffers in once they have been read; `true` if that was now.
@@ -227,6 +242,7 @@ impl<S: EventSource> Worker<S> {
     fn publish(&mut self, state: TargetState) {
         let time_ns = now_ns();
         self.take_in(true);
+        self.look_at_target();
         self.ledger.set_lost(self.source.lost());
         let snapshot = self.ledger.snapshot(time_ns, state, self.options.with_buffers);
         self.sender.send_replace(Arc::new(snapshot));
@@ -330,7 +346,8 @@ mod tests {
         let (send, baseline) = mpsc::channel();
         let source = Scripted { records, wake: never_ready() };
         let ledger = Ledger::new(Pid(1), Vec::new());
-        (Input { source, ledger, target: never_ready(), baseline }, send)
+        let same_program = Box::new(|| true);
+        (Input { source, ledger, target: never_ready(), baseline, same_program }, send)
     }
 
     async fn last(mut receiver: watch::Receiver<Arc<Snapshot>>) -> Arc<Snapshot> {
@@ -365,6 +382,18 @@ mod tests {
         let snapshot = last(receiver).await;
         assert!(!snapshot.exact);
         assert_eq!(snapshot.inexact_because[0], "older buffers are not known: no reason");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn another_program_makes_the_numbers_doubtful() {
+        let (mut input, baseline) = input(Vec::new());
+        input.same_program = Box::new(|| false);
+        baseline.send(Ok(LiveBaseline::default())).unwrap();
+        let options = Options { once: true, ..options() };
+        let (_pipeline, receiver) =
+            Pipeline::start(input, options, Control::new().unwrap()).unwrap();
+        let snapshot = last(receiver).await;
+        assert!(snapshot.inexact_because[0].contains("exec"), "{:?}", snapshot.inexact_because);
     }
 
     #[tokio::test(flavor = "current_thread")]

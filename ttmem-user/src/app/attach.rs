@@ -110,6 +110,7 @@ type Running = (Pipeline, Arc<Control>, watch::Receiver<Arc<Snapshot>>);
 fn start(target: Target, kernel: Kernel, config: &AttachConfig) -> anyhow::Result<Running> {
     // Opened after the attach, so that every older buffer lies in a mapping that it sees.
     let reader = target.reader()?;
+    let same_program = target.program_check()?;
     let ended = target.process.as_fd().try_clone_to_owned()?;
     let ledger = Ledger::new(target.process.pid(), target.doubtful());
     // The parsed library is large, and no longer needed.
@@ -123,7 +124,7 @@ fn start(target: Target, kernel: Kernel, config: &AttachConfig) -> anyhow::Resul
         once: config.once,
         with_buffers: config.buffers,
     };
-    let input = Input { source: kernel, ledger, target: ended, baseline };
+    let input = Input { source: kernel, ledger, target: ended, baseline, same_program };
     let (pipeline, snapshots) =
         Pipeline::start(input, options, Arc::clone(&control)).context("cannot start a thread")?;
     Ok((pipeline, control, snapshots))

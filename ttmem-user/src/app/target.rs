@@ -11,9 +11,10 @@ use crate::{
     target::{
         library::{self, Library, LibraryError},
         live_buffers::Reader,
+        memory::{LiveMemory, TargetMemory as _},
         process::{Process, ProcessError},
     },
-    units::Pid,
+    units::{Avma, Pid},
 };
 
 /// How often `--wait` looks.
@@ -58,6 +59,14 @@ impl Target {
             }
             Err(reason) => Ok(Err(reason.clone())),
         }
+    }
+
+    /// Tells whether the process still runs the program it runs now. Its memory goes with it; the
+    /// process, and its id, may not.
+    pub fn program_check(&self) -> Result<Box<dyn Fn() -> bool + Send>, ProcessError> {
+        let memory = LiveMemory::open(&self.process)?;
+        let somewhere = Avma(self.layout().device.mesh_vptr);
+        Ok(Box::new(move || memory.byte(somewhere).is_ok()))
     }
 
     /// Refuses a target in which a probe is missing without which all numbers would be wrong.

@@ -17,6 +17,9 @@ impl Ledger {
     /// One short sentence for each reason why the numbers may be wrong; empty: they are exact.
     pub(super) fn doubts(&self) -> Vec<String> {
         let mut doubts = Vec::new();
+        if self.another_program {
+            doubts.push("the process has replaced its program (exec): attach again".to_owned());
+        }
         match &self.baseline {
             BaselineState::Read => {}
             BaselineState::Pending => doubts.push("older buffers are still being read".to_owned()),

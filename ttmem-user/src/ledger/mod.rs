@@ -56,6 +56,8 @@ pub struct Ledger {
     /// While the live buffers from before the attach are being read: every buffer of which an
     /// event was seen. What the events say of them is newer than what is being read.
     touched: Option<HashSet<Avma, foldhash::fast::FixedState>>,
+    /// The target runs another program than the one that was attached to.
+    another_program: bool,
     /// Allocators whose buffers were freed in bulk during that time.
     bulk_freed_while_reading: Vec<Avma>,
 }
@@ -75,6 +77,7 @@ impl Ledger {
             baseline: BaselineState::Pending,
             unknown_devices: 0,
             touched: Some(HashSet::default()),
+            another_program: false,
             bulk_freed_while_reading: Vec::new(),
         }
     }
@@ -87,6 +90,11 @@ impl Ledger {
     /// Sets how many records were lost so far.
     pub fn set_lost(&mut self, lost: Lost) {
         self.lost = lost;
+    }
+
+    /// The target has replaced its program: what is known of the old one says nothing any more.
+    pub fn note_another_program(&mut self) {
+        self.another_program = true;
     }
 
     /// Counts a record that could not be decoded.

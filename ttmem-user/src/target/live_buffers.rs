@@ -117,38 +117,47 @@ impl Walk<'_> {
     pub fn read(&self, objects: &[(Avma, Class)]) -> Result<LiveBaseline, String> {
         let mut baseline = LiveBaseline::default();
         let mut blocks = BlockTables::default();
+        let mut closed = Vec::new();
         for allocator in of_class(objects, Class::Allocator) {
-            self.read_allocator(allocator, &mut blocks, &mut baseline)?;
+            if self.read_allocator(allocator, &mut blocks, &mut baseline)? {
+                closed.push(allocator);
+            }
         }
-        self.read_owners(objects, &mut baseline);
+        self.read_owners(objects, &closed, &mut baseline);
         self.describe_devices(&mut baseline);
         Ok(baseline)
     }
 
+    /// Reads the live buffers of one allocator. Returns whether it holds none but such as were
+    /// freed in bulk: most likely its device is closed, and only they keep it in memory.
     fn read_allocator(
         &self,
         allocator: Avma,
         blocks: &mut BlockTables,
         baseline: &mut LiveBaseline,
-    ) -> Result<(), String> {
+    ) -> Result<bool, String> {
         let set = allocator.plus(u64::from(self.memory_layout.live_set));
         let live = match hash_set::read(self.memory, set) {
             Ok(live) => live,
             // A word that only looks like an allocator: what it leads to is no set.
-            Err(hash_set::Error::NotASet) => return Ok(()),
+            Err(hash_set::Error::NotASet) => return Ok(false),
             Err(hash_set::Error::Unsteady) => {
                 return Err(format!("the live set of allocator {allocator} changes too fast"));
             }
         };
         let mut device = None;
+        let freed = baseline.bulk_freed.len();
         for buffer in live {
             let Some(found) = self.read_buffer(allocator, buffer) else { continue };
-            device = Some(found.device);
             match blocks.size_of(self, allocator, &found.shape) {
                 blocks::Found::Size(bytes) => {
+                    device = Some(found.device);
                     baseline.buffers.push(BaselineBuffer { block_bytes: Some(bytes), ..found });
                 }
-                blocks::Found::NoTable => baseline.buffers.push(found),
+                blocks::Found::NoTable => {
+                    device = Some(found.device);
+                    baseline.buffers.push(found);
+                }
                 // Freed in bulk; the set keeps such buffers until they are freed one by one.
                 blocks::Found::NoBlock => baseline.bulk_freed.push(buffer),
             }
@@ -156,14 +165,18 @@ impl Walk<'_> {
         if let Some(device) = device {
             baseline.allocators.push(self.describe_allocator(allocator, device));
         }
-        Ok(())
+        Ok(device.is_none() && baseline.bulk_freed.len() > freed)
     }
 
-    /// Allocators without buffers, through the devices and meshes that own them.
-    fn read_owners(&self, objects: &[(Avma, Class)], baseline: &mut LiveBaseline) {
+    /// Allocators without buffers, through the devices and meshes that own them. A closed mesh
+    /// has none any more; a closed device may still point to one of the `closed`.
+    fn read_owners(&self, objects: &[(Avma, Class)], closed: &[Avma], baseline: &mut LiveBaseline) {
         let allocators: Vec<Avma> = of_class(objects, Class::Allocator).collect();
-        let mut add = |device: Avma, chain| {
+        let mut add = |device: Avma, chain, but_not: &[Avma]| {
             let Ok(allocator) = self.memory.chain(device, chain).map(Avma) else { return };
+            if but_not.contains(&allocator) {
+                return;
+            }
             let known = baseline.allocators.iter().any(|known| known.allocator == allocator);
             if allocators.contains(&allocator) && !known {
                 let described = self.describe_allocator(allocator, device);
@@ -175,14 +188,14 @@ impl Walk<'_> {
         let meshes: Vec<Avma> = of_class(objects, Class::Mesh).collect();
         if let Some(chain) = &self.memory_layout.mesh_allocator {
             for &mesh in &meshes {
-                add(mesh, chain);
+                add(mesh, chain, &[]);
             }
         }
         // A mesh's chips have allocators of their own, which nobody uses.
         if meshes.is_empty()
             && let Some(chain) = &self.memory_layout.device_allocator
         {
-            of_class(objects, Class::Device).for_each(|device| add(device, chain));
+            of_class(objects, Class::Device).for_each(|device| add(device, chain, closed));
         }
     }
 

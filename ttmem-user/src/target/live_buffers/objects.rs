@@ -2,7 +2,7 @@
 //! does in the kernel, and the same decoder for what was read.
 
 use ttmem_common::{
-    layout::{ABSENT, BUFFER_TYPES},
+    layout::{ABSENT, BUFFER_TYPES, BufferLayout, MAX_WINDOW},
     record::{
         AllocateRecord, FLAG_DISTRIBUTION_SPEC, FLAG_NO_UNIQUE_ID, FLAG_SHARD_SPEC, MAX_CHIPS,
         PoolGeometry,
@@ -13,14 +13,59 @@ use zerocopy::FromZeros as _;
 use super::Walk;
 use crate::{
     event::{BaselineBuffer, DeviceSeen, Geometry, geometry, shape},
-    target::memory::Unreadable,
+    target::memory::{TargetMemory, Unreadable},
     units::{Avma, ChipId, MeshId},
 };
 
 /// Allocation status of a live buffer.
 const ALLOCATED: u8 = 1;
+/// First `TensorMemoryLayout` that is sharded.
+const FIRST_SHARDED: u32 = 2;
 /// Size of one core coordinate.
 const CORE_BYTES: u64 = 16;
+
+/// The fields of a buffer that lie close together: one read, not one for each.
+struct Window {
+    bytes: [u8; MAX_WINDOW as usize],
+    start: u32,
+    len: u32,
+}
+
+impl Window {
+    fn read(
+        memory: &dyn TargetMemory,
+        fields: Avma,
+        layout: &BufferLayout,
+    ) -> Result<Self, Unreadable> {
+        let at = fields.plus(u64::from(layout.window_start));
+        let mut window = Self {
+            bytes: [0; MAX_WINDOW as usize],
+            start: layout.window_start,
+            len: layout.window_len,
+        };
+        let bytes = window.bytes.get_mut(..layout.window_len as usize).ok_or(Unreadable(at))?;
+        memory.read(at, bytes)?;
+        Ok(window)
+    }
+
+    fn get<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+        let from = offset.checked_sub(self.start)? as usize;
+        let read = self.bytes.get(..self.len as usize)?;
+        read.get(from..from + N)?.try_into().ok()
+    }
+
+    fn byte(&self, offset: u32) -> Option<u8> {
+        self.get(offset).map(u8::from_le_bytes)
+    }
+
+    fn half(&self, offset: u32) -> Option<u32> {
+        self.get(offset).map(u32::from_le_bytes)
+    }
+
+    fn word(&self, offset: u32) -> Option<u64> {
+        self.get(offset).map(u64::from_le_bytes)
+    }
+}
 
 impl Walk<'_> {
     /// A live buffer of an allocator; `None` if there is none at that address.
@@ -47,26 +92,36 @@ impl Walk<'_> {
             self.memory.pointer(buffer.plus(u64::from(layout.implementation)))?
         };
         let at = |offset: u32| fields.plus(u64::from(offset));
-        if self.memory.byte(at(layout.status))? != ALLOCATED
-            || self.memory.byte(at(layout.hooked))? != 0
-        {
+        let window = Window::read(self.memory, fields, layout)?;
+        if window.byte(layout.status) != Some(ALLOCATED) || window.byte(layout.hooked) != Some(0) {
             return Ok(None);
         }
         let mut record = AllocateRecord::new_zeroed();
-        record.allocator = self.memory.word(at(layout.allocator))?;
-        record.device = self.memory.word(at(layout.device))?;
-        record.size = self.memory.word(at(layout.size))?;
-        record.page_size = self.memory.word(at(layout.page_size))?;
-        record.address = self.memory.word(at(layout.address))?;
-        record.buffer_type = self.memory.half(at(layout.buffer_type))?;
-        record.memory_layout = self.memory.half(at(layout.memory_layout))?;
+        let word = |offset| window.word(offset).ok_or(Unreadable(at(offset)));
+        record.allocator = word(layout.allocator)?;
+        record.device = word(layout.device)?;
+        record.size = word(layout.size)?;
+        record.page_size = word(layout.page_size)?;
+        record.address = word(layout.address)?;
+        let half = |offset| window.half(offset).ok_or(Unreadable(at(offset)));
+        record.buffer_type = half(layout.buffer_type)?;
+        record.memory_layout = half(layout.memory_layout)?;
         if layout.unique_id == ABSENT {
             record.flags |= FLAG_NO_UNIQUE_ID;
         } else {
             record.unique_id = self.memory.word(at(layout.unique_id))?;
         }
+        if record.memory_layout >= FIRST_SHARDED {
+            self.read_sharding(fields, &mut record)?;
+        }
+        Ok(Some(record))
+    }
+
+    fn read_sharding(&self, fields: Avma, record: &mut AllocateRecord) -> Result<(), Unreadable> {
+        let layout = &self.layout.buffer;
+        let at = |offset: u32| fields.plus(u64::from(offset));
         if layout.shard_spec_present == ABSENT || layout.distribution_present == ABSENT {
-            return Ok(Some(record));
+            return Ok(());
         }
         if self.memory.byte(at(layout.shard_spec_present))? != 0 {
             record.flags |= FLAG_SHARD_SPEC;
@@ -81,7 +136,7 @@ impl Walk<'_> {
             record.shard_count = self.memory.word(at(layout.shard_count))?;
             record.shard_pages = self.memory.half(at(layout.shard_pages))?;
         }
-        Ok(Some(record))
+        Ok(())
     }
 
     /// What pools an allocator has.
