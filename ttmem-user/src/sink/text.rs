@@ -201,10 +201,12 @@ fn age(buffer: &BufferSnapshot, now_ns: u64) -> String {
     }
 }
 
-/// `0-3,7` for chips 0, 1, 2, 3 and 7.
+/// `0-3,7` for chips 0, 1, 2, 3 and 7, in whatever order a mesh lists them.
 fn chip_ranges(chips: &[ChipId]) -> String {
     let mut ranges: Vec<(i32, i32)> = Vec::new();
-    for chip in chips {
+    let mut sorted = chips.to_vec();
+    sorted.sort_unstable();
+    for chip in sorted {
         match ranges.last_mut() {
             Some((_, last)) if last.checked_add(1) == Some(chip.0) => *last = chip.0,
             _ => ranges.push((chip.0, chip.0)),
@@ -267,5 +269,6 @@ mod tests {
         assert_eq!(ranges(&[]), "");
         assert_eq!(ranges(&[4]), "4");
         assert_eq!(ranges(&[0, 1, 2, 5, 7, 8]), "0-2,5,7-8");
+        assert_eq!(ranges(&[0, 2, 1, 3]), "0-3");
     }
 }

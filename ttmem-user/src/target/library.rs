@@ -113,9 +113,18 @@ pub fn find(process: &Process) -> Result<Library, LibraryError> {
     }
     found.ok_or_else(|| LibraryError::NotThere {
         pid: process.pid(),
-        command: process.command(),
+        command: shortened(&process.command()),
         files,
     })
+}
+
+/// A command line may hold a whole program.
+fn shortened(command: &str) -> String {
+    const LONGEST: usize = 60;
+    match command.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &command[..end]),
+        None => command.to_owned(),
+    }
 }
 
 /// Each file once, by its first mapping of code.
@@ -198,6 +207,14 @@ mod tests {
         assert!(matches!(error, LibraryError::NotThere { files: 1.., .. }), "{error}");
         assert!(error.to_string().contains("GraphTracker::track_allocate"));
         assert!(error.to_string().contains("--wait"));
+    }
+
+    #[test]
+    fn a_long_command_line_is_cut() {
+        assert_eq!(shortened("python x.py"), "python x.py");
+        let long = shortened(&"ä".repeat(100));
+        assert_eq!(long.chars().count(), 61);
+        assert!(long.ends_with('…'));
     }
 
     #[test]
