@@ -78,6 +78,14 @@ pub struct Image<'data> {
     build_id: Option<String>,
 }
 
+#[cfg(test)]
+impl Image<'_> {
+    /// Pretends that the file has a build id.
+    pub fn set_build_id(&mut self, build_id: Option<&str>) {
+        self.build_id = build_id.map(str::to_owned);
+    }
+}
+
 impl std::fmt::Debug for Image<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Image")
@@ -157,6 +165,11 @@ impl<'data> Image<'data> {
     /// The GNU build id in hex.
     pub fn build_id(&self) -> Option<&str> {
         self.build_id.as_deref()
+    }
+
+    /// Number of symbols that it shows.
+    pub fn symbol_count(&self) -> usize {
+        self.symbols.len()
     }
 
     /// The symbol of a mangled name, without its version.

@@ -29,6 +29,7 @@ use crate::{
     kernel::{Kernel, KernelError, Link, LoadOptions},
     ledger::{Ledger, snapshot::Snapshot},
     pipeline::{Control, Input, Options, Pipeline},
+    resolve::PlanCache,
     source::EventSource as _,
     target::{
         live_buffers::Reader,
@@ -57,7 +58,7 @@ pub fn run(args: &AttachArgs) -> anyhow::Result<Outcome> {
 }
 
 async fn watch(config: &AttachConfig) -> anyhow::Result<Outcome> {
-    let target = Target::examine(config.pid, config.wait)?;
+    let target = Target::examine(config.pid, config.wait, &mut PlanCache::default())?;
     target.check_probes()?;
     let (mut kernel, link) = attach(&target, config)?;
     if config.debug_bpf {

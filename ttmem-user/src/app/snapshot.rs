@@ -10,6 +10,7 @@ use crate::{
     event::LiveBaseline,
     ledger::{Ledger, snapshot::TargetState},
     pipeline::now_ns,
+    resolve::PlanCache,
     target::live_buffers::Reader,
     units::Pid,
 };
@@ -19,7 +20,7 @@ const ATTEMPTS: usize = 10;
 
 /// Runs the command.
 pub fn run(args: &SnapshotArgs) -> anyhow::Result<Outcome> {
-    let target = Target::examine(Pid(args.pid), false)?;
+    let target = Target::examine(Pid(args.pid), false, &mut PlanCache::default())?;
     let reader = target.reader()?;
     // Nothing is attached, so a probe that was not found hides nothing.
     let mut ledger = Ledger::new(target.process.pid(), Vec::new());

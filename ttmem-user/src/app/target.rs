@@ -1,13 +1,13 @@
 //! A target examined: its process, its library, and what could be resolved in it.
 
-use std::{thread, time::Duration};
+use std::{sync::Arc, thread, time::Duration};
 
 use anyhow::{Context as _, bail};
 use ttmem_common::layout::LayoutTable;
 
 use crate::{
     missing::Unresolved,
-    resolve::{self, plan::AttachPlan},
+    resolve::{PlanCache, plan::AttachPlan},
     target::{
         library::{self, Library, LibraryError},
         live_buffers::Reader,
@@ -27,15 +27,15 @@ pub struct Target {
     /// Its library.
     pub library: Library,
     /// What was resolved in it.
-    pub plan: AttachPlan,
+    pub plan: Arc<AttachPlan>,
 }
 
 impl Target {
     /// Examines a process.
-    pub fn examine(pid: Pid, wait: bool) -> anyhow::Result<Self> {
+    pub fn examine(pid: Pid, wait: bool, plans: &mut PlanCache) -> anyhow::Result<Self> {
         let process = Process::open(pid)?;
         let library = find_library(&process, wait)?;
-        let plan = resolve::resolve(&library.image);
+        let plan = plans.plan(&library.image);
         Ok(Self { process, library, plan })
     }
 

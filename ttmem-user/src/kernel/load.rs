@@ -52,6 +52,9 @@ pub enum KernelError {
         "the kernel is locked down ({0}): eBPF may not read a program's memory; boot with lockdown=integrity or none"
     )]
     LockedDown(String),
+    /// The kernel has no uprobes.
+    #[error("this kernel has no uprobes: use one built with CONFIG_UPROBE_EVENTS")]
+    NoUprobes,
     /// No right to load eBPF programs.
     #[error(
         "not allowed to load or attach eBPF programs: run ttmem with sudo, or with CAP_BPF and CAP_PERFMON"
@@ -130,7 +133,7 @@ pub enum Link {
 impl Kernel {
     /// Loads programs and maps.
     pub fn load(options: LoadOptions) -> Result<Self, KernelError> {
-        check_kernel()?;
+        check_kernel(support::running(), support::lockdown(), support::has_uprobes())?;
         let cpus = possible_cpus();
         let (namespace_dev, namespace_ino) = support::pid_namespace().unwrap_or((0, 0));
         let log_level: u8 = if options.debug { 0xff } else { 0 };
@@ -243,16 +246,21 @@ fn last_lines(log: &str) -> String {
     lines[lines.len().saturating_sub(3)..].join("; ")
 }
 
-fn check_kernel() -> Result<(), KernelError> {
-    if let Some(found) = support::running()
+/// Refuses a kernel on which nothing could work, with the reason that its own refusal lacks.
+fn check_kernel(
+    release: Option<support::KernelVersion>,
+    lockdown: Option<String>,
+    has_uprobes: bool,
+) -> Result<(), KernelError> {
+    if let Some(found) = release
         && found < support::OLDEST
     {
         return Err(KernelError::TooOld { found, needed: support::OLDEST });
     }
-    if let Some(mode) = support::lockdown() {
+    if let Some(mode) = lockdown {
         return Err(KernelError::LockedDown(mode));
     }
-    Ok(())
+    if has_uprobes { Ok(()) } else { Err(KernelError::NoUprobes) }
 }
 
 fn load_error(error: &aya::EbpfError) -> KernelError {
@@ -287,4 +295,35 @@ fn map_words(ebpf: &Ebpf, name: &'static str, elements: u32) -> Result<SharedWor
 /// Number of CPUs that could ever be there: the highest id plus one.
 fn possible_cpus() -> u32 {
     aya::util::nr_cpus().ok().and_then(|count| u32::try_from(count).ok()).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use support::KernelVersion;
+
+    fn refusal(release: (u32, u32), lockdown: Option<&str>, has_uprobes: bool) -> String {
+        let release = KernelVersion { major: release.0, minor: release.1 };
+        let checked = check_kernel(Some(release), lockdown.map(str::to_owned), has_uprobes);
+        checked.map_or_else(|error| error.to_string(), |()| "fine".to_owned())
+    }
+
+    #[test]
+    fn a_kernel_that_cannot_work_is_refused_with_what_to_do() {
+        assert_eq!(refusal((6, 18), None, true), "fine");
+        assert_eq!(refusal((5, 15), None, true), "fine");
+        assert!(refusal((5, 14), None, true).contains("need 5.15 or newer"));
+        assert!(refusal((6, 18), Some("confidentiality"), true).contains("lockdown=integrity"));
+        assert!(refusal((6, 18), None, false).contains("CONFIG_UPROBE_EVENTS"));
+        assert!(check_kernel(None, None, true).is_ok(), "an unknown release is tried");
+    }
+
+    #[test]
+    fn the_end_of_a_verifiers_log_is_the_reason() {
+        let log = "0: (b7) r0 = 0\n1: (79) r1 = *(u64 *)(r2 +0)\nR2 invalid mem access\nprocessed 2 insns\n";
+        assert_eq!(
+            last_lines(log),
+            "0: (b7) r0 = 0; 1: (79) r1 = *(u64 *)(r2 +0); R2 invalid mem access"
+        );
+    }
 }

@@ -5,6 +5,7 @@
 
 mod allocator;
 mod buffer;
+mod cache;
 mod device;
 mod field;
 pub mod plan;
@@ -16,6 +17,8 @@ use ttmem_common::{
     layout::{BufferLayout, LayoutTable},
     probe::{PROBES, ProbeId},
 };
+
+pub use cache::PlanCache;
 
 use crate::{image::Image, missing::Unresolved};
 use field::{Facts, Refusal};

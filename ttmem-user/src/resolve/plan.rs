@@ -1,7 +1,5 @@
 //! What resolving an image yields.
 
-use std::path::PathBuf;
-
 use ttmem_common::{layout::LayoutTable, probe::ProbeId};
 
 use crate::{
@@ -89,13 +87,4 @@ pub struct BlockTableLayout {
     pub buckets: u32,
     /// Offset in `FreeListOpt` of the vector of block sizes (begin, end, capacity).
     pub sizes: u32,
-}
-
-/// Names an image's content, so that a plan can be reused.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ImageId {
-    /// GNU build id in hex, if the file has one.
-    pub build_id: Option<String>,
-    /// Path as the target sees it.
-    pub path: PathBuf,
 }
