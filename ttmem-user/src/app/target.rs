@@ -61,12 +61,13 @@ impl Target {
         }
     }
 
-    /// Tells whether the process still runs the program it runs now. Its memory goes with it; the
-    /// process, and its id, may not.
+    /// Tells whether the process still runs the program it runs now. That program's memory goes
+    /// when another takes its place; when the process ends, it has none at all for a while.
     pub fn program_check(&self) -> Result<Box<dyn Fn() -> bool + Send>, ProcessError> {
         let memory = LiveMemory::open(&self.process)?;
+        let process = Process::open(self.process.pid())?;
         let somewhere = Avma(self.layout().device.mesh_vptr);
-        Ok(Box::new(move || memory.byte(somewhere).is_ok()))
+        Ok(Box::new(move || memory.byte(somewhere).is_ok() || !process.has_memory()))
     }
 
     /// Refuses a target in which a probe is missing without which all numbers would be wrong.

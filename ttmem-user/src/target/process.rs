@@ -108,6 +108,11 @@ impl Process {
         poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
     }
 
+    /// Whether it has an address space. One that is ending gives it back before it has ended.
+    pub fn has_memory(&self) -> bool {
+        self.proc.stat().is_ok_and(|stat| stat.vsize > 0)
+    }
+
     /// Its mappings.
     pub fn maps(&self) -> Result<Vec<MemoryMap>, ProcessError> {
         let maps = self.proc.maps().map_err(|error| self.proc_error("the mappings", error))?;
@@ -212,10 +217,10 @@ mod tests {
         let mut child =
             std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
         let process = Process::open(Pid(child.id())).unwrap();
-        assert!(!process.has_ended());
+        assert!(!process.has_ended() && process.has_memory());
         drop(child.stdin.take());
         child.wait().unwrap();
-        assert!(process.has_ended());
+        assert!(process.has_ended() && !process.has_memory());
         assert!(matches!(process.maps(), Err(ProcessError::Ended(_))));
     }
 
