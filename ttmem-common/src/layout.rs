@@ -12,6 +12,13 @@ pub const BUFFER_TYPES: usize = 5;
 /// Most that the eBPF side reads from a buffer in one go, in bytes: it has to fit on its stack.
 pub const MAX_WINDOW: u32 = 128;
 
+/// First `TensorMemoryLayout` that is sharded: 0 is interleaved, 1 single-bank. The agent refuses
+/// the sharded fields of a library whose own code says otherwise.
+pub const FIRST_SHARDED: u32 = 2;
+
+/// Size of one core coordinate in a distribution spec, in bytes.
+pub const CORE_BYTES: u64 = 16;
+
 /// Number of targets that one loaded eBPF object can watch.
 pub const MAX_SLOTS: u32 = 64;
 

@@ -4,7 +4,7 @@ use aya_ebpf::programs::ProbeContext;
 use aya_log_ebpf::debug;
 use ttmem_common::{
     control::DESCRIBE_FREES,
-    layout::{ABSENT, BufferLayout, LayoutTable, MAX_WINDOW},
+    layout::{ABSENT, BufferLayout, CORE_BYTES, FIRST_SHARDED, LayoutTable, MAX_WINDOW},
     loss::LossCause,
     record::{
         AllocateRecord, BulkFreeRecord, FLAG_DESCRIBED, FLAG_DISTRIBUTION_SPEC, FLAG_NO_UNIQUE_ID,
@@ -88,11 +88,6 @@ struct Sharding {
     shard_count: u64,
     shard_cores: u64,
 }
-
-/// `TensorMemoryLayout` values below this one are not sharded.
-const FIRST_SHARDED: u32 = 2;
-/// Size of one core coordinate.
-const CORE_BYTES: u64 = 16;
 
 impl Sharding {
     #[inline(always)]

@@ -1,5 +1,6 @@
 //! The one place that reads record bytes.
 
+use ttmem_common::layout::FIRST_SHARDED;
 use ttmem_common::record::{
     AllocateRecord, AllocatorRecord, BulkFreeRecord, DeviceRecord, FLAG_DESCRIBED,
     FLAG_DISTRIBUTION_SPEC, FLAG_NO_UNIQUE_ID, FLAG_SHARD_SPEC, FreeRecord, KIND_ALLOCATE,
@@ -113,9 +114,6 @@ pub(crate) fn shape(record: &AllocateRecord) -> Result<BufferShape, DecodeError>
         spread: spread(record),
     })
 }
-
-/// First `TensorMemoryLayout` that is sharded: 0 is interleaved, 1 single-bank.
-const FIRST_SHARDED: u32 = 2;
 
 /// Follows `Buffer::num_dev_pages()` and `calculate_bank_size_spread()`: the pages of one shard
 /// times the cores are divided by the cores again, so what lies on a bank is one core's share.

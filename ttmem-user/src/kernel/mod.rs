@@ -8,4 +8,4 @@ mod shared_words;
 pub mod support;
 
 pub use load::{Kernel, KernelError, Link, LoadOptions};
-pub use ring::Ring;
+use ring::Ring;

@@ -88,11 +88,6 @@ impl Ring {
         Ok(Self { fd, consumer, producer, page, size: u64::from(size), position })
     }
 
-    /// Bytes that wait to be read.
-    pub fn pending(&self) -> u64 {
-        self.produced().wrapping_sub(self.position)
-    }
-
     /// Hands over what is there.
     pub fn drain(&mut self, each: &mut dyn FnMut(&[u8])) {
         let end = self.produced();

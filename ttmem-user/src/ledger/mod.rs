@@ -82,11 +82,6 @@ impl Ledger {
         }
     }
 
-    /// Number of live buffers.
-    pub fn live_buffers(&self) -> usize {
-        self.live.len()
-    }
-
     /// Sets how many records were lost so far.
     pub fn set_lost(&mut self, lost: Lost) {
         self.lost = lost;

@@ -2,7 +2,7 @@
 //! does in the kernel, and the same decoder for what was read.
 
 use ttmem_common::{
-    layout::{ABSENT, BUFFER_TYPES, BufferLayout, MAX_WINDOW},
+    layout::{ABSENT, BUFFER_TYPES, BufferLayout, CORE_BYTES, FIRST_SHARDED, MAX_WINDOW},
     record::{
         AllocateRecord, FLAG_DISTRIBUTION_SPEC, FLAG_NO_UNIQUE_ID, FLAG_SHARD_SPEC, MAX_CHIPS,
         PoolGeometry,
@@ -19,10 +19,6 @@ use crate::{
 
 /// Allocation status of a live buffer.
 const ALLOCATED: u8 = 1;
-/// First `TensorMemoryLayout` that is sharded.
-const FIRST_SHARDED: u32 = 2;
-/// Size of one core coordinate.
-const CORE_BYTES: u64 = 16;
 
 /// The fields of a buffer that lie close together: one read, not one for each.
 struct Window {
