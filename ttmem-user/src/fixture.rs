@@ -1,10 +1,12 @@
 //! Snapshots that the tests of the outputs share.
 
+use std::sync::Arc;
+
 use crate::{
     event::BufferType,
     ledger::snapshot::{
-        Anomalies, BufferSnapshot, ChipSnapshot, Lost, PoolSnapshot, SCHEMA, Snapshot, TargetState,
-        Unresolved,
+        Anomalies, BufferSnapshot, ChipSnapshot, Lost, PoolSnapshot, ProcessLabel, ResyncSnapshot,
+        SCHEMA, Snapshot, TargetState, Unresolved,
     },
     units::{ChipId, DeviceAddr, MeshId, Pid, Tid},
 };
@@ -54,11 +56,18 @@ pub(crate) fn empty() -> Snapshot {
         schema: SCHEMA,
         time_ns: 100 * SECOND,
         pid: Pid(4242),
+        process: Arc::new(ProcessLabel {
+            pid: Pid(4242),
+            command: "python3 -m pytest models/demos/llama3/demo/demo.py -k performance-batch-1"
+                .to_owned(),
+            ..ProcessLabel::default()
+        }),
         state: TargetState::Running,
         exact: true,
         inexact_because: Vec::new(),
         lost: Lost::default(),
         anomalies: Anomalies::default(),
+        resync: ResyncSnapshot::default(),
         unresolved: Vec::new(),
         devices: Vec::new(),
         buffers: None,

@@ -143,7 +143,7 @@ pub const fn no_device(state: TargetState) -> &'static str {
         TargetState::Running => {
             "waiting for the first device: nothing has been opened since the attach"
         }
-        TargetState::Exited => "no device was seen",
+        TargetState::Exited | TargetState::Replaced => "no device was seen",
     }
 }
 

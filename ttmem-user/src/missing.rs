@@ -16,6 +16,15 @@ impl Lost {
     pub const fn total(&self) -> u64 {
         self.ring_full + self.read_fault
     }
+
+    /// What was lost since `earlier`.
+    #[must_use]
+    pub const fn since(&self, earlier: Self) -> Self {
+        Self {
+            ring_full: self.ring_full.saturating_sub(earlier.ring_full),
+            read_fault: self.read_fault.saturating_sub(earlier.read_fault),
+        }
+    }
 }
 
 /// Something that could not be resolved in the target.

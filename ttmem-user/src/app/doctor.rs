@@ -11,7 +11,7 @@ use crate::{
     image::Image,
     kernel::{Kernel, LoadOptions, support},
     resolve::{
-        self, PlanCache,
+        self,
         plan::{AttachPlan, InstructionCost},
     },
     units::Pid,
@@ -156,7 +156,7 @@ fn examine_privileges(report: &mut Report) {
 
 fn examine_process(report: &mut Report, pid: Pid) {
     report.section(&format!("Process {pid}"));
-    let target = match Target::examine(pid, false, &mut PlanCache::default()) {
+    let target = match Target::examine(pid) {
         Ok(target) => target,
         Err(error) => {
             report.bad("tt-metal", &error, super::one_line(&error));

@@ -1,14 +1,20 @@
 //! Puts the parts together: the only place that knows all of them.
 
+mod agent;
 mod attach;
+mod bpf_log;
 mod doctor;
+mod launch;
 mod output;
 mod privileges;
+mod run;
+mod session;
 mod snapshot;
 mod target;
 
 use std::{io, process::ExitCode};
 
+use anyhow::Context as _;
 use clap::Parser as _;
 
 use crate::cli::args::{Arguments, Command};
@@ -35,12 +41,20 @@ pub fn main() -> ExitCode {
     };
     let result = match &arguments.command {
         Command::Attach(args) => attach::run(args),
+        Command::Run(args) => return exit_code(run::run(args)),
+        Command::Launch(args) => return exit_code(launch::run(args)),
         Command::Snapshot(args) => snapshot::run(args),
         Command::Doctor(args) => doctor::run(args),
     };
+    exit_code(result.map(|outcome| match outcome {
+        Outcome::Complete => 0,
+        Outcome::Incomplete => 2,
+    }))
+}
+
+fn exit_code(result: anyhow::Result<u8>) -> ExitCode {
     match result {
-        Ok(Outcome::Complete) => ExitCode::SUCCESS,
-        Ok(Outcome::Incomplete) => ExitCode::from(2),
+        Ok(code) => ExitCode::from(code),
         // Whoever read the output has had enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
@@ -48,6 +62,14 @@ pub fn main() -> ExitCode {
             ExitCode::from(1)
         }
     }
+}
+
+/// The event loop of the thread that shows the numbers.
+fn event_loop() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -74,8 +96,6 @@ fn one_line(error: &anyhow::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use anyhow::Context as _;
-
     use super::*;
 
     #[test]

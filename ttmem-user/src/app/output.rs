@@ -1,47 +1,119 @@
-//! Where snapshots go: lines on standard output.
+//! Where reports go: lines on a stream or in a file.
 
-use std::io::{self, BufWriter, IsTerminal as _, Write as _};
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    io::{self, BufWriter, IsTerminal as _, Write},
+    path::Path,
+};
 
 use anyhow::Context as _;
 
 use super::Outcome;
 use crate::{
     cli::args::Format,
-    ledger::snapshot::Snapshot,
+    ledger::{
+        report::Report,
+        snapshot::{Snapshot, TargetState},
+    },
     sink::{json, text},
 };
 
-/// Prints snapshots, each flushed before the next.
+/// Where lines go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// Prints reports, each flushed before the next.
 pub struct Lines {
     format: Format,
+    to: BufWriter<Box<dyn Write + Send>>,
+    what: String,
     color: bool,
     width: Option<usize>,
+    /// Whether the sums over all targets are printed, too.
+    totals: bool,
+    /// Targets that have ended and been printed for the last time.
+    done: BTreeSet<u64>,
 }
 
 impl Lines {
-    /// Colours and cuts lines only on a terminal.
-    pub fn new(format: Format) -> Self {
-        let terminal = io::stdout().is_terminal();
+    /// To a file, or else to a stream. Colours and cuts lines only on a terminal.
+    pub fn new(format: Format, file: Option<&Path>, stream: Stream) -> anyhow::Result<Self> {
+        let (to, what, terminal): (Box<dyn Write + Send>, String, bool) = match (file, stream) {
+            (Some(path), _) => {
+                let file = File::create(path)
+                    .with_context(|| format!("cannot write to {}", path.display()))?;
+                (Box::new(file), path.display().to_string(), false)
+            }
+            (None, Stream::Stdout) => {
+                let stdout = io::stdout();
+                let terminal = stdout.is_terminal();
+                (Box::new(stdout), "standard output".to_owned(), terminal)
+            }
+            (None, Stream::Stderr) => {
+                let stderr = io::stderr();
+                let terminal = stderr.is_terminal();
+                (Box::new(stderr), "standard error".to_owned(), terminal)
+            }
+        };
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let width = crossterm::terminal::size().ok().map(|(columns, _)| usize::from(columns));
-        Self { format, color: terminal && !no_color, width: width.filter(|_| terminal) }
+        Ok(Self {
+            format,
+            to: BufWriter::new(to),
+            what,
+            color: terminal && !no_color,
+            width: width.filter(|_| terminal),
+            totals: false,
+            done: BTreeSet::new(),
+        })
     }
 
-    /// Prints one snapshot.
-    pub fn print(&self, snapshot: &Snapshot) -> anyhow::Result<()> {
-        let mut out = BufWriter::new(io::stdout().lock());
-        match self.format {
-            Format::Json => json::write(&mut out, snapshot),
-            Format::Text => {
-                out.write_all(text::render(snapshot, self.width, self.color).as_bytes())
+    /// With the sums over all targets.
+    pub fn with_totals(self, totals: bool) -> Self {
+        Self { totals, ..self }
+    }
+
+    /// Prints one report. A target that has ended is printed once more, and then no longer.
+    pub fn print(&mut self, report: &Report) -> anyhow::Result<()> {
+        for target in &report.targets {
+            let over = target.state != TargetState::Running;
+            if !over || self.done.insert(target.process.serial) {
+                self.print_target(target)?;
             }
         }
-        .and_then(|()| out.flush())
-        .context("cannot write to standard output")
+        if self.totals {
+            let totals = report.totals();
+            match self.format {
+                Format::Json => json::write(&mut self.to, &totals),
+                Format::Text => {
+                    let page = text::render_totals(&totals, self.width, self.color);
+                    self.to.write_all(page.as_bytes())
+                }
+            }
+            .with_context(|| format!("cannot write to {}", self.what))?;
+        }
+        self.to.flush().with_context(|| format!("cannot write to {}", self.what))
+    }
+
+    fn print_target(&mut self, snapshot: &Snapshot) -> anyhow::Result<()> {
+        match self.format {
+            Format::Json => json::write(&mut self.to, snapshot),
+            Format::Text => {
+                let page = text::render(snapshot, self.width, self.color);
+                self.to.write_all(page.as_bytes())
+            }
+        }
+        .with_context(|| format!("cannot write to {}", self.what))
     }
 }
 
-/// What a last snapshot means for the exit code.
-pub fn outcome(last: &Snapshot) -> Outcome {
-    if last.exact { Outcome::Complete } else { Outcome::Incomplete }
+/// What a last report means for the exit code.
+pub fn outcome(last: &Report) -> Outcome {
+    if last.is_exact() { Outcome::Complete } else { Outcome::Incomplete }
 }

@@ -1,23 +1,46 @@
-//! Gives up what is no longer needed once the probes are attached.
+//! Gives up what is no longer needed.
+//!
+//! Capabilities belong to a thread: the one that attaches keeps what that takes for as long as
+//! targets may come, all others keep none.
 
 use std::io;
 
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, clear_ambient_capability_set, set_capabilities, set_no_new_privs,
+    CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, set_capabilities,
+    set_no_new_privs,
 };
+
+/// What attaching to the processes of every user takes.
+const FOR_ATTACHING: CapabilitySet = CapabilitySet::BPF
+    .union(CapabilitySet::PERFMON)
+    .union(CapabilitySet::SYS_PTRACE)
+    .union(CapabilitySet::DAC_READ_SEARCH);
 
 /// Drops every capability of this thread, and so of all threads that it starts later.
 ///
 /// What has been opened stays usable: the right to read `/proc/PID/mem` and the like is checked
 /// when they are opened, the eBPF maps are mapped.
 pub fn drop_all() -> io::Result<()> {
+    keep(CapabilitySet::empty())
+}
+
+/// Drops every capability of this thread that attaching does not take.
+pub fn keep_for_attaching() -> io::Result<()> {
+    let held = capabilities(None)?.permitted;
+    keep(held.intersection(FOR_ATTACHING))
+}
+
+/// Drops every capability of this thread but the one to signal a command of another user.
+pub fn keep_for_signals() -> io::Result<()> {
+    let held = capabilities(None)?.permitted;
+    keep(held.intersection(CapabilitySet::KILL))
+}
+
+fn keep(kept: CapabilitySet) -> io::Result<()> {
     set_no_new_privs(true)?;
     clear_ambient_capability_set()?;
-    let none = CapabilitySets {
-        effective: CapabilitySet::empty(),
-        permitted: CapabilitySet::empty(),
-        inheritable: CapabilitySet::empty(),
-    };
-    set_capabilities(None, none)?;
+    let sets =
+        CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+    set_capabilities(None, sets)?;
     Ok(())
 }

@@ -1,16 +1,17 @@
 //! `ttmem snapshot`: the live buffers from memory alone.
 
+use std::sync::Arc;
+
 use super::{
     Outcome,
-    output::{Lines, outcome},
+    output::{Lines, Stream, outcome},
     target::Target,
 };
 use crate::{
     cli::args::{Format, SnapshotArgs},
     event::LiveBaseline,
-    ledger::{Ledger, snapshot::TargetState},
+    ledger::{Ledger, report::Report, snapshot::TargetState},
     pipeline::now_ns,
-    resolve::PlanCache,
     target::live_buffers::Reader,
     units::Pid,
 };
@@ -20,10 +21,10 @@ const ATTEMPTS: usize = 10;
 
 /// Runs the command.
 pub fn run(args: &SnapshotArgs) -> anyhow::Result<Outcome> {
-    let target = Target::examine(Pid(args.pid), false, &mut PlanCache::default())?;
+    let target = Target::examine(Pid(args.pid))?;
     let reader = target.reader()?;
     // Nothing is attached, so a probe that was not found hides nothing.
-    let mut ledger = Ledger::new(target.process.pid(), Vec::new());
+    let mut ledger = Ledger::of_process(Arc::new(target.label(0)), Vec::new());
     let (time_ns, baseline) = match &reader {
         Ok(reader) => read_steady(reader),
         Err(reason) => (now_ns(), Err(reason.clone())),
@@ -31,8 +32,10 @@ pub fn run(args: &SnapshotArgs) -> anyhow::Result<Outcome> {
     ledger.finish_baseline(baseline);
     let state = if target.process.has_ended() { TargetState::Exited } else { TargetState::Running };
     let snapshot = ledger.snapshot(time_ns, state, args.buffers);
-    Lines::new(if args.json { Format::Json } else { Format::Text }).print(&snapshot)?;
-    Ok(outcome(&snapshot))
+    let report = Report::of_one(snapshot);
+    let format = if args.json { Format::Json } else { Format::Text };
+    Lines::new(format, None, Stream::Stdout)?.print(&report)?;
+    Ok(outcome(&report))
 }
 
 /// Without probes only a second reading shows that the first one was of one instant.

@@ -2,14 +2,15 @@
 
 use std::{sync::Arc, thread, time::Duration};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use ttmem_common::layout::LayoutTable;
 
 use crate::{
+    ledger::snapshot::ProcessLabel,
     missing::Unresolved,
     resolve::{PlanCache, plan::AttachPlan},
     target::{
-        library::{self, Library, LibraryError},
+        library::{Finder, Library, LibraryError},
         live_buffers::Reader,
         memory::{LiveMemory, TargetMemory as _},
         process::{Process, ProcessError},
@@ -30,13 +31,64 @@ pub struct Target {
     pub plan: Arc<AttachPlan>,
 }
 
-impl Target {
+/// What is remembered from one process to the next.
+#[derive(Default)]
+pub struct Examiner {
+    /// Which files are libraries of tt-metal.
+    pub finder: Finder,
+    plans: PlanCache,
+}
+
+impl Examiner {
     /// Examines a process.
-    pub fn examine(pid: Pid, wait: bool, plans: &mut PlanCache) -> anyhow::Result<Self> {
-        let process = Process::open(pid)?;
-        let library = find_library(&process, wait)?;
-        let plan = plans.plan(&library.image);
-        Ok(Self { process, library, plan })
+    pub fn examine(&mut self, process: Process) -> Result<Target, LibraryError> {
+        let library = self.finder.find(&process)?;
+        let plan = self.plans.plan(&library.image);
+        Ok(Target { process, library, plan })
+    }
+
+    /// The same, waiting until it loads the library, unless it is to `stop`.
+    pub fn wait_for(
+        &mut self,
+        process: Process,
+        stop: impl Fn() -> bool,
+    ) -> anyhow::Result<Target> {
+        loop {
+            match self.finder.find(&process) {
+                Err(LibraryError::NotThere { .. }) if !process.has_ended() => {
+                    ensure!(!stop(), "stopped while waiting for process {}", process.pid());
+                    thread::sleep(WAIT_TICK);
+                }
+                Err(LibraryError::NotThere { .. }) => {
+                    return Err(ProcessError::Ended(process.pid()))
+                        .context("it never loaded tt-metal");
+                }
+                Err(error) => return Err(error.into()),
+                Ok(library) => {
+                    let plan = self.plans.plan(&library.image);
+                    return Ok(Target { process, library, plan });
+                }
+            }
+        }
+    }
+}
+
+impl Target {
+    /// Examines one process.
+    pub fn examine(pid: Pid) -> anyhow::Result<Self> {
+        Ok(Examiner::default().examine(Process::open(pid)?)?)
+    }
+
+    /// What is to be said of it.
+    pub fn label(&self, serial: u64) -> ProcessLabel {
+        ProcessLabel {
+            serial,
+            pid: self.process.pid(),
+            command: self.process.command(),
+            namespace_pid: self.process.namespace_pid(),
+            library: Some(self.library.path.display().to_string()),
+            build_id: self.library.image.build_id().map(str::to_owned),
+        }
     }
 
     /// The layout for this process: with its load bias, and its id.
@@ -100,19 +152,5 @@ impl Target {
                 .any(|probe| probe.name() == missing.probe && !probe.is_essential())
         };
         self.plan.unresolved.iter().filter(|missing| !harmless(missing)).cloned().collect()
-    }
-}
-
-fn find_library(process: &Process, wait: bool) -> anyhow::Result<Library> {
-    loop {
-        match library::find(process) {
-            Err(LibraryError::NotThere { .. }) if wait && !process.has_ended() => {
-                thread::sleep(WAIT_TICK);
-            }
-            Err(LibraryError::NotThere { .. }) if wait => {
-                return Err(ProcessError::Ended(process.pid())).context("it never loaded tt-metal");
-            }
-            other => return Ok(other?),
-        }
     }
 }

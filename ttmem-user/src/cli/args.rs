@@ -1,8 +1,9 @@
 //! What can be typed.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use regex::Regex;
 
 /// Shows, live and exactly, what a running program does with the memory of its Tenstorrent
 /// devices.
@@ -25,8 +26,24 @@ pub enum Command {
   sudo ttmem attach --pid 4711                      live view, q quits
   sudo ttmem attach --pid 4711 --headless           a table every half second
   sudo ttmem attach --pid 4711 --once --format json one line of JSON, then exit
-  sudo ttmem attach --pid 4711 --headless --format json -r 100 | jq .devices")]
+  sudo ttmem attach --pid 4711 --headless --format json -r 100 | jq .devices
+  sudo ttmem attach --name vllm --headless          all whose command line matches
+  sudo ttmem attach --all                           all with tt-metal, those to come too
+
+While it runs: SIGUSR1 has the live buffers read again and compared.")]
     Attach(AttachArgs),
+    /// Start a command and watch it, and all that it starts, from its first instruction.
+    #[command(after_help = "Examples:
+  sudo ttmem run -- python model.py                 live view, with the output in a pane
+  sudo ttmem run --headless -o mem.jsonl --format json -- python model.py
+  sudo ttmem run --headless -- pytest tests/        tables on standard error
+
+The command runs as the user who called sudo, with that user's environment. Its standard output and
+error are its own; its exit code is passed on (128 + N if signal N ended it).")]
+    Run(RunArgs),
+    /// The command of `run`, before it runs: waits for a byte on a descriptor.
+    #[command(hide = true)]
+    Launch(LaunchArgs),
     /// Print what a process holds right now, from its memory alone: no probe, nothing attached.
     #[command(after_help = "Examples:
   sudo ttmem snapshot --pid 4711
@@ -42,20 +59,77 @@ pub enum Command {
 
 /// Arguments of `attach`.
 #[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct AttachArgs {
-    /// The process to watch.
-    #[arg(short, long, value_name = "PID")]
-    pub pid: u32,
-    /// Wait until the process loads tt-metal.
-    #[arg(long)]
+    /// Which processes.
+    #[command(flatten)]
+    pub targets: TargetArgs,
+    /// Wait until a process loads tt-metal.
+    #[arg(long, conflicts_with = "all")]
     pub wait: bool,
+    /// Print one snapshot and end; implies --headless.
+    #[arg(long)]
+    pub once: bool,
+    /// How to watch.
+    #[command(flatten)]
+    pub watch: WatchArgs,
+}
+
+/// Which processes to watch.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct TargetArgs {
+    /// The process to watch; may be repeated.
+    #[arg(short, long, value_name = "PID")]
+    pub pid: Vec<u32>,
+    /// Watch every process with tt-metal whose command line matches, now or later.
+    #[arg(long, value_name = "REGEX")]
+    pub name: Option<Regex>,
+    /// Watch every process with tt-metal, now or later.
+    #[arg(short, long)]
+    pub all: bool,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// How to watch.
+    #[command(flatten)]
+    pub watch: WatchArgs,
+    /// The command and its arguments.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// Arguments of `launch`, which `run` starts its command by.
+#[derive(Debug, Args)]
+pub struct LaunchArgs {
+    /// The descriptor that a byte comes from when all is ready.
+    #[arg(long)]
+    pub gate: i32,
+    /// The user to become.
+    #[arg(long)]
+    pub user: Option<u32>,
+    /// The group to become.
+    #[arg(long)]
+    pub group: Option<u32>,
+    /// The command and its arguments.
+    #[arg(last = true, required = true)]
+    pub command: Vec<OsString>,
+}
+
+/// How to watch.
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
+pub struct WatchArgs {
     /// Print lines instead of showing the live view.
     #[arg(long)]
     pub headless: bool,
     /// What to print; implies --headless.
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub format: Option<Format>,
+    /// Where to print; implies --headless [default: standard output; for `run` standard error].
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
     /// How often to show or print, in milliseconds.
     #[arg(short, long, value_name = "MS", default_value_t = 500,
           value_parser = clap::value_parser!(u64).range(10..=3_600_000))]
@@ -63,12 +137,12 @@ pub struct AttachArgs {
     /// End after this many seconds.
     #[arg(long, value_name = "S", value_parser = seconds)]
     pub duration: Option<f64>,
-    /// Print one snapshot and end; implies --headless.
-    #[arg(long)]
-    pub once: bool,
     /// Print every live buffer too; implies --headless.
     #[arg(long)]
     pub buffers: bool,
+    /// Read the live buffers again every so many seconds, and report every difference.
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    pub audit: Option<f64>,
     /// Size of the ring buffer between kernel and agent, in KiB; rounded up to a power of two.
     #[arg(long, value_name = "KIB", default_value_t = 4096,
           value_parser = clap::value_parser!(u32).range(4..=1_048_576))]
@@ -134,6 +208,24 @@ mod tests {
     }
 
     #[test]
+    fn a_pid_may_be_repeated() {
+        let words = ["ttmem", "attach", "--pid", "1", "-p", "2"];
+        match Arguments::try_parse_from(words).unwrap().command {
+            Command::Attach(args) => assert_eq!(args.targets.pid, [1, 2]),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_comes_after_the_dashes_is_the_commands_own() {
+        let words = ["ttmem", "run", "-r", "100", "--", "python", "-r", "x.py"];
+        match Arguments::try_parse_from(words).unwrap().command {
+            Command::Run(args) => assert_eq!(args.command, ["python", "-r", "x.py"]),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
     fn bad_values_are_refused() {
         for bad in [
             &["ttmem", "attach"][..],
@@ -142,6 +234,13 @@ mod tests {
             &["ttmem", "attach", "--pid", "1", "--duration", "-1"],
             &["ttmem", "attach", "--pid", "1", "--duration", "nan"],
             &["ttmem", "attach", "--pid", "1", "--no-such-flag"],
+            &["ttmem", "attach", "--pid", "1", "--all"],
+            &["ttmem", "attach", "--pid", "1", "--name", "x"],
+            &["ttmem", "attach", "--name", "("],
+            &["ttmem", "attach", "--all", "--wait"],
+            &["ttmem", "attach", "--pid", "1", "--audit", "0"],
+            &["ttmem", "run"],
+            &["ttmem", "run", "--headless", "x"],
             &["ttmem", "doctor", "--pid", "1", "--library", "x"],
         ] {
             assert!(Arguments::try_parse_from(bad).is_err(), "{bad:?}");

@@ -1,28 +1,27 @@
 //! What the arguments mean. Everything is checked here, once.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
-use super::args::{AttachArgs, Format};
-use crate::units::Pid;
+use super::args::{Format, WatchArgs};
 
-/// How `attach` works.
+/// How to watch.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
-pub struct AttachConfig {
-    /// The target.
-    pub pid: Pid,
-    /// Wait for the library.
-    pub wait: bool,
+pub struct WatchConfig {
     /// Where the numbers go.
     pub output: Output,
+    /// The file that lines go to; `None`: the usual stream.
+    pub file: Option<PathBuf>,
     /// How often.
     pub refresh: Duration,
     /// End after this time.
     pub duration: Option<Duration>,
-    /// One snapshot only.
+    /// One report only.
     pub once: bool,
     /// With the live set.
     pub buffers: bool,
+    /// How often memory is read again and compared.
+    pub audit: Option<Duration>,
     /// Size of the ring buffer, bytes.
     pub ring_bytes: u32,
     /// Diagnostics of the eBPF side.
@@ -45,26 +44,27 @@ pub enum Output {
 #[error("standard input or output is no terminal, so there is no live view: add --headless")]
 pub struct NoTerminal;
 
-impl AttachConfig {
+impl WatchConfig {
     /// Checks arguments. `is_terminal`: both standard input and output are one.
-    pub fn new(args: &AttachArgs, is_terminal: bool) -> Result<Self, NoTerminal> {
-        let lines = args.headless || args.once || args.buffers || args.format.is_some();
+    pub fn new(args: &WatchArgs, once: bool, is_terminal: bool) -> Result<Self, NoTerminal> {
+        let lines =
+            args.headless || once || args.buffers || args.format.is_some() || args.output.is_some();
         if !lines && !is_terminal {
             return Err(NoTerminal);
         }
         let page_kib = u32::try_from(rustix::param::page_size() / 1024).unwrap_or(4);
         Ok(Self {
-            pid: Pid(args.pid),
-            wait: args.wait,
             output: if lines {
                 Output::Lines(args.format.unwrap_or(Format::Text))
             } else {
                 Output::Tui
             },
+            file: args.output.clone(),
             refresh: Duration::from_millis(args.refresh),
             duration: args.duration.map(Duration::from_secs_f64),
-            once: args.once,
+            once,
             buffers: args.buffers,
+            audit: args.audit.map(Duration::from_secs_f64),
             ring_bytes: args.ring_size.max(page_kib).next_power_of_two() * 1024,
             debug_bpf: args.debug_bpf,
             perf_events: args.perf_events,
@@ -79,10 +79,10 @@ mod tests {
     use super::*;
     use crate::cli::args::{Arguments, Command};
 
-    fn config(options: &[&str], terminal: bool) -> Result<AttachConfig, NoTerminal> {
+    fn config(options: &[&str], terminal: bool) -> Result<WatchConfig, NoTerminal> {
         let words = ["ttmem", "attach", "--pid", "7"].iter().chain(options);
         match Arguments::parse_from(words).command {
-            Command::Attach(args) => AttachConfig::new(&args, terminal),
+            Command::Attach(args) => WatchConfig::new(&args.watch, args.once, terminal),
             other => panic!("{other:?}"),
         }
     }
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn what_only_lines_can_do_implies_headless() {
-        for option in [&["--once"][..], &["--buffers"], &["--format", "json"]] {
+        for option in [&["--once"][..], &["--buffers"], &["--format", "json"], &["-o", "x"]] {
             assert!(matches!(config(option, true).unwrap().output, Output::Lines(_)), "{option:?}");
         }
     }

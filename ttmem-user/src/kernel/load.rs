@@ -1,32 +1,16 @@
-//! The loaded eBPF side.
+//! Loads the eBPF side, or says why the kernel will not have it.
 
 use std::{
     io,
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
-    path::{Path, PathBuf},
-    sync::atomic::Ordering,
+    os::fd::{AsFd as _, OwnedFd},
+    path::PathBuf,
 };
 
-use aya::{
-    Ebpf, EbpfLoader,
-    maps::{Array, Map, MapData},
-    programs::{ProgramError, uprobe::UProbeLinkId},
-};
-use ttmem_common::{
-    control::{CONTROL_WORDS, DESCRIBE_FREES, WAKE_ARMED},
-    layout::LayoutTable,
-    loss::{LOSS_STRIDE, LossCause, loss_index},
-    probe::cookie,
-};
-use zerocopy::IntoBytes as _;
+use aya::{Ebpf, EbpfLoader, maps::Map, programs::ProgramError};
+use ttmem_common::{control::CONTROL_WORDS, loss::LOSS_STRIDE};
 
-use super::{Ring, multi, perf, shared_words::SharedWords, support};
-use crate::{
-    missing::Lost,
-    resolve::plan::AttachPoint,
-    source::EventSource,
-    units::{FileOffset, Pid},
-};
+use super::{Attacher, Records, multi, perf, ring::Ring, shared_words::SharedWords, support};
+use crate::units::FileOffset;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ttmem-ebpf"));
 
@@ -111,23 +95,12 @@ pub struct LoadOptions {
     pub perf_events: bool,
 }
 
-/// The loaded eBPF side and its maps.
+/// The loaded eBPF side: what attaches, and what delivers records.
 pub struct Kernel {
-    ebpf: Ebpf,
-    /// The program for `uprobe_multi` links; `None`: use perf events.
-    multi: Option<OwnedFd>,
-    ring: Ring,
-    control: SharedWords,
-    loss: SharedWords,
-    cpus: u32,
-}
-
-/// The live attachment to one target. Dropping it detaches.
-pub enum Link {
-    /// One `uprobe_multi` link.
-    Multi(OwnedFd),
-    /// aya's links, which it detaches when the program goes.
-    Perf(Vec<UProbeLinkId>),
+    /// Attaches to targets and detaches; needs capabilities.
+    pub attacher: Attacher,
+    /// Delivers what the probes recorded; needs none.
+    pub records: Records,
 }
 
 impl Kernel {
@@ -157,86 +130,10 @@ impl Kernel {
             .map_err(|source| KernelError::Load { what: "the ring buffer's mapping", source })?;
         let control = map_words(&ebpf, "CONTROL", CONTROL_WORDS)?;
         let loss = map_words(&ebpf, "LOSS", cpus * LOSS_STRIDE)?;
-        Ok(Self { ebpf, multi, ring, control, loss, cpus })
-    }
-
-    /// Tells the eBPF side the layout of the target in `slot`.
-    pub fn set_layout(&mut self, slot: u32, layout: &LayoutTable) -> Result<(), KernelError> {
-        const LEN: usize = size_of::<LayoutTable>();
-        let refused = |error: aya::maps::MapError| KernelError::Object(error.to_string());
-        let mut bytes = [0_u8; LEN];
-        bytes.copy_from_slice(layout.as_bytes());
-        let map = self
-            .ebpf
-            .map_mut("LAYOUTS")
-            .ok_or_else(|| KernelError::Object("no map LAYOUTS".to_owned()))?;
-        let mut layouts: Array<&mut MapData, [u8; LEN]> = Array::try_from(map).map_err(refused)?;
-        layouts.set(slot, bytes, 0).map_err(refused)
-    }
-
-    /// Attaches the probes of a plan to one process, in their order.
-    pub fn attach(
-        &mut self,
-        path: &Path,
-        pid: Pid,
-        slot: u32,
-        points: &[AttachPoint],
-    ) -> Result<Link, KernelError> {
-        let points: Vec<multi::Point> =
-            points.iter().map(|point| (point.offset, cookie(slot, point.probe))).collect();
-        match &self.multi {
-            Some(program) => multi::attach(program.as_fd(), path, &points, pid)
-                .map(Link::Multi)
-                .map_err(|source| match source.kind() {
-                    io::ErrorKind::PermissionDenied => KernelError::NotAllowed,
-                    _ => KernelError::AttachMulti {
-                        path: path.to_owned(),
-                        points: points.len(),
-                        source,
-                    },
-                }),
-            None => perf::attach(&mut self.ebpf, path, &points, pid).map(Link::Perf),
-        }
-    }
-
-    /// Passes the eBPF side's diagnostics on to the log; returns what to poll for more.
-    pub fn logger<L: log::Log + 'static>(
-        &mut self,
-        to: &'static L,
-    ) -> Result<aya_log::EbpfLogger<&'static L>, KernelError> {
-        aya_log::EbpfLogger::init_with_logger(&mut self.ebpf, to)
-            .map_err(|error| KernelError::Object(format!("its log: {error}")))
-    }
-}
-
-impl EventSource for Kernel {
-    fn drain(&mut self, each: &mut dyn FnMut(&[u8])) {
-        self.ring.drain(each);
-    }
-
-    fn drain_to_now(&mut self, each: &mut dyn FnMut(&[u8])) {
-        self.ring.drain_to_now(each);
-    }
-
-    fn request_wake_up(&self, wanted: bool) {
-        self.control.word(WAKE_ARMED).store(u32::from(wanted), Ordering::SeqCst);
-    }
-
-    fn wake_up(&self) -> BorrowedFd<'_> {
-        self.ring.as_fd()
-    }
-
-    fn describe_frees(&self, wanted: bool) {
-        self.control.word(DESCRIBE_FREES).store(u32::from(wanted), Ordering::SeqCst);
-    }
-
-    fn lost(&self) -> Lost {
-        let sum = |cause| {
-            (0..self.cpus)
-                .map(|cpu| self.loss.long(loss_index(cpu, cause)).load(Ordering::Relaxed))
-                .sum()
-        };
-        Lost { ring_full: sum(LossCause::RingFull), read_fault: sum(LossCause::ReadFault) }
+        Ok(Self {
+            attacher: Attacher::new(ebpf, multi),
+            records: Records::new(ring, control, loss, cpus),
+        })
     }
 }
 
@@ -293,7 +190,7 @@ fn map_words(ebpf: &Ebpf, name: &'static str, elements: u32) -> Result<SharedWor
 }
 
 /// Number of CPUs that could ever be there: the highest id plus one.
-fn possible_cpus() -> u32 {
+pub(super) fn possible_cpus() -> u32 {
     aya::util::nr_cpus().ok().and_then(|count| u32::try_from(count).ok()).unwrap_or(1)
 }
 

@@ -1,11 +1,15 @@
 //! Loads the eBPF side, attaches it, drains its ring buffer. The only module that knows aya.
 
+mod attacher;
 mod load;
+pub mod mappings;
 mod multi;
 mod perf;
+mod records;
 mod ring;
 mod shared_words;
 pub mod support;
 
-pub use load::{Kernel, KernelError, Link, LoadOptions};
-use ring::Ring;
+pub use attacher::{Attacher, Link};
+pub use load::{Kernel, KernelError, LoadOptions};
+pub use records::Records;

@@ -47,6 +47,14 @@ pub fn attach(
         .collect()
 }
 
+/// Takes links out; one that the kernel has already taken away is no concern.
+pub fn detach(ebpf: &mut Ebpf, links: Vec<UProbeLinkId>) {
+    let Ok(program) = program(ebpf) else { return };
+    for link in links {
+        let _ = program.detach(link);
+    }
+}
+
 fn program(ebpf: &mut Ebpf) -> Result<&mut UProbe, KernelError> {
     ebpf.program_mut(PROGRAM)
         .and_then(|program| <&mut UProbe>::try_from(program).ok())

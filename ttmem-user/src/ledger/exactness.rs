@@ -1,6 +1,9 @@
 //! Whether the numbers are known to be exact, and if not, why.
 
-use super::Ledger;
+use super::{
+    Ledger,
+    snapshot::{Anomalies, Lost},
+};
 
 /// Whether the live buffers from before the attach are known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,13 +16,17 @@ pub enum BaselineState {
     Unavailable(String),
 }
 
+/// What had gone wrong up to the last reading that set it right.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Settled {
+    pub lost: Lost,
+    pub anomalies: Anomalies,
+}
+
 impl Ledger {
     /// One short sentence for each reason why the numbers may be wrong; empty: they are exact.
     pub(super) fn doubts(&self) -> Vec<String> {
         let mut doubts = Vec::new();
-        if self.another_program {
-            doubts.push("the process has replaced its program (exec): attach again".to_owned());
-        }
         match &self.baseline {
             BaselineState::Read => {}
             BaselineState::Pending => doubts.push("older buffers are still being read".to_owned()),
@@ -27,12 +34,14 @@ impl Ledger {
                 doubts.push(format!("older buffers are not known: {reason}"));
             }
         }
+        let lost = self.lost.since(self.settled.lost);
+        let odd = self.anomalies.since(&self.settled.anomalies);
         let counted = [
-            (self.lost.total(), "records lost"),
-            (self.anomalies.unknown_free, "frees of unknown buffers"),
-            (self.anomalies.double_allocation, "allocations of a live buffer"),
-            (self.anomalies.undecodable, "records not understood"),
-            (self.anomalies.size_mismatch, "buffers of unexpected size"),
+            (lost.total(), "records lost"),
+            (odd.unknown_free, "frees of unknown buffers"),
+            (odd.double_allocation, "allocations of a live buffer"),
+            (odd.undecodable, "records not understood"),
+            (odd.size_mismatch, "buffers of unexpected size"),
             (self.unknown_devices, "allocations on a device that could not be resolved"),
             (self.unmeasured(), "live buffers of unknown size per bank"),
         ];

@@ -8,15 +8,21 @@
 
 mod exactness;
 mod reconcile;
+pub mod report;
+mod resync;
 pub mod snapshot;
 pub mod table;
 mod topology;
 mod view;
 
+use std::sync::Arc;
+
 use hashbrown::{HashMap, HashSet};
 
 pub use exactness::BaselineState;
-use snapshot::{Anomalies, Lost, Unresolved};
+use exactness::Settled;
+pub use resync::ReadingBegun;
+use snapshot::{Anomalies, Lost, ProcessLabel, ResyncSnapshot, Unresolved};
 use table::{ChipCounters, Measured, PoolCounters, Share};
 use topology::Topology;
 
@@ -34,14 +40,24 @@ struct Live {
     allocator: Avma,
     /// Entry in the topology; `None` if the device is not known.
     device: Option<u32>,
-    /// Thread and time of the allocation; `None`: before the attach.
-    origin: Option<(Tid, u64)>,
+    origin: Origin,
+}
+
+/// How a live buffer became known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// Its allocation was seen: thread and time (ns).
+    Seen(Tid, u64),
+    /// It was there before the attach.
+    PreAttach,
+    /// Its allocation was missed; a later reading of the target's memory found it.
+    Missed,
 }
 
 /// The state of one target.
 #[derive(Debug)]
 pub struct Ledger {
-    pid: Pid,
+    process: Arc<ProcessLabel>,
     live: HashMap<Avma, Live, foldhash::fast::FixedState>,
     /// Buffers that went in a bulk free; a late free of their own may follow.
     bulk_freed: HashSet<Avma, foldhash::fast::FixedState>,
@@ -51,13 +67,14 @@ pub struct Ledger {
     lost: Lost,
     unresolved: Vec<Unresolved>,
     baseline: BaselineState,
+    /// What has been set right by a reading since, and raises no doubt any more.
+    settled: Settled,
+    resync: ResyncSnapshot,
     /// Allocations on a device that could not be resolved.
     unknown_devices: u64,
-    /// While the live buffers from before the attach are being read: every buffer of which an
-    /// event was seen. What the events say of them is newer than what is being read.
+    /// While the live buffers are being read from memory: every buffer of which an event was
+    /// seen. What the events say of them is newer than what is being read.
     touched: Option<HashSet<Avma, foldhash::fast::FixedState>>,
-    /// The target runs another program than the one that was attached to.
-    another_program: bool,
     /// Allocators whose buffers were freed in bulk during that time.
     bulk_freed_while_reading: Vec<Avma>,
 }
@@ -65,8 +82,13 @@ pub struct Ledger {
 impl Ledger {
     /// An empty ledger that waits for the live buffers from before the attach.
     pub fn new(pid: Pid, unresolved: Vec<Unresolved>) -> Self {
+        Self::of_process(Arc::new(ProcessLabel::of_pid(pid)), unresolved)
+    }
+
+    /// The same, with all that is to be said of the process.
+    pub fn of_process(process: Arc<ProcessLabel>, unresolved: Vec<Unresolved>) -> Self {
         Self {
-            pid,
+            process,
             live: HashMap::default(),
             bulk_freed: HashSet::default(),
             topology: Topology::default(),
@@ -75,21 +97,22 @@ impl Ledger {
             lost: Lost::default(),
             unresolved,
             baseline: BaselineState::Pending,
+            settled: Settled::default(),
+            resync: ResyncSnapshot::default(),
             unknown_devices: 0,
             touched: Some(HashSet::default()),
-            another_program: false,
             bulk_freed_while_reading: Vec::new(),
         }
+    }
+
+    /// What is watched.
+    pub fn process(&self) -> &Arc<ProcessLabel> {
+        &self.process
     }
 
     /// Sets how many records were lost so far.
     pub fn set_lost(&mut self, lost: Lost) {
         self.lost = lost;
-    }
-
-    /// The target has replaced its program: what is known of the old one says nothing any more.
-    pub fn note_another_program(&mut self) {
-        self.another_program = true;
     }
 
     /// Counts a record that could not be decoded.
@@ -116,7 +139,7 @@ impl Ledger {
         self.bulk_freed.remove(&allocated.buffer);
         if let Some(older) = self.live.get(&allocated.buffer) {
             // The set of live buffers may have been read between the allocation and its event.
-            let same = older.origin.is_none()
+            let same = older.origin == Origin::PreAttach
                 && older.shape.unique_id.is_some()
                 && older.shape.unique_id == allocated.shape.unique_id;
             self.remove(allocated.buffer);
@@ -133,7 +156,7 @@ impl Ledger {
             measured: self.measure(allocated.allocator, &allocated.shape),
             allocator: allocated.allocator,
             device: device.and_then(|entry| u32::try_from(entry).ok()),
-            origin: Some((allocated.tid, allocated.time_ns)),
+            origin: Origin::Seen(allocated.tid, allocated.time_ns),
         };
         self.insert(allocated.buffer, live);
         self.count(allocated.buffer, |pool| pool.allocations.add(1));
@@ -178,10 +201,10 @@ impl Ledger {
     /// Takes a live buffer out and counts its free; `false` if it was not live.
     fn release(&mut self, buffer: Avma) -> bool {
         let Some(live) = self.live.get(&buffer) else { return false };
-        if live.origin.is_some() {
-            self.count(buffer, |pool| pool.frees.add(1));
-        } else {
+        if live.origin == Origin::PreAttach {
             self.count(buffer, |pool| pool.pre_attach_frees.add(1));
+        } else {
+            self.count(buffer, |pool| pool.frees.add(1));
         }
         self.remove(buffer);
         true

@@ -4,7 +4,7 @@
 //! may be older or newer than an event. Whatever an event was seen of, the event decides; what
 //! no event was seen of did not change, and the memory decides.
 
-use super::{BaselineState, Ledger, Live, table::Measured};
+use super::{BaselineState, Ledger, Live, Origin, table::Measured};
 use crate::{
     event::{BaselineBuffer, LiveBaseline},
     units::Avma,
@@ -27,7 +27,7 @@ impl Ledger {
         self.learn_places(&baseline);
         for buffer in &baseline.buffers {
             if !touched.contains(&buffer.buffer) {
-                self.adopt(buffer);
+                self.adopt(buffer, Origin::PreAttach);
             }
         }
         let late = baseline.bulk_freed.iter().filter(|buffer| !touched.contains(*buffer));
@@ -38,7 +38,7 @@ impl Ledger {
     }
 
     /// Devices and allocators that no event has described since.
-    fn learn_places(&mut self, baseline: &LiveBaseline) {
+    pub(super) fn learn_places(&mut self, baseline: &LiveBaseline) {
         for device in &baseline.devices {
             if self.topology.device_at(device.device).is_none() {
                 self.topology.learn_device(device);
@@ -52,7 +52,8 @@ impl Ledger {
         }
     }
 
-    fn adopt(&mut self, buffer: &BaselineBuffer) {
+    /// Takes in a buffer that was read from memory.
+    pub(super) fn adopt(&mut self, buffer: &BaselineBuffer, origin: Origin) {
         let device = self.topology.device_at(buffer.device);
         if device.is_none_or(|entry| self.chips_of(entry).is_empty()) {
             self.unknown_devices += 1;
@@ -62,7 +63,7 @@ impl Ledger {
             measured: self.measure_adopted(buffer),
             allocator: buffer.allocator,
             device: device.and_then(|entry| u32::try_from(entry).ok()),
-            origin: None,
+            origin,
         };
         self.insert(buffer.buffer, live);
     }
@@ -89,7 +90,7 @@ impl Ledger {
     /// Buffers from before the attach that a bulk free took after the attach.
     fn bulk_free_of(&mut self, allocator: Avma) {
         for buffer in self.buffers_of(allocator) {
-            if self.live.get(&buffer).is_some_and(|live| live.origin.is_none()) {
+            if self.live.get(&buffer).is_some_and(|live| live.origin == Origin::PreAttach) {
                 self.release(buffer);
                 self.bulk_freed.insert(buffer);
             }

@@ -3,6 +3,8 @@
 //! Serialised as it stands, it is the JSON schema `ttmem.snapshot/1`. An unknown number is
 //! `None` (JSON `null`), never 0.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 pub use crate::missing::{Lost, Unresolved};
@@ -23,6 +25,8 @@ pub struct Snapshot {
     pub time_ns: u64,
     /// The target.
     pub pid: Pid,
+    /// What else is known of the process.
+    pub process: Arc<ProcessLabel>,
     /// Whether the target still runs.
     pub state: TargetState,
     /// Whether every number is known to equal the allocator's own: baseline read, nothing lost,
@@ -34,6 +38,8 @@ pub struct Snapshot {
     pub lost: Lost,
     /// Events that disagree with what was known.
     pub anomalies: Anomalies,
+    /// Readings of the target's memory after the first.
+    pub resync: ResyncSnapshot,
     /// What could not be resolved in the target, and why.
     pub unresolved: Vec<Unresolved>,
     /// Chips in id order, pools in buffer type order; empty pools included.
@@ -51,6 +57,34 @@ pub enum TargetState {
     Running,
     /// It has exited; the snapshot is its last state.
     Exited,
+    /// It runs another program (exec); the snapshot is the last state of the one watched.
+    Replaced,
+}
+
+/// What is known of a target's process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ProcessLabel {
+    /// Number of the target among all that this agent has watched; a pid may come again.
+    #[serde(skip)]
+    pub serial: u64,
+    /// Its process id.
+    #[serde(skip)]
+    pub pid: Pid,
+    /// Its command line.
+    pub command: String,
+    /// Its process id in its own pid namespace; `None` if that is the same one.
+    pub namespace_pid: Option<Pid>,
+    /// Its tt-metal library, as the process sees it.
+    pub library: Option<String>,
+    /// The library's build id.
+    pub build_id: Option<String>,
+}
+
+impl ProcessLabel {
+    /// A process of which nothing but the id is known.
+    pub fn of_pid(pid: Pid) -> Self {
+        Self { pid, ..Self::default() }
+    }
 }
 
 /// Events that disagree with what was known, by kind.
@@ -64,12 +98,69 @@ pub struct Anomalies {
     pub undecodable: u64,
     /// A buffer read from memory whose bytes per bank are not what its fields say.
     pub size_mismatch: u64,
+    /// A live buffer found in memory whose allocation had not been seen.
+    pub missed_allocation: u64,
+    /// A buffer that was taken as live and was not there any more.
+    pub missed_free: u64,
+    /// A live buffer that was not what was known of it.
+    pub changed: u64,
+}
+
+/// Readings of the target's memory after the first one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ResyncSnapshot {
+    /// Readings that were compared with what was known.
+    pub done: u64,
+    /// Readings that failed.
+    pub failed: u64,
+    /// When the last one was compared, CLOCK_MONOTONIC nanoseconds.
+    pub last_ns: Option<u64>,
+    /// What differed in the last one; the sums over all are among the anomalies.
+    pub last_differences: Option<Differences>,
+}
+
+/// What the probes said and the target's memory does not, or the other way round.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Differences {
+    /// Live in memory, not known.
+    pub missed_allocation: u64,
+    /// Known as live, not in memory.
+    pub missed_free: u64,
+    /// Live in both, but not alike.
+    pub changed: u64,
+}
+
+impl Differences {
+    /// Sum over all kinds.
+    pub const fn total(&self) -> u64 {
+        self.missed_allocation + self.missed_free + self.changed
+    }
 }
 
 impl Anomalies {
     /// Sum over all kinds.
     pub const fn total(&self) -> u64 {
-        self.unknown_free + self.double_allocation + self.undecodable + self.size_mismatch
+        self.unknown_free
+            + self.double_allocation
+            + self.undecodable
+            + self.size_mismatch
+            + self.missed_allocation
+            + self.missed_free
+            + self.changed
+    }
+
+    /// What was counted since `earlier`.
+    #[must_use]
+    pub const fn since(&self, earlier: &Self) -> Self {
+        Self {
+            unknown_free: self.unknown_free.saturating_sub(earlier.unknown_free),
+            double_allocation: self.double_allocation.saturating_sub(earlier.double_allocation),
+            undecodable: self.undecodable.saturating_sub(earlier.undecodable),
+            size_mismatch: self.size_mismatch.saturating_sub(earlier.size_mismatch),
+            missed_allocation: self.missed_allocation.saturating_sub(earlier.missed_allocation),
+            missed_free: self.missed_free.saturating_sub(earlier.missed_free),
+            changed: self.changed.saturating_sub(earlier.changed),
+        }
     }
 }
 

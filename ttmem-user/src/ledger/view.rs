@@ -1,7 +1,9 @@
 //! The ledger's state as a [`Snapshot`].
 
+use std::sync::Arc;
+
 use super::{
-    Ledger, Live,
+    Ledger, Live, Origin,
     snapshot::{BufferSnapshot, ChipSnapshot, PoolSnapshot, SCHEMA, Snapshot, TargetState},
 };
 use crate::event::BufferType;
@@ -13,12 +15,14 @@ impl Ledger {
         Snapshot {
             schema: SCHEMA,
             time_ns,
-            pid: self.pid,
+            pid: self.process.pid,
+            process: Arc::clone(&self.process),
             state,
             exact: inexact_because.is_empty(),
             inexact_because,
             lost: self.lost,
             anomalies: self.anomalies,
+            resync: self.resync,
             unresolved: self.unresolved.clone(),
             devices: self.chip_snapshots(),
             buffers: with_buffers.then(|| self.buffer_snapshots()),
@@ -75,6 +79,10 @@ impl Ledger {
 
     fn buffer_snapshot(&self, live: &Live) -> BufferSnapshot {
         let device = live.device.and_then(|entry| self.topology.device(entry as usize));
+        let seen = match live.origin {
+            Origin::Seen(tid, time_ns) => Some((tid, time_ns)),
+            Origin::PreAttach | Origin::Missed => None,
+        };
         BufferSnapshot {
             unique_id: live.shape.unique_id,
             buffer_type: live.shape.buffer_type,
@@ -88,9 +96,9 @@ impl Ledger {
                 .map(|&place| self.topology.chips()[place])
                 .collect(),
             mesh: device.and_then(|device| device.mesh),
-            tid: live.origin.map(|(tid, _)| tid),
-            allocated_ns: live.origin.map(|(_, time)| time),
-            pre_attach: live.origin.is_none(),
+            tid: seen.map(|(tid, _)| tid),
+            allocated_ns: seen.map(|(_, time)| time),
+            pre_attach: live.origin == Origin::PreAttach,
         }
     }
 }

@@ -1,12 +1,12 @@
-//! Snapshots as JSON, one object per line.
+//! What is known as JSON, one object per line; the types say what is in it.
 
 use std::io::{self, Write};
 
-use crate::ledger::snapshot::Snapshot;
+use serde::Serialize;
 
 /// Writes one line.
-pub fn write(to: &mut impl Write, snapshot: &Snapshot) -> io::Result<()> {
-    serde_json::to_writer(&mut *to, snapshot)?;
+pub fn write(to: &mut impl Write, what: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer(&mut *to, what)?;
     to.write_all(b"\n")
 }
 

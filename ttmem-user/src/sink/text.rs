@@ -7,7 +7,10 @@ use std::fmt::Write as _;
 
 use crate::{
     format::{self, Level, UNKNOWN},
-    ledger::snapshot::{BufferSnapshot, PoolSnapshot, Snapshot, TargetState},
+    ledger::{
+        report::Totals,
+        snapshot::{BufferSnapshot, ChipSnapshot, PoolSnapshot, Snapshot, TargetState},
+    },
     units::ChipId,
 };
 
@@ -94,12 +97,13 @@ fn header(page: &mut Page, snapshot: &Snapshot) {
     let (state_paint, state) = match snapshot.state {
         TargetState::Running => (Paint::Good, "running"),
         TargetState::Exited => (Paint::Bold, "exited"),
+        TargetState::Replaced => (Paint::Bold, "replaced by exec"),
     };
     let (exact_paint, exact) =
         if snapshot.exact { (Paint::Good, "exact") } else { (Paint::Bad, "inexact") };
     page.line(&[
         (Paint::Bold, "ttmem"),
-        (Paint::Plain, &format!(" pid {}  ", snapshot.pid)),
+        (Paint::Plain, &format!(" pid {}  ", pids(snapshot))),
         (state_paint, state),
         (Paint::Plain, "  "),
         (exact_paint, exact),
@@ -116,8 +120,15 @@ fn header(page: &mut Page, snapshot: &Snapshot) {
     let odd = snapshot.anomalies;
     if odd.total() > 0 {
         let kinds = format!(
-            "{} unknown free, {} double allocation, {} undecodable, {} size mismatch",
-            odd.unknown_free, odd.double_allocation, odd.undecodable, odd.size_mismatch
+            "{} unknown free, {} double allocation, {} undecodable, {} size mismatch, \
+             {} missed allocation, {} missed free, {} changed",
+            odd.unknown_free,
+            odd.double_allocation,
+            odd.undecodable,
+            odd.size_mismatch,
+            odd.missed_allocation,
+            odd.missed_free,
+            odd.changed,
         );
         page.line(&[(Paint::Warn, "anomalies: "), (Paint::Plain, &kinds)]);
     }
@@ -127,17 +138,56 @@ fn header(page: &mut Page, snapshot: &Snapshot) {
     }
 }
 
+/// The sums over all targets as lines of text, the last one ended too.
+pub fn render_totals(totals: &Totals, width: Option<usize>, color: bool) -> String {
+    let mut page = Page { width, color, text: String::new() };
+    let milliseconds = totals.time_ns / 1_000_000;
+    let (paint, exact) =
+        if totals.exact { (Paint::Good, "exact") } else { (Paint::Bad, "inexact") };
+    page.line(&[
+        (Paint::Bold, "ttmem"),
+        (Paint::Plain, &format!(" all {} processes  ", totals.processes.len())),
+        (paint, exact),
+        (Paint::Dim, &format!("  at {}.{:03} s", milliseconds / 1000, milliseconds % 1000)),
+    ]);
+    for process in &totals.unwatched {
+        let text = format!(
+            "pid {} ({}): {}",
+            process.pid,
+            format::one_line(&process.command),
+            format::one_line(&process.reason)
+        );
+        page.line(&[(Paint::Bad, "not watched: "), (Paint::Plain, &text)]);
+    }
+    if !totals.devices.is_empty() {
+        pool_table(&mut page, &totals.devices);
+    }
+    page.text
+}
+
+/// The process id, and the one it has in its container.
+fn pids(snapshot: &Snapshot) -> String {
+    match snapshot.process.namespace_pid {
+        Some(inside) => format!("{} (inside {inside})", snapshot.pid),
+        None => snapshot.pid.to_string(),
+    }
+}
+
 fn pools(page: &mut Page, snapshot: &Snapshot) {
     if snapshot.devices.is_empty() {
         page.line(&[(Paint::Dim, format::no_device(snapshot.state))]);
         return;
     }
+    pool_table(page, &snapshot.devices);
+}
+
+fn pool_table(page: &mut Page, devices: &[ChipSnapshot]) {
     let heading = format!(
         "{:>4}  {:<13} {:>9} {:>9} {:>6} {:>9} {:>8} {:>10} {:>10}",
         "CHIP", "TYPE", "USED", "CAPACITY", "%", "PEAK", "BUFFERS", "ALLOCS", "FREES"
     );
     page.line(&[(Paint::Bold, &heading)]);
-    for chip in &snapshot.devices {
+    for chip in devices {
         for pool in chip.pools.iter().filter(|pool| format::has_row(pool)) {
             pool_line(page, chip.chip, pool);
         }

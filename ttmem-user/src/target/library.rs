@@ -95,27 +95,60 @@ struct Candidate {
     offset: FileOffset,
 }
 
-/// Finds the library of a process.
-pub fn find(process: &Process) -> Result<Library, LibraryError> {
-    let candidates = candidates(process, &process.maps()?);
-    let files = candidates.len();
-    let mut found: Option<Library> = None;
-    for candidate in candidates {
-        let Some(library) = examine(process, candidate)? else { continue };
-        if let Some(first) = found {
-            return Err(LibraryError::Two {
-                pid: process.pid(),
-                first: first.path,
-                second: library.path,
-            });
+/// Finds libraries, and remembers which files are none: processes share most of their files.
+#[derive(Debug, Default)]
+pub struct Finder {
+    others: HashSet<FileIdentity>,
+}
+
+/// Names a file as it is now: device, inode, time of the last change (seconds, nanoseconds).
+type FileIdentity = (u64, u64, i64, i64);
+
+impl Finder {
+    /// Finds the library of a process.
+    pub fn find(&mut self, process: &Process) -> Result<Library, LibraryError> {
+        let candidates = candidates(process, &process.maps()?);
+        let files = candidates.len();
+        let mut found: Option<Library> = None;
+        for candidate in candidates {
+            if !self.could_be(&candidate.open_path) {
+                continue;
+            }
+            let Some(library) = examine(process, candidate)? else { continue };
+            if let Some(first) = found {
+                return Err(LibraryError::Two {
+                    pid: process.pid(),
+                    first: first.path,
+                    second: library.path,
+                });
+            }
+            found = Some(library);
         }
-        found = Some(library);
+        found.ok_or_else(|| LibraryError::NotThere {
+            pid: process.pid(),
+            command: shortened(&process.command()),
+            files,
+        })
     }
-    found.ok_or_else(|| LibraryError::NotThere {
-        pid: process.pid(),
-        command: shortened(&process.command()),
-        files,
-    })
+
+    /// Whether the file at a path, as the process sees it, defines tt-metal's allocator.
+    pub fn is_tt_metal(&mut self, process: &Process, path: &Path) -> bool {
+        self.could_be(&process.proc_path("root").join(path.strip_prefix("/").unwrap_or(path)))
+    }
+
+    fn could_be(&mut self, path: &Path) -> bool {
+        let identity = fs::metadata(path)
+            .ok()
+            .map(|file| (file.dev(), file.ino(), file.ctime(), file.ctime_nsec()));
+        if identity.is_some_and(|identity| self.others.contains(&identity)) {
+            return false;
+        }
+        let is_it = defines_tt_metal(path);
+        if !is_it {
+            self.others.extend(identity);
+        }
+        is_it
+    }
 }
 
 /// A command line may hold a whole program.
@@ -158,11 +191,8 @@ fn open_path(process: &Process, map: &MemoryMap, path: &Path) -> PathBuf {
     process.proc_path("map_files").join(format!("{start:x}-{end:x}"))
 }
 
-/// `None` if the file does not define tt-metal's allocator.
+/// `None` if the file does not define tt-metal's allocator after all.
 fn examine(process: &Process, candidate: Candidate) -> Result<Option<Library>, LibraryError> {
-    if !defines_tt_metal(&candidate.open_path) {
-        return Ok(None);
-    }
     let bytes = fs::read(&candidate.open_path).map_err(|source| LibraryError::Unreadable {
         pid: process.pid(),
         path: candidate.path.clone(),
@@ -203,7 +233,11 @@ mod tests {
     #[test]
     fn a_process_without_tt_metal_says_what_was_looked_for() {
         let process = Process::open(Pid(std::process::id())).unwrap();
-        let error = find(&process).unwrap_err();
+        let mut finder = Finder::default();
+        let error = finder.find(&process).unwrap_err();
+        assert!(!finder.others.is_empty(), "they are not looked into again");
+        let again = finder.find(&process).unwrap_err();
+        assert_eq!(again.to_string(), error.to_string());
         assert!(matches!(error, LibraryError::NotThere { files: 1.., .. }), "{error}");
         assert!(error.to_string().contains("GraphTracker::track_allocate"));
         assert!(error.to_string().contains("--wait"));

@@ -9,8 +9,16 @@ mod blocks;
 mod hash_set;
 mod objects;
 
-use std::{collections::HashMap, fs::File};
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{self, Read as _, Seek as _},
+};
 
+use procfs::{
+    FromRead as _,
+    process::{MemoryMap, MemoryMaps},
+};
 use ttmem_common::layout::LayoutTable;
 
 use super::{
@@ -27,12 +35,13 @@ use blocks::BlockTables;
 
 /// Reads the live buffers of one target.
 ///
-/// Everything it needs is opened beforehand: it goes on working without capabilities.
+/// Everything it needs is opened beforehand: it goes on working without capabilities, and each
+/// reading sees the mappings of its own time.
 #[derive(Debug)]
 pub struct Reader {
     memory: LiveMemory,
     pagemap: Option<File>,
-    maps: Vec<procfs::process::MemoryMap>,
+    maps: File,
     layout: LayoutTable,
     memory_layout: MemoryLayout,
     bias: u64,
@@ -49,7 +58,7 @@ impl Reader {
         Ok(Self {
             memory: LiveMemory::open(process)?,
             pagemap: process.open_proc("pagemap").ok(),
-            maps: process.maps()?,
+            maps: process.open_proc("maps")?,
             layout,
             memory_layout,
             bias,
@@ -60,7 +69,8 @@ impl Reader {
     pub fn read(&self) -> Result<LiveBaseline, String> {
         let walk =
             Walk { memory: &self.memory, layout: &self.layout, memory_layout: &self.memory_layout };
-        let baseline = walk.read(&self.find_objects())?;
+        let objects = self.find_objects().map_err(|error| format!("its mappings: {error}"))?;
+        let baseline = walk.read(&objects)?;
         // The memory of a process that has ended reads like one that holds nothing.
         match self.memory.byte(Avma(self.layout.device.mesh_vptr)) {
             Ok(_) => Ok(baseline),
@@ -69,7 +79,7 @@ impl Reader {
     }
 
     /// Every word that is the vtable pointer of an allocator, device or mesh.
-    fn find_objects(&self) -> Vec<(Avma, Class)> {
+    fn find_objects(&self) -> io::Result<Vec<(Avma, Class)>> {
         let mut classes: HashMap<u64, Class> = self
             .memory_layout
             .allocator_vptrs
@@ -79,7 +89,7 @@ impl Reader {
         classes.insert(self.layout.device.device_vptr, Class::Device);
         classes.insert(self.layout.device.mesh_vptr, Class::Mesh);
         let wanted: Vec<u64> = classes.keys().copied().collect();
-        let runs: Vec<_> = scan::regions(&self.maps)
+        let runs: Vec<_> = scan::regions(&self.mappings()?)
             .into_iter()
             .flat_map(|region| match &self.pagemap {
                 Some(pagemap) => scan::present(pagemap, &region),
@@ -87,7 +97,18 @@ impl Reader {
             })
             .collect();
         let found = scan::find_words(&self.memory, &runs, &wanted);
-        found.into_iter().map(|(at, vptr)| (at, classes[&vptr])).collect()
+        Ok(found.into_iter().map(|(at, vptr)| (at, classes[&vptr])).collect())
+    }
+
+    /// The mappings of now: they change while the target runs.
+    fn mappings(&self) -> io::Result<Vec<MemoryMap>> {
+        let mut text = Vec::new();
+        let mut file = &self.maps;
+        file.rewind()?;
+        file.read_to_end(&mut text)?;
+        let maps = MemoryMaps::from_read(text.as_slice());
+        let maps = maps.map_err(|error| io::Error::other(error.to_string()))?;
+        Ok(maps.into_iter().collect())
     }
 }
 

@@ -101,6 +101,14 @@ impl Process {
         }
     }
 
+    /// Its id in its own pid namespace; `None` if it is known by the same one there.
+    pub fn namespace_pid(&self) -> Option<Pid> {
+        let status = self.proc.status().ok()?;
+        let own = status.nspid?.last().copied()?;
+        let own = Pid(u32::try_from(own).ok()?);
+        (own != self.pid).then_some(own)
+    }
+
     /// Whether it has ended.
     pub fn has_ended(&self) -> bool {
         let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
@@ -164,6 +172,15 @@ impl Process {
         }
         ProcessError::Io { pid: self.pid, what, source }
     }
+}
+
+/// The ids of all processes that can be seen.
+pub fn all_pids() -> Vec<Pid> {
+    let processes = procfs::process::all_processes().into_iter().flatten().flatten();
+    let mut pids: Vec<Pid> =
+        processes.filter_map(|process| u32::try_from(process.pid).ok().map(Pid)).collect();
+    pids.sort_unstable();
+    pids
 }
 
 impl AsFd for Process {

@@ -11,6 +11,12 @@ pub enum Action {
     ToggleNotes,
     /// Close whatever lies over the overview.
     Close,
+    /// To the next target.
+    NextTarget,
+    /// To the target before.
+    PreviousTarget,
+    /// Have the live buffers read again.
+    Resync,
     /// One step up.
     Up,
     /// One step down.

@@ -58,6 +58,27 @@ pub const BINDINGS: &[Binding] = &[
         footer: Some("i notes"),
     },
     Binding {
+        triggers: &[Trigger::Key(KeyCode::Tab)],
+        shown: "Tab",
+        action: Action::NextTarget,
+        help: "the next process",
+        footer: None,
+    },
+    Binding {
+        triggers: &[Trigger::Key(KeyCode::BackTab)],
+        shown: "Shift-Tab",
+        action: Action::PreviousTarget,
+        help: "the process before",
+        footer: None,
+    },
+    Binding {
+        triggers: &[key('r')],
+        shown: "r",
+        action: Action::Resync,
+        help: "read the live buffers again, and compare",
+        footer: None,
+    },
+    Binding {
         triggers: &[Trigger::Key(KeyCode::Esc)],
         shown: "Esc",
         action: Action::Close,

@@ -19,7 +19,7 @@ mod ui;
 mod view;
 
 pub use action::Action;
-pub use run::run;
+pub use run::{Request, run};
 pub use terminal::TerminalGuard;
 pub use theme::Theme;
-pub use ui::{Flow, TargetLabel, Ui};
+pub use ui::{Flow, Ui};

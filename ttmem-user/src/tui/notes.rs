@@ -21,6 +21,9 @@ fn paragraphs(snapshot: &Snapshot) -> Vec<String> {
         (snapshot.anomalies.double_allocation, "anomaly: allocations of buffers still live"),
         (snapshot.anomalies.undecodable, "anomaly: records that could not be decoded"),
         (snapshot.anomalies.size_mismatch, "anomaly: older buffers whose size was unexpected"),
+        (snapshot.anomalies.missed_allocation, "anomaly: live buffers found that were not known"),
+        (snapshot.anomalies.missed_free, "anomaly: buffers gone that were taken as live"),
+        (snapshot.anomalies.changed, "anomaly: live buffers that were not what was known"),
     ];
     for (count, what) in facts.into_iter().filter(|(count, _)| *count > 0) {
         notes.push(format!("{what}: {count}"));

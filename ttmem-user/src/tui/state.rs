@@ -2,6 +2,8 @@
 //!
 //! Invariant: offsets are in bounds after every update and every snapshot, whatever came before.
 
+use std::collections::HashMap;
+
 use ratatui::layout::Size;
 
 use super::{
@@ -11,7 +13,11 @@ use super::{
     notes,
     rates::Rates,
 };
-use crate::ledger::snapshot::Snapshot;
+use crate::{
+    event::BufferType,
+    ledger::{report::Report, snapshot::Snapshot},
+    units::ChipId,
+};
 
 /// What lies over the overview.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,24 +50,66 @@ pub struct State {
     pub offset: usize,
     /// Whether the user wants to leave.
     pub quit: bool,
+    /// Whether the user wants the live buffers read again.
+    pub resync: bool,
     /// Size of the terminal.
     pub size: Size,
-    /// Allocation rates.
-    pub rates: Rates,
+    /// The targets that there are, by serial.
+    serials: Vec<u64>,
+    /// The one that is shown, by serial.
+    chosen: u64,
+    /// Allocation rates, by target.
+    rates: HashMap<u64, Rates>,
     extent: Extent,
     overlay_lines: usize,
 }
 
 impl State {
-    /// Takes in the size of the terminal and the snapshot that is about to be shown.
-    pub fn observe(&mut self, size: Size, snapshot: &Snapshot) {
+    /// Takes in the size of the terminal and the report that is about to be shown; returns the
+    /// target to show, if there is any.
+    pub fn observe<'a>(&mut self, size: Size, report: &'a Report) -> Option<&'a Snapshot> {
         self.size = size;
+        self.serials = report.targets.iter().map(|target| target.process.serial).collect();
+        let Self { serials, rates, .. } = self;
+        rates.retain(|serial, _| serials.contains(serial));
+        for target in &report.targets {
+            rates.entry(target.process.serial).or_default().observe(target);
+        }
+        let chosen = report.targets.iter().find(|target| target.process.serial == self.chosen);
+        let target = chosen.or(report.targets.first());
+        if let Some(target) = target {
+            self.chosen = target.process.serial;
+            self.observe_target(target);
+        }
+        target.map(AsRef::as_ref)
+    }
+
+    /// Place of the shown target among all, from 1 on, and how many there are.
+    pub fn place(&self) -> (usize, usize) {
+        let place = self.serials.iter().position(|serial| *serial == self.chosen);
+        (place.map_or(0, |place| place + 1), self.serials.len())
+    }
+
+    /// Allocations per second in a pool of the shown target; `None` while unknown.
+    pub fn rate(&self, chip: ChipId, buffer_type: BufferType) -> Option<f64> {
+        self.rates.get(&self.chosen)?.get(chip, buffer_type)
+    }
+
+    /// Chooses the target `steps` further on.
+    fn choose(&mut self, steps: usize) {
+        let place = self.serials.iter().position(|serial| *serial == self.chosen).unwrap_or(0);
+        let count = self.serials.len().max(1);
+        if let Some(serial) = self.serials.get((place + steps) % count) {
+            self.chosen = *serial;
+        }
+    }
+
+    fn observe_target(&mut self, snapshot: &Snapshot) {
         self.extent = Extent::of(snapshot);
-        self.rates.observe(snapshot);
         self.overlay_lines = match self.overlay {
             Overlay::None => 0,
             Overlay::Help => BINDINGS.len(),
-            Overlay::Notes => notes::lines(snapshot, Overlay::inner(size).width.into()).len(),
+            Overlay::Notes => notes::lines(snapshot, Overlay::inner(self.size).width.into()).len(),
         };
         self.clamp();
     }
@@ -78,6 +126,9 @@ impl State {
             Action::ToggleHelp => self.toggle(Overlay::Help),
             Action::ToggleNotes => self.toggle(Overlay::Notes),
             Action::Close => self.overlay = Overlay::None,
+            Action::NextTarget => self.choose(1),
+            Action::PreviousTarget => self.choose(self.serials.len().saturating_sub(1)),
+            Action::Resync => self.resync = true,
             Action::Up => self.scroll(|offset, _| offset.saturating_sub(1)),
             Action::Down => self.scroll(|offset, _| offset + 1),
             Action::PageUp => self.scroll(usize::saturating_sub),
@@ -112,14 +163,20 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::fixture;
+    use crate::{fixture, ledger::snapshot::ProcessLabel};
 
     const USUAL: Size = Size { width: 80, height: 24 };
 
+    fn observe(state: &mut State, size: Size, snapshot: &Snapshot) {
+        state.observe(size, &Report::of_one(snapshot.clone()));
+    }
+
     fn state(snapshot: &Snapshot) -> State {
         let mut state = State::default();
-        state.observe(USUAL, snapshot);
+        observe(&mut state, USUAL, snapshot);
         state
     }
 
@@ -144,13 +201,44 @@ mod tests {
     fn the_offset_follows_a_shrinking_world() {
         let mut state = state(&fixture::galaxy());
         state.update(Action::Bottom);
-        state.observe(Size { width: 200, height: 60 }, &fixture::galaxy());
+        observe(&mut state, Size { width: 200, height: 60 }, &fixture::galaxy());
         assert_eq!(state.offset, 5);
-        state.observe(USUAL, &fixture::normal());
+        observe(&mut state, USUAL, &fixture::normal());
         assert_eq!(state.offset, 0);
-        state.observe(Size::ZERO, &fixture::empty());
+        observe(&mut state, Size::ZERO, &fixture::empty());
         state.update(Action::Bottom);
         assert_eq!(state.offset, 0);
+    }
+
+    #[test]
+    fn tab_goes_round_and_a_target_that_goes_gives_way() {
+        let target = |serial| {
+            let mut snapshot = fixture::normal();
+            snapshot.process = Arc::new(ProcessLabel { serial, ..ProcessLabel::default() });
+            Arc::new(snapshot)
+        };
+        let report = |serials: &[u64]| Report {
+            targets: serials.iter().map(|serial| target(*serial)).collect(),
+            ..Report::default()
+        };
+        let mut state = State::default();
+        let shown = |state: &mut State, serials: &[u64]| {
+            state.observe(USUAL, &report(serials)).map(|shown| shown.process.serial)
+        };
+        assert_eq!(shown(&mut state, &[]), None);
+        state.update(Action::NextTarget);
+        assert_eq!(shown(&mut state, &[3, 5, 9]), Some(3));
+        for (action, expected) in [
+            (Action::NextTarget, 5),
+            (Action::NextTarget, 9),
+            (Action::NextTarget, 3),
+            (Action::PreviousTarget, 9),
+        ] {
+            state.update(action);
+            assert_eq!(shown(&mut state, &[3, 5, 9]), Some(expected));
+        }
+        assert_eq!(state.place(), (3, 3));
+        assert_eq!(shown(&mut state, &[3, 5]), Some(3), "the one that was shown is gone");
     }
 
     #[test]
@@ -179,7 +267,7 @@ mod tests {
         let mut state = state(&fixture::galaxy());
         state.update(Action::Down);
         state.update(Action::ToggleHelp);
-        state.observe(small, &fixture::galaxy());
+        observe(&mut state, small, &fixture::galaxy());
         state.update(Action::Bottom);
         assert_eq!((state.offset, state.overlay_offset), (1, BINDINGS.len() - 6));
         state.update(Action::ToggleHelp);

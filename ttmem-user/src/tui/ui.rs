@@ -1,25 +1,17 @@
 //! The live view without its terminal: frames out, events in.
 
 use crossterm::event::Event;
-use ratatui::Frame;
+use ratatui::{
+    Frame,
+    widgets::{Paragraph, Wrap},
+};
 
 use super::{
     Theme, keymap,
     state::State,
     view::{self, Scene},
 };
-use crate::{ledger::snapshot::Snapshot, units::Pid};
-
-/// What the header says of the target.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TargetLabel {
-    /// The process.
-    pub pid: Pid,
-    /// Its command line, for people.
-    pub command: String,
-    /// The version of tt-metal it runs, as far as known.
-    pub version: Option<String>,
-}
+use crate::ledger::report::Report;
 
 /// What an event calls for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +20,8 @@ pub enum Flow {
     Idle,
     /// Go on, and draw again.
     Continue,
+    /// The user wants the live buffers read again; go on, and draw again.
+    Resync,
     /// The user wants to leave.
     Quit,
 }
@@ -36,21 +30,23 @@ pub enum Flow {
 #[derive(Debug)]
 pub struct Ui {
     theme: Theme,
-    target: TargetLabel,
     state: State,
 }
 
 impl Ui {
-    /// A view of `target`.
-    pub fn new(theme: Theme, target: TargetLabel) -> Self {
-        Self { theme, target, state: State::default() }
+    /// A view with nothing open.
+    pub fn new(theme: Theme) -> Self {
+        Self { theme, state: State::default() }
     }
 
-    /// Draws `snapshot`; the same one may be drawn again at any time.
-    pub fn draw(&mut self, frame: &mut Frame, snapshot: &Snapshot) {
-        self.state.observe(frame.area().as_size(), snapshot);
-        let scene = Scene { theme: self.theme, target: &self.target, state: &self.state, snapshot };
-        view::view(frame, &scene);
+    /// Draws `report`; the same one may be drawn again at any time.
+    pub fn draw(&mut self, frame: &mut Frame, report: &Report) {
+        match self.state.observe(frame.area().as_size(), report) {
+            Some(snapshot) => {
+                view::view(frame, &Scene { theme: self.theme, state: &self.state, snapshot });
+            }
+            None => no_target(frame),
+        }
     }
 
     /// Takes in an event of the terminal.
@@ -60,6 +56,17 @@ impl Ui {
         } else if !matches!(event, Event::Resize(..)) {
             return Flow::Idle;
         }
-        if self.state.quit { Flow::Quit } else { Flow::Continue }
+        if self.state.quit {
+            Flow::Quit
+        } else if std::mem::take(&mut self.state.resync) {
+            Flow::Resync
+        } else {
+            Flow::Continue
+        }
     }
+}
+
+fn no_target(frame: &mut Frame) {
+    let text = " ttmem: no process with tt-metal yet; waiting for one  (q quits)";
+    frame.render_widget(Paragraph::new(text).wrap(Wrap { trim: false }), frame.area());
 }

@@ -3,6 +3,8 @@
 //! Invariant: exactness begins the second line, the state of the target ends the first; long
 //! commands and reasons give way to them at any width.
 
+use std::fmt::Write as _;
+
 use ratatui::{
     Frame,
     layout::{Constraint, Layout, Rect},
@@ -28,25 +30,33 @@ fn state(scene: &Scene) -> Span<'static> {
     match scene.snapshot.state {
         TargetState::Running => Span::styled(" running ", scene.theme.good()),
         TargetState::Exited => Span::styled(" target exited ", scene.theme.reversed()),
+        TargetState::Replaced => Span::styled(" replaced by exec ", scene.theme.reversed()),
     }
 }
 
 fn target(scene: &Scene, room: usize) -> Line<'static> {
-    let target = scene.target;
     let name = " ttmem  ";
-    let pid = format!("  pid {}", target.pid);
-    let version = target.version.as_deref().map_or_else(String::new, |v| format!("  {v}"));
-    let fixed = name.len() + pid.len();
-    let with_version = fixed + Span::raw(&version).width();
-    let version = if with_version + LEAST <= room { one_line(&version) } else { String::new() };
-    let taken = if version.is_empty() { fixed } else { with_version };
-    let command = ellipsize(&one_line(&target.command), room.saturating_sub(taken));
+    let pid = pid(scene);
+    let taken = name.len() + pid.len();
+    let command = one_line(&scene.snapshot.process.command);
+    let command = ellipsize(&command, room.saturating_sub(taken));
     Line::from(vec![
         Span::styled(name, scene.theme.key()),
         Span::styled(command, scene.theme.strong()),
         Span::raw(pid),
-        Span::styled(version, scene.theme.dim()),
     ])
+}
+
+/// The process id, the one that it has in its container, and its place among several.
+fn pid(scene: &Scene) -> String {
+    let mut text = format!("  pid {}", scene.snapshot.pid);
+    if let Some(inside) = scene.snapshot.process.namespace_pid {
+        let _ = write!(text, " (inside {inside})");
+    }
+    if let (place, all @ 2..) = scene.state.place() {
+        let _ = write!(text, "  {place} of {all}");
+    }
+    text
 }
 
 /// Exactness, then what was lost, odd or not found.

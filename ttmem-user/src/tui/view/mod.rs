@@ -18,7 +18,7 @@ use ratatui::{
 };
 
 use super::{
-    TargetLabel, Theme,
+    Theme,
     grid::{HEADER, MINIMUM},
     state::{Overlay, State},
 };
@@ -28,8 +28,6 @@ use crate::ledger::snapshot::Snapshot;
 pub struct Scene<'a> {
     /// How things look.
     pub theme: Theme,
-    /// Whose memory it is.
-    pub target: &'a TargetLabel,
     /// What is open and how far it is scrolled.
     pub state: &'a State,
     /// What is known.

@@ -144,8 +144,8 @@ fn pool_line(
     let percent = format::pool_percent(pool);
     spans.push(Span::styled(format!(" {percent:>6}{mark}"), style));
     let rate = match scene.snapshot.state {
-        TargetState::Running => scene.state.rates.get(chip.chip, pool.buffer_type),
-        TargetState::Exited => Some(0.0),
+        TargetState::Running => scene.state.rate(chip.chip, pool.buffer_type),
+        TargetState::Exited | TargetState::Replaced => Some(0.0),
     };
     for column in plan.columns {
         spans.push(Span::styled(right(&(column.cell)(pool, rate), column.width), text));

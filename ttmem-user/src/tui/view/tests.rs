@@ -1,5 +1,7 @@
 //! Golden screens, and sizes at which no screen fits.
 
+use std::sync::Arc;
+
 use crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};
 use insta::assert_snapshot;
 use ratatui::{
@@ -11,23 +13,21 @@ use ratatui::{
 
 use crate::{
     fixture::{self, SECOND},
-    ledger::snapshot::Snapshot,
-    tui::{Flow, TargetLabel, Theme, Ui},
-    units::Pid,
+    ledger::{
+        report::Report,
+        snapshot::{ProcessLabel, Snapshot},
+    },
+    tui::{Flow, Theme, Ui},
 };
 
 fn ui() -> Ui {
-    let target = TargetLabel {
-        pid: Pid(4242),
-        command: "python3 -m pytest models/demos/llama3/demo/demo.py -k performance-batch-1".into(),
-        version: Some("tt-metal 0.62.2".into()),
-    };
-    Ui::new(Theme::colored(), target)
+    Ui::new(Theme::colored())
 }
 
 fn draw(ui: &mut Ui, snapshot: &Snapshot, width: u16, height: u16) -> Buffer {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
-    terminal.draw(|frame| ui.draw(frame, snapshot)).unwrap();
+    let report = Report::of_one(snapshot.clone());
+    terminal.draw(|frame| ui.draw(frame, &report)).unwrap();
     terminal.backend().buffer().clone()
 }
 
@@ -157,9 +157,10 @@ fn colours_say_how_full_and_how_sure() {
 
 #[test]
 fn what_is_critical_shows_without_colours() {
-    let target = TargetLabel { pid: Pid(1), command: "a\u{1b}[2Jb".into(), version: None };
-    let mut ui = Ui::new(Theme::plain(), target);
-    let buffer = draw(&mut ui, &fixture::full(), 80, 24);
+    let command = "a\u{1b}[2Jb".to_owned();
+    let process = Arc::new(ProcessLabel { command, ..ProcessLabel::default() });
+    let mut ui = Ui::new(Theme::plain());
+    let buffer = draw(&mut ui, &Snapshot { process, ..fixture::full() }, 80, 24);
     assert!(text(&buffer).contains("99.9%!") && text(&buffer).contains("100.0%!"));
     let plain = |cell: &ratatui::buffer::Cell| cell.fg == Color::Reset && cell.bg == Color::Reset;
     assert!(buffer.content.iter().all(plain));

@@ -1,0 +1,133 @@
+//! Takes a target in: a slot, its layout, its place in the pipeline, its probes.
+
+use std::{
+    collections::HashMap,
+    os::fd::AsFd as _,
+    sync::{Arc, mpsc},
+};
+
+use anyhow::{Context as _, anyhow};
+use ttmem_common::layout::MAX_SLOTS;
+
+use crate::{
+    app::target::{Examiner, Target},
+    kernel::{Attacher, Link},
+    ledger::{Ledger, report::Unwatched},
+    pipeline::{Command, Control, NewTarget, ReadLive},
+    target::process::ProcessError,
+    units::Pid,
+};
+
+/// What attaches, and what has been attached.
+pub struct Admission {
+    attacher: Attacher,
+    /// The pipeline.
+    pub control: Arc<Control>,
+    /// What is remembered from one process to the next.
+    pub examiner: Examiner,
+    admitted: HashMap<u32, Admitted>,
+    next_serial: u64,
+}
+
+struct Admitted {
+    pid: Pid,
+    link: Link,
+}
+
+impl Admission {
+    pub fn new(attacher: Attacher, control: Arc<Control>) -> Self {
+        Self {
+            attacher,
+            control,
+            examiner: Examiner::default(),
+            admitted: HashMap::new(),
+            next_serial: 1,
+        }
+    }
+
+    /// Whether a process is being watched.
+    pub fn has(&self, pid: Pid) -> bool {
+        self.admitted.values().any(|admitted| admitted.pid == pid)
+    }
+
+    /// Tells the pipeline something.
+    pub fn tell(&self, command: Command) {
+        self.control.send(command);
+    }
+
+    /// Whether any process is being watched.
+    pub fn has_any(&self) -> bool {
+        !self.admitted.is_empty()
+    }
+
+    /// Attaches to a target.
+    pub fn admit(&mut self, target: &Target) -> anyhow::Result<()> {
+        target.check_probes()?;
+        let slot =
+            (0..MAX_SLOTS).find(|slot| !self.admitted.contains_key(slot)).ok_or_else(|| {
+                anyhow!("{MAX_SLOTS} processes are watched already, and no more can be")
+            })?;
+        let pid = target.process.pid();
+        self.attacher.set_layout(slot, &target.layout())?;
+        self.announce(target, slot)?;
+        let path = &target.library.open_path;
+        match self.attacher.attach(path, pid, slot, &target.plan.points) {
+            Ok(link) => {
+                self.admitted.insert(slot, Admitted { pid, link });
+                self.tell(Command::Attached(slot));
+                Ok(())
+            }
+            Err(error) => {
+                self.tell(Command::Withdraw(slot));
+                let _ = self.attacher.clear_layout(slot);
+                if target.process.has_ended() {
+                    return Err(ProcessError::Ended(pid).into());
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Gives the target its place in the pipeline, and waits until it has it.
+    fn announce(&mut self, target: &Target, slot: u32) -> anyhow::Result<()> {
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        let reader = target.reader()?;
+        let read_live: ReadLive = match reader {
+            Ok(reader) => Arc::new(move || reader.read()),
+            Err(reason) => Arc::new(move || Err(reason.clone())),
+        };
+        let new = NewTarget {
+            slot,
+            ledger: Ledger::of_process(Arc::new(target.label(serial)), target.doubtful()),
+            same_program: target.program_check()?,
+            ended: target.process.as_fd().try_clone_to_owned().context("cannot duplicate")?,
+            read_live,
+        };
+        let (added, is_added) = mpsc::channel();
+        self.tell(Command::Add(Box::new(new), added));
+        is_added.recv().context("stopped while attaching")
+    }
+
+    /// A target is gone: its slot can be another's.
+    pub fn release(&mut self, slot: u32) {
+        let Some(admitted) = self.admitted.remove(&slot) else { return };
+        self.attacher.detach(admitted.link);
+        // Nothing uses the slot any more; that it still says whose it was does no harm.
+        let _ = self.attacher.clear_layout(slot);
+    }
+
+    /// Says that a process is not watched.
+    pub fn refuse(&self, pid: Pid, command: String, error: &anyhow::Error) {
+        let reason = crate::app::one_line(error);
+        self.tell(Command::Unwatched(Unwatched { pid, command, reason }));
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        for (_, admitted) in self.admitted.drain() {
+            self.attacher.detach(admitted.link);
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Finds the processes that are to be watched, at the start and later.
+//!
+//! The kernel tells who maps code and who is born; what it could not tell is made up for by
+//! looking at everything again.
+
+use std::{
+    collections::HashMap,
+    os::fd::{AsFd as _, BorrowedFd},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, anyhow, bail};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    time::Timespec,
+};
+use tokio::sync::oneshot;
+
+use super::{
+    Selection,
+    admission::Admission,
+    hold,
+    mailbox::{Mailbox, Message},
+};
+use crate::{
+    app::privileges,
+    kernel::mappings::{Mappings, Scope, Seen},
+    pipeline::{Command, Notice},
+    target::{
+        library::LibraryError,
+        process::{Process, ProcessError, all_pids},
+    },
+    units::Pid,
+};
+
+/// A copy of a process that is about to become another program is not worth attaching to.
+const AFTER_FORK: Duration = Duration::from_millis(200);
+/// How often everything is looked at where the kernel does not tell.
+const POLL: Duration = Duration::from_millis(500);
+/// How often it is looked whether those that are not watched are still there.
+const PRUNE: Duration = Duration::from_secs(1);
+/// Most names that an error lists.
+const LISTED: usize = 8;
+
+/// The search.
+pub struct Search {
+    admission: Admission,
+    selection: Selection,
+    mailbox: Arc<Mailbox>,
+    /// `None`: the kernel does not tell.
+    mappings: Option<Mappings>,
+    /// To be looked at later.
+    pending: Vec<(Instant, Pid)>,
+    /// Processes with tt-metal that could not be attached to.
+    unwatched: HashMap<Pid, Process>,
+}
+
+impl Search {
+    pub fn new(admission: Admission, selection: Selection, mailbox: Arc<Mailbox>) -> Self {
+        Self {
+            admission,
+            selection,
+            mailbox,
+            mappings: None,
+            pending: Vec::new(),
+            unwatched: HashMap::new(),
+        }
+    }
+
+    /// Attaches to what is there, says so, and goes on until it is told to stop.
+    pub fn run(mut self, started: oneshot::Sender<anyhow::Result<()>>) {
+        let result = self.start();
+        if result.is_ok() {
+            self.admission.tell(Command::AllAdded);
+        }
+        let failed = result.is_err();
+        // If nobody waits any more, the stop is on its way.
+        let _ = started.send(result);
+        while !failed && self.wait() {}
+    }
+
+    fn start(&mut self) -> anyhow::Result<()> {
+        privileges::keep_for_attaching().context("cannot drop capabilities")?;
+        match self.selection.clone() {
+            Selection::Pids { pids, wait } => {
+                for pid in pids {
+                    self.admit_named(pid, wait)?;
+                }
+                privileges::drop_all().context("cannot drop capabilities")
+            }
+            Selection::Command(pid) => {
+                self.mappings = Mappings::open(Scope::Descendants(pid)).ok();
+                Ok(())
+            }
+            Selection::All => {
+                self.mappings = Mappings::open(Scope::System).ok();
+                self.look_at_all();
+                Ok(())
+            }
+            Selection::Named { pattern, wait } => {
+                self.mappings = Mappings::open(Scope::System).ok();
+                let others = self.look_at_all();
+                if !wait && !self.admission.has_any() && self.unwatched.is_empty() {
+                    bail!("{}", no_match(pattern.as_str(), &others));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// A process that the user named by its id: whatever is wrong with it ends the start.
+    fn admit_named(&mut self, pid: Pid, wait: bool) -> anyhow::Result<()> {
+        if self.admission.has(pid) {
+            return Ok(());
+        }
+        let process = Process::open(pid)?;
+        let Admission { control, examiner, .. } = &mut self.admission;
+        let target = if wait {
+            examiner.wait_for(process, || control.is_stopping())?
+        } else {
+            examiner.examine(process)?
+        };
+        self.admission.admit(&target)
+    }
+
+    /// Looks at every process; returns those with tt-metal that are not selected.
+    fn look_at_all(&mut self) -> Vec<String> {
+        let mut others = Vec::new();
+        for pid in all_pids() {
+            self.consider(pid, &mut others);
+        }
+        others
+    }
+
+    /// Attaches to a process if it is selected and has tt-metal.
+    fn consider(&mut self, pid: Pid, others: &mut Vec<String>) {
+        let own = Pid(std::process::id());
+        if pid == own || self.admission.has(pid) || self.unwatched.contains_key(&pid) {
+            return;
+        }
+        let Ok(process) = Process::open(pid) else { return };
+        let command = process.command();
+        let selected = self.selection.takes(&process);
+        if !selected && !matches!(self.selection, Selection::Named { .. }) {
+            return;
+        }
+        let error = match self.admission.examiner.examine(process) {
+            Ok(_) if !selected => {
+                others.push(format!("{pid} ({command})"));
+                return;
+            }
+            Ok(target) => match self.admission.admit(&target) {
+                Ok(()) => return,
+                Err(error) => error,
+            },
+            Err(LibraryError::NotThere { .. }) => return,
+            Err(error) => error.into(),
+        };
+        self.refuse(pid, command, &error);
+    }
+
+    fn refuse(&mut self, pid: Pid, command: String, error: &anyhow::Error) {
+        let over = |error: &ProcessError| {
+            matches!(error, ProcessError::Ended(_) | ProcessError::NotFound(_))
+        };
+        let ended = error.chain().any(|cause| {
+            cause.downcast_ref::<ProcessError>().is_some_and(over)
+                || cause.downcast_ref::<LibraryError>().is_some_and(
+                    |error| matches!(error, LibraryError::Process(error) if over(error)),
+                )
+        });
+        if let Ok(process) = Process::open(pid)
+            && !ended
+        {
+            self.admission.refuse(pid, command, error);
+            self.unwatched.insert(pid, process);
+        }
+    }
+
+    /// Waits for what comes next, and deals with it; `false` if that is the end.
+    fn wait(&mut self) -> bool {
+        self.sleep();
+        for message in self.mailbox.take() {
+            match message {
+                Message::Stop => return false,
+                Message::Notice(Notice::Ended(slot)) => self.admission.release(slot),
+                Message::Notice(Notice::Replaced(slot, pid)) => {
+                    self.admission.release(slot);
+                    self.later(pid, Duration::ZERO);
+                }
+            }
+        }
+        if self.selection.is_search() {
+            self.look_around();
+        }
+        true
+    }
+
+    fn sleep(&self) {
+        let mut fds: Vec<BorrowedFd<'_>> = vec![self.mailbox.as_fd()];
+        fds.extend(self.mappings.iter().flat_map(Mappings::fds));
+        let mut fds: Vec<PollFd<'_>> =
+            fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+        let now = Instant::now();
+        let next = self.pending.iter().map(|(at, _)| at.saturating_duration_since(now)).min();
+        let prune = (!self.unwatched.is_empty()).then_some(PRUNE);
+        let look = (self.selection.is_search() && self.mappings.is_none()).then_some(POLL);
+        let timeout = [next, prune, look].into_iter().flatten().min();
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        // An interrupted wait is only a short one.
+        let _ = poll(&mut fds, timeout.as_ref());
+    }
+
+    fn look_around(&mut self) {
+        let Self { unwatched, admission, .. } = self;
+        unwatched.retain(|pid, process| {
+            let ended = process.has_ended();
+            if ended {
+                admission.tell(Command::Gone(*pid));
+            }
+            !ended
+        });
+        match self.mappings.as_mut().map(Mappings::take) {
+            Some(seen) => seen.into_iter().for_each(|seen| self.note(seen)),
+            None => drop(self.look_at_all()),
+        }
+        let now = Instant::now();
+        for (_, pid) in self.pending.extract_if(.., |(at, _)| *at <= now).collect::<Vec<_>>() {
+            self.consider(pid, &mut Vec::new());
+        }
+    }
+
+    fn note(&mut self, seen: Seen) {
+        match seen {
+            Seen::Missed => drop(self.look_at_all()),
+            Seen::Forked { parent, child } if self.admission.has(parent) => {
+                self.later(child, AFTER_FORK);
+            }
+            Seen::Forked { .. } => {}
+            Seen::Mapped { pid, tid, path } => {
+                let Ok(process) = Process::open(pid) else { return };
+                if !self.admission.examiner.finder.is_tt_metal(&process, &path) {
+                    return;
+                }
+                if self.admission.has(pid) {
+                    // Another program in the same process: once the old one has been retired,
+                    // there is a notice of it.
+                    self.admission.tell(Command::LookAtTargets);
+                    return;
+                }
+                let held = match self.selection {
+                    Selection::Command(_) => hold::hold(tid),
+                    _ => None,
+                };
+                self.consider(pid, &mut Vec::new());
+                drop(held);
+            }
+        }
+    }
+
+    fn later(&mut self, pid: Pid, delay: Duration) {
+        self.pending.push((Instant::now() + delay, pid));
+    }
+}
+
+/// What to say if nothing matches.
+fn no_match(pattern: &str, others: &[String]) -> anyhow::Error {
+    if others.is_empty() {
+        return anyhow!(
+            "no process matches {pattern:?}: none has loaded tt-metal; with --wait ttmem waits for one"
+        );
+    }
+    let more = match others.len().saturating_sub(LISTED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let listed = others.iter().take(LISTED).cloned().collect::<Vec<_>>().join(", ");
+    anyhow!("no process matches {pattern:?}; tt-metal runs in {listed}{more}")
+}

@@ -1,0 +1,58 @@
+//! `ttmem launch`: what `run` starts its command by.
+//!
+//! Becomes the user who asked for it, waits until everything is ready, and turns into the
+//! command. Its environment is the command's already.
+
+use std::{
+    ffi::CString,
+    io::{self, Read as _},
+    os::{
+        fd::{FromRawFd as _, OwnedFd},
+        unix::process::CommandExt as _,
+    },
+    process::Command,
+};
+
+use anyhow::Context as _;
+use nix::unistd::{Gid, Uid, User, initgroups, setgid, setuid};
+
+use crate::cli::args::LaunchArgs;
+
+/// What a shell says of a command that is not there, and of one that cannot be run.
+const NOT_FOUND: u8 = 127;
+const NOT_RUN: u8 = 126;
+
+/// Runs the command; returns only if that is not possible, with what a shell would return.
+pub fn run(args: &LaunchArgs) -> anyhow::Result<u8> {
+    if let (Some(user), Some(group)) = (args.user, args.group) {
+        become_user(Uid::from_raw(user), Gid::from_raw(group))
+            .with_context(|| format!("cannot become user {user}"))?;
+    }
+    wait_at(args.gate)?;
+    let Some((program, arguments)) = args.command.split_first() else {
+        anyhow::bail!("there is no command");
+    };
+    let error = Command::new(program).args(arguments).exec();
+    eprintln!("ttmem: cannot run {}: {error}", program.to_string_lossy());
+    Ok(if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUN })
+}
+
+fn become_user(user: Uid, group: Gid) -> anyhow::Result<()> {
+    let name = User::from_uid(user)?.map(|user| user.name).unwrap_or_default();
+    let name = CString::new(name)?;
+    if !name.is_empty() {
+        initgroups(&name, group)?;
+    }
+    setgid(group)?;
+    setuid(user)?;
+    Ok(())
+}
+
+/// Waits for a byte. The end without one means that whoever would watch is gone.
+fn wait_at(gate: i32) -> anyhow::Result<()> {
+    let mut byte = [0];
+    #[expect(unsafe_code, reason = "the descriptor was made for this process by its parent")]
+    // SAFETY: nobody else in this process knows the descriptor; it is used once.
+    let gate = unsafe { OwnedFd::from_raw_fd(gate) };
+    std::fs::File::from(gate).read_exact(&mut byte).context("ttmem ended before the command")
+}

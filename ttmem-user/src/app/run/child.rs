@@ -1,0 +1,111 @@
+//! The command: prepared, let go, waited for.
+
+use std::{
+    ffi::OsString,
+    fs::File,
+    io::{self, Write as _},
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::process::ExitStatusExt as _,
+    },
+    process::ExitStatus,
+};
+
+use anyhow::{Context as _, bail};
+use nix::sys::signal::{Signal, kill};
+use rustix::pipe::{PipeFlags, pipe_with};
+use tokio::{process::Command, sync::watch};
+
+use super::invoker::Invoker;
+use crate::units::Pid;
+
+/// Added to the number of the signal that ended a command, as shells do.
+const BY_SIGNAL: i32 = 128;
+
+/// A command of ours. Killed when dropped before it was let go.
+pub struct Child {
+    pid: Pid,
+    /// Its other end is what the command waits at.
+    gate: Option<File>,
+    /// Its end, once it has come.
+    status: watch::Receiver<Option<io::Result<ExitStatus>>>,
+}
+
+impl Child {
+    /// Starts the command up to the point where it waits for [`Child::go`].
+    pub fn prepare(words: &[OsString]) -> anyhow::Result<Self> {
+        // Inherited: neither end may close on exec, so ours is closed by hand in the child.
+        let (waits, gate) = pipe_with(PipeFlags::empty()).context("cannot make a pipe")?;
+        let invoker = Invoker::find();
+        // This very file, also where the user may not follow the path to it.
+        let mut command = Command::new("/proc/self/exe");
+        command.arg("launch").arg(format!("--gate={}", waits.as_raw_fd()));
+        if let Some(invoker) = &invoker {
+            command.arg(format!("--user={}", invoker.user));
+            command.arg(format!("--group={}", invoker.group));
+            command.env_clear().envs(invoker.command_environment());
+        }
+        command.arg("--").args(words);
+        close_on_exec(&gate)?;
+        let mut process = command.spawn().context("cannot start a process")?;
+        let pid = Pid(process.id().context("the command has no process id")?);
+        let (sender, status) = watch::channel(None);
+        tokio::spawn(async move { sender.send(Some(process.wait().await)) });
+        Ok(Self { pid, gate: Some(File::from(gate)), status })
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Lets the command begin.
+    pub fn go(&mut self) -> anyhow::Result<()> {
+        let Some(mut gate) = self.gate.take() else { return Ok(()) };
+        gate.write_all(&[1]).context("the command has gone before it began")
+    }
+
+    /// Completes when the command has ended.
+    pub fn ended(&self) -> impl Future<Output = ()> + use<> {
+        let mut status = self.status.clone();
+        async move {
+            // The sender goes only after the end.
+            let _ = status.wait_for(Option::is_some).await;
+        }
+    }
+
+    /// Sends it a signal, unless it has ended.
+    pub fn signaller(&self) -> impl Fn(Signal) + use<> {
+        let pid = nix::unistd::Pid::from_raw(self.pid.0.cast_signed());
+        let status = self.status.clone();
+        move |signal| {
+            if status.borrow().is_none() {
+                let _ = kill(pid, signal);
+            }
+        }
+    }
+
+    /// Waits for its end; its exit code, or 128 and the signal that ended it.
+    pub async fn exit_code(&self) -> anyhow::Result<u8> {
+        self.ended().await;
+        let code = match &*self.status.borrow() {
+            Some(Ok(status)) => status.code().or_else(|| status.signal().map(|s| BY_SIGNAL + s)),
+            Some(Err(error)) => bail!("cannot wait for the command: {error}"),
+            None => bail!("cannot wait for the command"),
+        };
+        Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX))
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.gate.is_some() {
+            // It waits, and nobody will let it go any more.
+            self.signaller()(Signal::SIGKILL);
+        }
+    }
+}
+
+fn close_on_exec(fd: &OwnedFd) -> anyhow::Result<()> {
+    rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC).context("cannot set up a pipe")
+}

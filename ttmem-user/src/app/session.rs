@@ -1,0 +1,155 @@
+//! A running watch: the agent that attaches, the pipeline that counts, and what shows the result.
+
+use std::{io, sync::Arc};
+
+use anyhow::Context as _;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+
+use super::{
+    agent::{Agent, Selection, Started},
+    bpf_log,
+    output::Lines,
+    privileges,
+};
+use crate::{
+    cli::config::WatchConfig,
+    kernel::{Kernel, LoadOptions},
+    ledger::report::Report,
+    pipeline::{Command, Control, Options, Pipeline},
+    tui::{self, Request, Ui},
+};
+
+/// Everything that runs. Dropping it takes the probes out first, and then stops counting.
+pub struct Session {
+    _agent: Agent,
+    _pipeline: Pipeline,
+    control: Arc<Control>,
+    reports: watch::Receiver<Arc<Report>>,
+    started: Option<Started>,
+}
+
+impl Session {
+    /// Loads the eBPF side and starts the threads. From here on this thread has no rights.
+    pub fn start(config: &WatchConfig, selection: Selection) -> anyhow::Result<Self> {
+        Self::start_with(config, selection, privileges::drop_all)
+    }
+
+    /// The same for a command of ours, which this thread must be able to signal.
+    pub fn start_for(config: &WatchConfig, selection: Selection) -> anyhow::Result<Self> {
+        Self::start_with(config, selection, privileges::keep_for_signals)
+    }
+
+    fn start_with(
+        config: &WatchConfig,
+        selection: Selection,
+        give_up: fn() -> io::Result<()>,
+    ) -> anyhow::Result<Self> {
+        let mut kernel = Kernel::load(LoadOptions {
+            ring_bytes: config.ring_bytes,
+            debug: config.debug_bpf,
+            perf_events: config.perf_events,
+        })?;
+        if config.debug_bpf {
+            bpf_log::pass_on(&mut kernel.attacher)?;
+        }
+        let control = Control::new().context("cannot make an eventfd")?;
+        let options = Options {
+            refresh: config.refresh,
+            duration: config.duration,
+            once: config.once,
+            ends_with_targets: selection.ends_with_targets(),
+            with_buffers: config.buffers,
+            audit: config.audit,
+        };
+        let (agent, started) = Agent::start(kernel.attacher, selection, Arc::clone(&control))?;
+        give_up().context("cannot drop capabilities")?;
+        let (pipeline, reports) =
+            Pipeline::start(kernel.records, options, Arc::clone(&control), agent.on_notice())
+                .context("cannot start a thread")?;
+        let started = Some(started);
+        Ok(Self { _agent: agent, _pipeline: pipeline, control, reports, started })
+    }
+
+    /// Waits until all targets of the start are attached to; `false`: it was told to quit before.
+    pub async fn wait_for_start(
+        &mut self,
+        quit: &mut (impl Future<Output = ()> + Unpin),
+    ) -> anyhow::Result<bool> {
+        let Some(started) = self.started.take() else { return Ok(true) };
+        tokio::select! {
+            result = started => result.context("the thread that attaches is gone")?.map(|()| true),
+            () = quit => {
+                self.control.stop();
+                Ok(false)
+            }
+        }
+    }
+
+    /// Prints until the pipeline ends, which `quit` makes it do.
+    pub async fn print(
+        &mut self,
+        lines: &mut Lines,
+        mut quit: impl Future<Output = ()> + Unpin,
+    ) -> anyhow::Result<()> {
+        let mut quitting = false;
+        let mut resync = signal(SignalKind::user_defined1()).context("cannot listen to signals")?;
+        loop {
+            tokio::select! {
+                () = &mut quit, if !quitting => {
+                    quitting = true;
+                    self.control.stop();
+                }
+                _ = resync.recv() => self.control.send(Command::Resync),
+                changed = self.reports.changed() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                    let report = Arc::clone(&self.reports.borrow_and_update());
+                    lines.print(&report)?;
+                }
+            }
+        }
+    }
+
+    /// Shows the live view until the user or `quit` ends it.
+    pub async fn show(&mut self, ui: Ui, quit: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let control = Arc::clone(&self.control);
+        let on_request = move |request| match request {
+            Request::Resync => control.send(Command::Resync),
+        };
+        let again = on_request.clone();
+        let mut resync = signal(SignalKind::user_defined1()).context("cannot listen to signals")?;
+        let listen = async move {
+            while resync.recv().await.is_some() {
+                again(Request::Resync);
+            }
+        };
+        tokio::select! {
+            shown = tui::run(ui, self.reports.clone(), on_request, quit) => shown,
+            () = listen => Ok(()),
+        }
+    }
+
+    /// The latest report.
+    pub fn last(&self) -> Arc<Report> {
+        Arc::clone(&self.reports.borrow())
+    }
+}
+
+/// Completes when the program is asked to end.
+pub fn quit_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    let listen = |kind| signal(kind).context("cannot listen to signals");
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut hang_up = listen(SignalKind::hangup())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hang_up.recv() => {}
+        }
+    })
+}

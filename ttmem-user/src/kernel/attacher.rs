@@ -1,0 +1,101 @@
+//! Puts probes into targets and takes them out again.
+
+use std::{
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    path::Path,
+};
+
+use aya::{
+    Ebpf,
+    maps::{Array, MapData},
+    programs::uprobe::UProbeLinkId,
+};
+use ttmem_common::{layout::LayoutTable, probe::cookie};
+use zerocopy::{FromZeros as _, IntoBytes as _};
+
+use super::{KernelError, multi, perf};
+use crate::{resolve::plan::AttachPoint, units::Pid};
+
+/// The part of the eBPF side that attaches.
+pub struct Attacher {
+    ebpf: Ebpf,
+    /// The program for `uprobe_multi` links; `None`: use perf events.
+    multi: Option<OwnedFd>,
+}
+
+/// The live attachment to one target.
+#[must_use = "dropping it leaves perf events in place until the program ends"]
+pub enum Link {
+    /// One `uprobe_multi` link; closing it detaches.
+    Multi(OwnedFd),
+    /// aya's links.
+    Perf(Vec<UProbeLinkId>),
+}
+
+impl Attacher {
+    pub(super) fn new(ebpf: Ebpf, multi: Option<OwnedFd>) -> Self {
+        Self { ebpf, multi }
+    }
+
+    /// Tells the eBPF side the layout of the target in `slot`.
+    pub fn set_layout(&mut self, slot: u32, layout: &LayoutTable) -> Result<(), KernelError> {
+        const LEN: usize = size_of::<LayoutTable>();
+        let refused = |error: aya::maps::MapError| KernelError::Object(error.to_string());
+        let mut bytes = [0_u8; LEN];
+        bytes.copy_from_slice(layout.as_bytes());
+        let map = self
+            .ebpf
+            .map_mut("LAYOUTS")
+            .ok_or_else(|| KernelError::Object("no map LAYOUTS".to_owned()))?;
+        let mut layouts: Array<&mut MapData, [u8; LEN]> = Array::try_from(map).map_err(refused)?;
+        layouts.set(slot, bytes, 0).map_err(refused)
+    }
+
+    /// Marks a slot as unused.
+    pub fn clear_layout(&mut self, slot: u32) -> Result<(), KernelError> {
+        self.set_layout(slot, &LayoutTable::new_zeroed())
+    }
+
+    /// Attaches the probes of a plan to one process, in their order.
+    pub fn attach(
+        &mut self,
+        path: &Path,
+        pid: Pid,
+        slot: u32,
+        points: &[AttachPoint],
+    ) -> Result<Link, KernelError> {
+        let points: Vec<multi::Point> =
+            points.iter().map(|point| (point.offset, cookie(slot, point.probe))).collect();
+        match &self.multi {
+            Some(program) => multi::attach(program.as_fd(), path, &points, pid)
+                .map(Link::Multi)
+                .map_err(|source| match source.kind() {
+                    io::ErrorKind::PermissionDenied => KernelError::NotAllowed,
+                    _ => KernelError::AttachMulti {
+                        path: path.to_owned(),
+                        points: points.len(),
+                        source,
+                    },
+                }),
+            None => perf::attach(&mut self.ebpf, path, &points, pid).map(Link::Perf),
+        }
+    }
+
+    /// Takes the probes of a link out.
+    pub fn detach(&mut self, link: Link) {
+        match link {
+            Link::Multi(fd) => drop(fd),
+            Link::Perf(links) => perf::detach(&mut self.ebpf, links),
+        }
+    }
+
+    /// Passes the eBPF side's diagnostics on to the log; returns what to poll for more.
+    pub fn logger<L: log::Log + 'static>(
+        &mut self,
+        to: &'static L,
+    ) -> Result<aya_log::EbpfLogger<&'static L>, KernelError> {
+        aya_log::EbpfLogger::init_with_logger(&mut self.ebpf, to)
+            .map_err(|error| KernelError::Object(format!("its log: {error}")))
+    }
+}

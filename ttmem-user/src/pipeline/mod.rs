@@ -1,0 +1,172 @@
+//! Drain → decode → apply → publish, on a thread of its own: nothing that shows the numbers can
+//! hold up what keeps them.
+//!
+//! When to look at the ring: records do not wake the agent, that would cost the target a wake-up
+//! each. While events flow, the ring is drained on a short timer. After a quiet spell the agent
+//! asks for one wake-up and sleeps until it comes.
+
+mod readers;
+mod wait;
+mod watched;
+mod worker;
+
+use std::{
+    io,
+    os::fd::OwnedFd,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, Sender, channel},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use rustix::event::{EventfdFlags, eventfd};
+use tokio::sync::watch;
+
+use crate::{
+    ledger::report::{Report, Unwatched},
+    source::EventSource,
+    units::Pid,
+};
+use worker::Worker;
+
+pub use readers::ReadLive;
+pub use wait::now_ns;
+pub use watched::NewTarget;
+
+/// What a pipeline is to do.
+pub struct Options {
+    /// How often a snapshot is published.
+    pub refresh: Duration,
+    /// Ends by itself after this time.
+    pub duration: Option<Duration>,
+    /// Ends with the first report in which all targets' older buffers are known.
+    pub once: bool,
+    /// Ends when all known targets have ended; else it waits for others.
+    pub ends_with_targets: bool,
+    /// Whether snapshots hold the live set.
+    pub with_buffers: bool,
+    /// How often every target's memory is read again and compared.
+    pub audit: Option<Duration>,
+}
+
+/// What a pipeline is told while it runs.
+pub enum Command {
+    /// A target is about to be attached to. It is answered; only then may the probes go in, or
+    /// their first records would find nobody.
+    Add(Box<NewTarget>, Sender<()>),
+    /// The probes of the target in a slot are in place.
+    Attached(u32),
+    /// The target in a slot could not be attached to.
+    Withdraw(u32),
+    /// A target may have been replaced.
+    LookAtTargets,
+    /// A process has tt-metal and cannot be watched.
+    Unwatched(Unwatched),
+    /// Such a process has ended.
+    Gone(Pid),
+    /// All targets that there were at the start have been added.
+    AllAdded,
+    /// Every target's live buffers are to be read again.
+    Resync,
+}
+
+/// What a pipeline tells whoever attaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// The target in a slot has ended: the slot is free.
+    Ended(u32),
+    /// The target in a slot runs another program now: the slot is free.
+    Replaced(u32, Pid),
+}
+
+/// Called with what happens to targets; must not block.
+pub type OnNotice = Box<dyn Fn(Notice) + Send>;
+
+/// A running pipeline. Dropping it stops it and waits for its end.
+pub struct Pipeline {
+    thread: Option<JoinHandle<()>>,
+    control: Arc<Control>,
+}
+
+/// Tells a pipeline what to do, and to stop.
+pub struct Control {
+    stop: AtomicBool,
+    wake: OwnedFd,
+    commands: Mutex<Sender<Command>>,
+    received: Mutex<Option<Receiver<Command>>>,
+}
+
+impl Control {
+    /// For the pipeline and whoever else has to wake it.
+    pub fn new() -> io::Result<Arc<Self>> {
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let (commands, received) = channel();
+        Ok(Arc::new(Self {
+            stop: AtomicBool::new(false),
+            wake,
+            commands: Mutex::new(commands),
+            received: Mutex::new(Some(received)),
+        }))
+    }
+
+    /// Ends the pipeline's sleep.
+    pub fn wake(&self) {
+        // It cannot fail but by a full counter, which is a wake-up too.
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+    }
+
+    /// Tells it something. After its end nobody listens.
+    pub fn send(&self, command: Command) {
+        let _ = self.commands.lock().unwrap_or_else(PoisonError::into_inner).send(command);
+        self.wake();
+    }
+
+    /// Ends the pipeline after a last report.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    /// Whether it is to end.
+    pub fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+    }
+
+    fn take_commands(&self) -> io::Result<Receiver<Command>> {
+        let mut received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
+        received.take().ok_or_else(|| io::Error::other("a control is for one pipeline only"))
+    }
+}
+
+impl Pipeline {
+    /// Starts a pipeline without targets. The receiver's first value is an empty report that is
+    /// never shown; it closes after the last one.
+    pub fn start<S: EventSource + Send + 'static>(
+        source: S,
+        options: Options,
+        control: Arc<Control>,
+        on_notice: OnNotice,
+    ) -> io::Result<(Self, watch::Receiver<Arc<Report>>)> {
+        let (sender, receiver) = watch::channel(Arc::new(Report::default()));
+        let worker = Worker::new(source, options, Arc::clone(&control), on_notice, sender)?;
+        let thread =
+            thread::Builder::new().name("ttmem-pipeline".to_owned()).spawn(|| worker.run())?;
+        Ok((Self { thread: Some(thread), control }, receiver))
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        self.control.stop();
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been printed already.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

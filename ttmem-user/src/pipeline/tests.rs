@@ -1,0 +1,218 @@
+//! The pipeline on scripted records.
+
+use std::{
+    os::fd::{AsFd as _, BorrowedFd},
+    sync::{atomic::AtomicU64, mpsc},
+};
+
+use ttmem_common::record::{BulkFreeRecord, FreeRecord, KIND_BULK_FREE, KIND_FREE};
+use zerocopy::{FromBytes as _, FromZeros as _, IntoBytes as _};
+
+use super::*;
+use crate::{
+    event::LiveBaseline,
+    ledger::{
+        Ledger,
+        snapshot::{ProcessLabel, Snapshot, TargetState},
+    },
+    missing::Lost,
+    units::Pid,
+};
+
+/// Hands out its records once.
+struct Scripted {
+    records: Vec<Vec<u8>>,
+    wake: OwnedFd,
+}
+
+impl EventSource for Scripted {
+    fn drain(&mut self, each: &mut dyn FnMut(&[u8])) {
+        self.records.drain(..).for_each(|record| each(&record));
+    }
+    fn drain_to_now(&mut self, each: &mut dyn FnMut(&[u8])) {
+        self.drain(each);
+    }
+    fn lost(&self) -> Lost {
+        Lost { ring_full: 2, read_fault: 1 }
+    }
+    fn request_wake_up(&self, _: bool) {}
+    fn wake_up(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+    fn describe_frees(&self, _: bool) {}
+}
+
+fn never_ready() -> OwnedFd {
+    eventfd(0, EventfdFlags::CLOEXEC).unwrap()
+}
+
+fn options() -> Options {
+    Options {
+        refresh: Duration::from_hours(1),
+        duration: None,
+        once: false,
+        ends_with_targets: true,
+        with_buffers: false,
+        audit: None,
+    }
+}
+
+/// A target without events, whose older buffers are what `read_live` says.
+fn target(slot: u32, read_live: ReadLive) -> NewTarget {
+    let process = ProcessLabel { serial: u64::from(slot), ..ProcessLabel::of_pid(Pid(slot + 1)) };
+    NewTarget {
+        slot,
+        ledger: Ledger::of_process(Arc::new(process), Vec::new()),
+        ended: never_ready(),
+        same_program: Box::new(|| true),
+        read_live,
+    }
+}
+
+fn nothing_older() -> ReadLive {
+    Arc::new(|| Ok(LiveBaseline::default()))
+}
+
+/// A pipeline on these records and targets.
+struct Rig {
+    _pipeline: Pipeline,
+    control: Arc<Control>,
+    reports: watch::Receiver<Arc<Report>>,
+    notices: mpsc::Receiver<Notice>,
+}
+
+impl Rig {
+    fn start(records: Vec<Vec<u8>>, targets: Vec<NewTarget>, options: Options) -> Self {
+        let control = Control::new().unwrap();
+        let (added, _is_added) = mpsc::channel();
+        for target in targets {
+            let slot = target.slot;
+            control.send(Command::Add(Box::new(target), added.clone()));
+            control.send(Command::Attached(slot));
+        }
+        control.send(Command::AllAdded);
+        let source = Scripted { records, wake: never_ready() };
+        let (notice, notices) = mpsc::channel();
+        let on_notice: OnNotice = Box::new(move |told| notice.send(told).unwrap());
+        let (pipeline, reports) =
+            Pipeline::start(source, options, Arc::clone(&control), on_notice).unwrap();
+        Self { _pipeline: pipeline, control, reports, notices }
+    }
+
+    async fn last(&mut self) -> Arc<Report> {
+        while self.reports.changed().await.is_ok() {}
+        Arc::clone(&self.reports.borrow())
+    }
+
+    async fn last_of_one(&mut self) -> Snapshot {
+        let report = self.last().await;
+        assert_eq!(report.targets.len(), 1);
+        Snapshot::clone(&report.targets[0])
+    }
+}
+
+fn bulk_free(slot: u32) -> Vec<u8> {
+    let mut bulk = BulkFreeRecord::new_zeroed();
+    bulk.header.kind = KIND_BULK_FREE;
+    bulk.header.slot = slot;
+    bulk.header.tgid = slot + 1;
+    bulk.as_bytes().to_vec()
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn once_ends_with_the_baseline() {
+    let records = vec![bulk_free(0), vec![1, 2, 3]];
+    let options = Options { once: true, ..options() };
+    let mut rig = Rig::start(records, vec![target(0, nothing_older())], options);
+    let snapshot = rig.last_of_one().await;
+    assert_eq!(snapshot.anomalies.undecodable, 1);
+    assert_eq!(snapshot.state, TargetState::Running);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_stop_still_publishes_a_last_report() {
+    let read_live: ReadLive = Arc::new(|| Err("no reason".to_owned()));
+    let mut rig = Rig::start(Vec::new(), vec![target(0, read_live)], options());
+    rig.control.stop();
+    let snapshot = rig.last_of_one().await;
+    assert!(!snapshot.exact);
+    assert_eq!(snapshot.inexact_because[0], "older buffers are not known: no reason");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn another_program_ends_the_target() {
+    let replaced = NewTarget { same_program: Box::new(|| false), ..target(3, nothing_older()) };
+    let mut rig = Rig::start(Vec::new(), vec![replaced], options());
+    assert_eq!(rig.last_of_one().await.state, TargetState::Replaced);
+    assert_eq!(rig.notices.try_recv(), Ok(Notice::Replaced(3, Pid(4))));
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn the_last_targets_end_ends_it() {
+    let ended = |slot| NewTarget {
+        ended: eventfd(1, EventfdFlags::CLOEXEC).unwrap(),
+        ..target(slot, nothing_older())
+    };
+    let mut rig = Rig::start(Vec::new(), vec![ended(0), ended(5)], options());
+    let report = rig.last().await;
+    let states: Vec<TargetState> = report.targets.iter().map(|target| target.state).collect();
+    assert_eq!(states, [TargetState::Exited; 2]);
+    let notices: Vec<Notice> = rig.notices.try_iter().collect();
+    assert_eq!(notices, [Notice::Ended(0), Notice::Ended(5)]);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_record_goes_to_the_target_of_its_slot_and_process() {
+    let mut stranger = bulk_free(1);
+    stranger[20..24].copy_from_slice(&77_u32.to_le_bytes());
+    let free = |slot: u32| {
+        let mut free = FreeRecord::new_zeroed();
+        free.header = BulkFreeRecord::read_from_bytes(&bulk_free(slot)).unwrap().header;
+        free.header.kind = KIND_FREE;
+        free.as_bytes().to_vec()
+    };
+    let options = Options { once: true, ..options() };
+    let targets = vec![target(0, nothing_older()), target(1, nothing_older())];
+    let mut rig = Rig::start(vec![free(1), stranger, free(1), free(9)], targets, options);
+    let report = rig.last().await;
+    let odd: Vec<u64> = report.targets.iter().map(|t| t.anomalies.unknown_free).collect();
+    assert_eq!(odd, [0, 2]);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn what_was_lost_before_a_target_came_is_not_its_loss() {
+    let options = Options { once: true, ..options() };
+    let mut rig = Rig::start(Vec::new(), vec![target(0, nothing_older())], options);
+    let snapshot = rig.last_of_one().await;
+    assert_eq!(snapshot.lost.total(), 0, "the script had lost 3 by then");
+    assert!(snapshot.exact);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn an_unknown_free_has_the_live_buffers_read_again() {
+    let reads = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&reads);
+    let read_live: ReadLive = Arc::new(move || {
+        counted.fetch_add(1, Ordering::SeqCst);
+        Ok(LiveBaseline::default())
+    });
+    let mut free = FreeRecord::new_zeroed();
+    free.header = BulkFreeRecord::read_from_bytes(&bulk_free(0)).unwrap().header;
+    free.header.kind = KIND_FREE;
+    let records = vec![free.as_bytes().to_vec()];
+    let options = Options { refresh: Duration::from_millis(20), ..options() };
+    let mut rig = Rig::start(records, vec![target(0, read_live)], options);
+    let mut was_inexact = false;
+    loop {
+        rig.reports.changed().await.unwrap();
+        let report = Arc::clone(&rig.reports.borrow_and_update());
+        let target = &report.targets[0];
+        was_inexact |= !target.exact;
+        if target.resync.done == 1 && target.exact {
+            assert_eq!(target.anomalies.unknown_free, 1, "still counted");
+            break;
+        }
+    }
+    assert!(was_inexact);
+    assert_eq!(reads.load(Ordering::SeqCst), 2);
+}

@@ -1,0 +1,163 @@
+//! One target in the pipeline: its ledger, its end, the readings of its memory.
+
+use std::{os::fd::OwnedFd, sync::Arc};
+
+use super::readers::{ReadLive, Readers};
+use crate::{
+    event::LiveBaseline,
+    ledger::{
+        Ledger, ReadingBegun,
+        snapshot::{Lost, Snapshot, TargetState},
+    },
+};
+
+/// A target, as it is handed to the pipeline.
+pub struct NewTarget {
+    /// Its slot in the layout map, which its records carry.
+    pub slot: u32,
+    /// What is known of it so far.
+    pub ledger: Ledger,
+    /// Becomes readable when it ends.
+    pub ended: OwnedFd,
+    /// Whether the program that was attached to is still what it runs.
+    pub same_program: Box<dyn Fn() -> bool + Send>,
+    /// Reads its live buffers.
+    pub read_live: ReadLive,
+}
+
+/// A target that is being watched.
+pub(super) struct Watched {
+    pub(super) target: NewTarget,
+    /// What had been lost when it came.
+    lost_before: Lost,
+    phase: Phase,
+    /// Readings to be repeated because something was lost meanwhile.
+    unsettled: bool,
+    /// When it was noticed that a reading is due, ns.
+    doubtful_since: Option<u64>,
+    /// Readings in a row that settled nothing.
+    failures: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Its probes are being attached.
+    Attaching,
+    /// Its live buffers are being read for the first time.
+    Baseline,
+    /// Its live buffers are being read again.
+    Resync(ReadingBegun),
+    /// Nothing is being read.
+    Settled,
+}
+
+/// Loss comes in bursts: a reading begins this long after the first is noticed.
+const CALM_NS: u64 = 50_000_000;
+/// The wait doubles with every reading that settled nothing, this often at most.
+const MAX_DOUBLINGS: u32 = 7;
+
+impl Watched {
+    pub(super) fn new(target: NewTarget, lost: Lost) -> Self {
+        let phase = Phase::Attaching;
+        Self {
+            target,
+            lost_before: lost,
+            phase,
+            unsettled: false,
+            doubtful_since: None,
+            failures: 0,
+        }
+    }
+
+    pub(super) fn serial(&self) -> u64 {
+        self.target.ledger.process().serial
+    }
+
+    /// Whether its live buffers are being read, so that frees have to say what they free.
+    pub(super) fn is_reading(&self) -> bool {
+        self.phase != Phase::Settled
+    }
+
+    /// Whether its older buffers are still to be read.
+    pub(super) fn awaits_baseline(&self) -> bool {
+        matches!(self.phase, Phase::Attaching | Phase::Baseline)
+    }
+
+    pub(super) fn set_lost(&mut self, lost: Lost) {
+        self.target.ledger.set_lost(lost.since(self.lost_before));
+    }
+
+    /// Its probes are in place: its older buffers can be read.
+    pub(super) fn attached(&mut self, readers: &Readers) {
+        if self.phase == Phase::Attaching {
+            self.phase = Phase::Baseline;
+            if !readers.request(self.serial(), &self.target.read_live) {
+                self.finish_reading(Err("their reader is gone".to_owned()), 0);
+            }
+        }
+    }
+
+    /// Has its live buffers read again, unless they are being read. What is asked for meanwhile
+    /// is done afterwards.
+    pub(super) fn request_resync(&mut self, readers: &Readers) {
+        if self.phase != Phase::Settled {
+            self.unsettled = true;
+            return;
+        }
+        self.unsettled = false;
+        self.doubtful_since = None;
+        let begun = self.target.ledger.begin_reading();
+        if readers.request(self.serial(), &self.target.read_live) {
+            self.phase = Phase::Resync(begun);
+        }
+    }
+
+    /// Has them read again if something went wrong that this could set right.
+    pub(super) fn resync_if_doubtful(&mut self, now_ns: u64, readers: &Readers) {
+        let ledger = &self.target.ledger;
+        let possible = self.phase == Phase::Settled && ledger.has_baseline();
+        if !possible || !(self.unsettled || ledger.needs_resync()) {
+            self.doubtful_since = None;
+            return;
+        }
+        let since = *self.doubtful_since.get_or_insert(now_ns);
+        if now_ns.saturating_sub(since) >= self.patience_ns() {
+            self.request_resync(readers);
+        }
+    }
+
+    fn patience_ns(&self) -> u64 {
+        CALM_NS << self.failures.min(MAX_DOUBLINGS)
+    }
+
+    /// When to look again whether a reading is due; `None`: nothing is to be set right.
+    pub(super) fn next_look_ns(&self) -> Option<u64> {
+        self.doubtful_since.map(|since| since.saturating_add(self.patience_ns()))
+    }
+
+    /// Takes a reading in. Every event up to its end must have been applied.
+    pub(super) fn finish_reading(&mut self, reading: Result<LiveBaseline, String>, now_ns: u64) {
+        let ledger = &mut self.target.ledger;
+        match std::mem::replace(&mut self.phase, Phase::Settled) {
+            Phase::Attaching | Phase::Baseline => ledger.finish_baseline(reading),
+            Phase::Resync(begun) => {
+                if ledger.finish_resync(begun, now_ns, reading) {
+                    self.failures = 0;
+                } else {
+                    self.failures += 1;
+                    self.unsettled = true;
+                }
+            }
+            Phase::Settled => {}
+        }
+    }
+
+    pub(super) fn snapshot(
+        &self,
+        time_ns: u64,
+        state: TargetState,
+        with_buffers: bool,
+    ) -> Arc<Snapshot> {
+        Arc::new(self.target.ledger.snapshot(time_ns, state, with_buffers))
+    }
+}

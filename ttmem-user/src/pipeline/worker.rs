@@ -1,0 +1,383 @@
+//! The pipeline's thread.
+
+use std::{
+    collections::VecDeque,
+    io,
+    os::fd::{AsFd as _, BorrowedFd},
+    sync::{Arc, mpsc::Receiver},
+    time::Duration,
+};
+
+use tokio::sync::watch;
+use ttmem_common::layout::MAX_SLOTS;
+
+use super::{
+    Command, Control, NewTarget, Notice, OnNotice, Options,
+    readers::Readers,
+    wait::{is_readable, nanos, now_ns, wait},
+    watched::Watched,
+};
+use crate::{
+    event,
+    ledger::{
+        report::{Report, Unwatched},
+        snapshot::{Snapshot, TargetState},
+    },
+    source::EventSource,
+};
+
+/// How often the ring is drained while events flow.
+const BUSY_TICK: Duration = Duration::from_millis(5);
+/// Quiet for this long: sleep until woken.
+const QUIET: Duration = Duration::from_millis(20);
+/// How many of the targets that ended are still reported.
+const KEPT_ENDED: usize = 16;
+/// How long the end waits for a reading.
+const LAST_READING: Duration = Duration::from_secs(1);
+
+/// By slot; most are empty.
+type Targets = Vec<Option<Box<Watched>>>;
+
+pub(super) struct Worker<S> {
+    source: S,
+    targets: Targets,
+    /// The latest of those that ended.
+    ended: VecDeque<Arc<Snapshot>>,
+    unwatched: Vec<Unwatched>,
+    all_added: bool,
+    readers: Readers,
+    commands: Receiver<Command>,
+    options: Options,
+    control: Arc<Control>,
+    on_notice: OnNotice,
+    sender: watch::Sender<Arc<Report>>,
+    next_audit: Option<u64>,
+}
+
+impl<S: EventSource> Worker<S> {
+    pub(super) fn new(
+        source: S,
+        options: Options,
+        control: Arc<Control>,
+        on_notice: OnNotice,
+        sender: watch::Sender<Arc<Report>>,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            source,
+            targets: (0..MAX_SLOTS).map(|_| None).collect(),
+            ended: VecDeque::new(),
+            unwatched: Vec::new(),
+            all_added: false,
+            readers: Readers::start(&control)?,
+            commands: control.take_commands()?,
+            next_audit: options.audit.map(|period| now_ns().saturating_add(nanos(period))),
+            options,
+            control,
+            on_notice,
+            sender,
+        })
+    }
+
+    pub(super) fn run(mut self) {
+        let mut next_report = now_ns();
+        let mut end = None;
+        let mut last_event = next_report;
+        let mut started = false;
+        loop {
+            self.obey();
+            if self.take_in(false) > 0 {
+                last_event = now_ns();
+            }
+            let baseline_done = self.take_readings();
+            self.look_at_targets();
+            let now = now_ns();
+            if self.all_added && !started {
+                // Time counts from here on: attaching may have had to wait.
+                started = true;
+                next_report = now.saturating_add(nanos(self.options.refresh));
+                end = self.options.duration.map(|duration| now.saturating_add(nanos(duration)));
+            }
+            if self.is_over() || end.is_some_and(|end| now >= end) {
+                self.finish();
+                return;
+            }
+            self.start_readings(now);
+            if baseline_done || now >= next_report {
+                if started && !self.options.once {
+                    self.publish();
+                }
+                next_report = now.saturating_add(nanos(self.options.refresh));
+            }
+            let deadline = end.map_or(next_report, |end| end.min(next_report));
+            self.sleep(now, last_event, self.next_look().map_or(deadline, |at| at.min(deadline)));
+        }
+    }
+
+    /// Does what it has been told.
+    fn obey(&mut self) {
+        while let Ok(command) = self.commands.try_recv() {
+            self.obey_one(command);
+        }
+    }
+
+    fn obey_one(&mut self, command: Command) {
+        match command {
+            Command::Add(target, added) => {
+                self.add(*target);
+                // Whoever attaches may have given up meanwhile.
+                let _ = added.send(());
+            }
+            Command::Attached(slot) => {
+                if let Some(watched) = at(&mut self.targets, slot) {
+                    watched.attached(&self.readers);
+                }
+            }
+            Command::Withdraw(slot) => {
+                if let Some(place) = self.targets.get_mut(slot as usize) {
+                    *place = None;
+                }
+            }
+            Command::LookAtTargets => self.look_at_targets(),
+            Command::Unwatched(process) => self.unwatched.push(process),
+            Command::Gone(pid) => self.unwatched.retain(|process| process.pid != pid),
+            Command::AllAdded => self.all_added = true,
+            Command::Resync => {
+                self.source.describe_frees(true);
+                for watched in self.targets.iter_mut().flatten() {
+                    watched.request_resync(&self.readers);
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, target: NewTarget) {
+        let slot = target.slot as usize;
+        self.unwatched.retain(|process| process.pid != target.ledger.process().pid);
+        // While its older buffers are not known, frees say what they free.
+        self.source.describe_frees(true);
+        let lost = self.source.lost();
+        if let Some(place) = self.targets.get_mut(slot) {
+            *place = Some(Box::new(Watched::new(target, lost)));
+        }
+    }
+
+    /// Applies what has arrived; returns the number of records.
+    fn take_in(&mut self, to_now: bool) -> u64 {
+        let Self { source, targets, .. } = self;
+        let mut records = 0;
+        let mut each = |bytes: &[u8]| {
+            records += 1;
+            apply(targets, bytes);
+        };
+        if to_now {
+            source.drain_to_now(&mut each);
+        } else {
+            source.drain(&mut each);
+        }
+        records
+    }
+
+    /// Takes in what the readers have read; `true` if that was somebody's first reading.
+    fn take_readings(&mut self) -> bool {
+        let mut first = false;
+        while let Some(reading) = self.readers.done() {
+            // Every event up to the end of the reading has to be known first.
+            self.take_in(true);
+            self.note_loss();
+            let now = now_ns();
+            let mut of_it = self.targets.iter_mut().flatten();
+            if let Some(watched) = of_it.find(|watched| watched.serial() == reading.serial) {
+                first |= watched.awaits_baseline();
+                watched.finish_reading(reading.result, now);
+            }
+            if !self.targets.iter().flatten().any(|watched| watched.is_reading()) {
+                self.source.describe_frees(false);
+            }
+        }
+        first
+    }
+
+    /// Starts what readings are due: after a loss, or for an audit.
+    fn start_readings(&mut self, now: u64) {
+        self.note_loss();
+        let audit = self.next_audit.is_some_and(|at| now >= at);
+        if let Some(period) = self.options.audit.filter(|_| audit) {
+            self.next_audit = Some(now.saturating_add(nanos(period)));
+        }
+        let mut reading = false;
+        for watched in self.targets.iter_mut().flatten() {
+            if audit {
+                watched.request_resync(&self.readers);
+            }
+            watched.resync_if_doubtful(now, &self.readers);
+            reading |= watched.is_reading();
+        }
+        if reading {
+            self.source.describe_frees(true);
+        }
+    }
+
+    /// When a reading may be due.
+    fn next_look(&self) -> Option<u64> {
+        let looks = self.targets.iter().flatten().filter_map(|watched| watched.next_look_ns());
+        looks.chain(self.next_audit).min()
+    }
+
+    fn note_loss(&mut self) {
+        let lost = self.source.lost();
+        for watched in self.targets.iter_mut().flatten() {
+            watched.set_lost(lost);
+        }
+    }
+
+    /// Retires the targets that have ended, or run another program.
+    fn look_at_targets(&mut self) {
+        for slot in 0..self.targets.len() {
+            let Some(watched) = &self.targets[slot] else { continue };
+            let same = (watched.target.same_program)();
+            // An ended process has no memory either.
+            if is_readable(&watched.target.ended) {
+                self.retire(slot, TargetState::Exited);
+            } else if !same {
+                self.retire(slot, TargetState::Replaced);
+            }
+        }
+    }
+
+    fn retire(&mut self, slot: usize, state: TargetState) {
+        // What it did last may still be in the ring.
+        let time_ns = now_ns();
+        self.take_in(true);
+        self.finish_readings(slot, "it ended while they were being read");
+        let Some(mut watched) = self.targets[slot].take() else { return };
+        watched.set_lost(self.source.lost());
+        let pid = watched.target.ledger.process().pid;
+        self.ended.push_back(watched.snapshot(time_ns, state, self.options.with_buffers));
+        while self.ended.len() > KEPT_ENDED {
+            self.ended.pop_front();
+        }
+        let number = u32::try_from(slot).unwrap_or(u32::MAX);
+        (self.on_notice)(match state {
+            TargetState::Replaced => Notice::Replaced(number, pid),
+            TargetState::Exited | TargetState::Running => Notice::Ended(number),
+        });
+    }
+
+    /// Waits a little for what is being read of a target, or gives up for `reason`. The reader is
+    /// quick, or fails at once when the target is gone.
+    fn finish_readings(&mut self, slot: usize, reason: &str) {
+        let Some(watched) = &self.targets[slot] else { return };
+        let serial = watched.serial();
+        let deadline = now_ns().saturating_add(nanos(LAST_READING));
+        while self.targets[slot].as_ref().is_some_and(|watched| watched.is_reading()) {
+            let reading = self.readers.done_within(BUSY_TICK);
+            self.take_in(true);
+            self.note_loss();
+            let now = now_ns();
+            let (of, result) = match reading {
+                Some(reading) => (reading.serial, reading.result),
+                None if now >= deadline => (serial, Err(reason.to_owned())),
+                None => continue,
+            };
+            let mut watched = self.targets.iter_mut().flatten();
+            if let Some(watched) = watched.find(|watched| watched.serial() == of) {
+                watched.finish_reading(result, now);
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        if self.control.is_stopping() {
+            return true;
+        }
+        if !self.all_added {
+            return false;
+        }
+        let mut running = self.targets.iter().flatten().peekable();
+        let none_left = self.options.ends_with_targets && running.peek().is_none();
+        none_left || (self.options.once && !running.any(|watched| watched.awaits_baseline()))
+    }
+
+    fn finish(&mut self) {
+        for slot in 0..self.targets.len() {
+            let Some(watched) = &self.targets[slot] else { continue };
+            if watched.awaits_baseline() {
+                self.finish_readings(slot, "ttmem was stopped while they were being read");
+            }
+        }
+        self.publish();
+    }
+
+    /// Publishes a report that holds every event up to its time.
+    fn publish(&mut self) {
+        let time_ns = now_ns();
+        self.take_in(true);
+        self.look_at_targets();
+        self.note_loss();
+        let with_buffers = self.options.with_buffers;
+        let mut targets: Vec<Arc<Snapshot>> = self
+            .targets
+            .iter()
+            .flatten()
+            .map(|watched| watched.snapshot(time_ns, TargetState::Running, with_buffers))
+            .chain(self.ended.iter().cloned())
+            .collect();
+        targets.sort_by_key(|target| target.process.serial);
+        let report = Report { time_ns, targets, unwatched: self.unwatched.clone() };
+        self.sender.send_replace(Arc::new(report));
+    }
+
+    fn sleep(&mut self, now: u64, last_event: u64, deadline: u64) {
+        let until_deadline = deadline.saturating_sub(now);
+        if now.saturating_sub(last_event) < nanos(QUIET) {
+            wait(&self.ends(), until_deadline.min(nanos(BUSY_TICK)));
+        } else {
+            self.source.request_wake_up(true);
+            // What came in just before the request will not wake anybody.
+            let missed = self.take_in(false) > 0;
+            if !missed {
+                let mut fds = self.ends();
+                fds.push(self.source.wake_up());
+                wait(&fds, until_deadline);
+            }
+            self.source.request_wake_up(false);
+        }
+        let mut drained = [0; 8];
+        let _ = rustix::io::read(&self.control.wake, &mut drained);
+    }
+
+    /// What ends the sleep in any case: a target's end, a word from outside.
+    fn ends(&self) -> Vec<BorrowedFd<'_>> {
+        let targets = self.targets.iter().flatten();
+        let mut fds: Vec<_> = targets.map(|watched| watched.target.ended.as_fd()).collect();
+        fds.push(self.control.wake.as_fd());
+        fds
+    }
+}
+
+fn at(targets: &mut Targets, slot: u32) -> Option<&mut Box<Watched>> {
+    targets.get_mut(slot as usize)?.as_mut()
+}
+
+/// Decodes a record and applies it to its target.
+fn apply(targets: &mut Targets, bytes: &[u8]) {
+    match event::decode(bytes) {
+        Ok(decoded) => {
+            let watched = at(targets, decoded.slot);
+            // A slot may have been somebody else's.
+            let of_it =
+                |watched: &&mut Box<Watched>| watched.target.ledger.process().pid == decoded.pid;
+            match watched.filter(of_it) {
+                Some(watched) => watched.target.ledger.apply(&decoded.event),
+                None => log::debug!("a record of a target that is not watched any more"),
+            }
+        }
+        Err(error) => {
+            log::debug!("{error}");
+            // Whose it was cannot be told.
+            for watched in targets.iter_mut().flatten() {
+                watched.target.ledger.count_undecodable();
+            }
+        }
+    }
+}
