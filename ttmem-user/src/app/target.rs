@@ -122,6 +122,15 @@ impl Target {
         Ok(Box::new(move || memory.byte(somewhere).is_ok() || !process.has_memory()))
     }
 
+    /// Whether the loader has not relocated its library yet, so that none of it can have run. Only
+    /// true for good while the loading thread is held.
+    pub fn is_not_relocated(&self) -> Result<bool, ProcessError> {
+        // The first slot of a vtable holds an address once it is relocated, and 0 before.
+        let slot = Avma(self.layout().device.mesh_vptr);
+        let memory = LiveMemory::open(&self.process)?;
+        Ok(memory.word(slot).is_ok_and(|word| word == 0))
+    }
+
     /// Refuses a target in which a probe is missing without which all numbers would be wrong.
     pub fn check_probes(&self) -> anyhow::Result<()> {
         for probe in ttmem_common::probe::PROBES {

@@ -121,7 +121,9 @@ impl Ring {
         attr.type_ = PERF_TYPE_SOFTWARE as u32;
         attr.config = PERF_COUNT_SW_DUMMY as u64;
         attr.size = u32::try_from(size_of::<perf_event_attr>()).unwrap_or(u32::MAX);
-        attr.__bindgen_anon_2.wakeup_events = 1;
+        // By bytes: counting events would count samples only.
+        attr.set_watermark(1);
+        attr.__bindgen_anon_2.wakeup_watermark = 1;
         attr.set_mmap(1);
         attr.set_mmap2(1);
         attr.set_task(1);

@@ -132,14 +132,17 @@ impl Finder {
     }
 
     /// Whether the file at a path, as the process sees it, defines tt-metal's allocator.
-    pub fn is_tt_metal(&mut self, process: &Process, path: &Path) -> bool {
-        self.could_be(&process.proc_path("root").join(path.strip_prefix("/").unwrap_or(path)))
+    pub fn is_tt_metal(&mut self, pid: Pid, path: &Path) -> bool {
+        self.could_be(&seen_by(pid, path))
+    }
+
+    /// Whether it is known not to.
+    pub fn is_known_other(&self, pid: Pid, path: &Path) -> bool {
+        identity(&seen_by(pid, path)).is_some_and(|identity| self.others.contains(&identity))
     }
 
     fn could_be(&mut self, path: &Path) -> bool {
-        let identity = fs::metadata(path)
-            .ok()
-            .map(|file| (file.dev(), file.ino(), file.ctime(), file.ctime_nsec()));
+        let identity = identity(path);
         if identity.is_some_and(|identity| self.others.contains(&identity)) {
             return false;
         }
@@ -149,6 +152,19 @@ impl Finder {
         }
         is_it
     }
+}
+
+fn identity(path: &Path) -> Option<FileIdentity> {
+    let file = fs::metadata(path).ok()?;
+    Some((file.dev(), file.ino(), file.ctime(), file.ctime_nsec()))
+}
+
+/// A path by which the file can be opened that a process sees at `path`.
+fn seen_by(pid: Pid, path: &Path) -> PathBuf {
+    Path::new("/proc")
+        .join(pid.to_string())
+        .join("root")
+        .join(path.strip_prefix("/").unwrap_or(path))
 }
 
 /// A command line may hold a whole program.

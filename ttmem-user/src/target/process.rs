@@ -101,6 +101,25 @@ impl Process {
         }
     }
 
+    /// Whether it is, or was started by, the process `ancestor`, as far as its parents still show.
+    pub fn descends_from(&self, ancestor: Pid) -> bool {
+        /// More generations than this are a circle, made by ids that were used again.
+        const GENERATIONS: usize = 64;
+        let mut pid = self.pid;
+        for _ in 0..GENERATIONS {
+            if pid == ancestor {
+                return true;
+            }
+            let Ok(raw) = i32::try_from(pid.0) else { return false };
+            let stat = procfs::process::Process::new(raw).and_then(|process| process.stat());
+            match stat.map(|stat| u32::try_from(stat.ppid)) {
+                Ok(Ok(parent @ 1..)) => pid = Pid(parent),
+                _ => return false,
+            }
+        }
+        false
+    }
+
     /// Its id in its own pid namespace; `None` if it is known by the same one there.
     pub fn namespace_pid(&self) -> Option<Pid> {
         let status = self.proc.status().ok()?;
@@ -220,6 +239,13 @@ mod tests {
         assert!(!process.has_ended());
         assert!(process.command().contains("ttmem"));
         assert!(!process.maps().unwrap().is_empty());
+    }
+
+    #[test]
+    fn parents_are_followed_up() {
+        let process = Process::open(Pid(std::process::id())).unwrap();
+        assert!(process.descends_from(process.pid()) && process.descends_from(Pid(1)));
+        assert!(!process.descends_from(Pid(0x7fff_fff0)));
     }
 
     #[test]

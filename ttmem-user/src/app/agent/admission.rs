@@ -3,7 +3,11 @@
 use std::{
     collections::HashMap,
     os::fd::AsFd as _,
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
 };
 
 use anyhow::{Context as _, anyhow};
@@ -11,6 +15,7 @@ use ttmem_common::layout::MAX_SLOTS;
 
 use crate::{
     app::target::{Examiner, Target},
+    event::LiveBaseline,
     kernel::{Attacher, Link},
     ledger::{Ledger, report::Unwatched},
     pipeline::{Command, Control, NewTarget, ReadLive},
@@ -60,8 +65,9 @@ impl Admission {
         !self.admitted.is_empty()
     }
 
-    /// Attaches to a target.
-    pub fn admit(&mut self, target: &Target) -> anyhow::Result<()> {
+    /// Attaches to a target. `fresh`: it has not run an instruction of its library yet, and so
+    /// there is nothing older than the probes.
+    pub fn admit(&mut self, target: &Target, fresh: bool) -> anyhow::Result<()> {
         target.check_probes()?;
         let slot =
             (0..MAX_SLOTS).find(|slot| !self.admitted.contains_key(slot)).ok_or_else(|| {
@@ -69,7 +75,7 @@ impl Admission {
             })?;
         let pid = target.process.pid();
         self.attacher.set_layout(slot, &target.layout())?;
-        self.announce(target, slot)?;
+        self.announce(target, slot, fresh)?;
         let path = &target.library.open_path;
         match self.attacher.attach(path, pid, slot, &target.plan.points) {
             Ok(link) => {
@@ -89,12 +95,19 @@ impl Admission {
     }
 
     /// Gives the target its place in the pipeline, and waits until it has it.
-    fn announce(&mut self, target: &Target, slot: u32) -> anyhow::Result<()> {
+    fn announce(&mut self, target: &Target, slot: u32, fresh: bool) -> anyhow::Result<()> {
         let serial = self.next_serial;
         self.next_serial += 1;
         let reader = target.reader()?;
         let read_live: ReadLive = match reader {
-            Ok(reader) => Arc::new(move || reader.read()),
+            Ok(reader) => {
+                let nothing_older = AtomicBool::new(fresh);
+                Arc::new(move || match nothing_older.swap(false, Ordering::Relaxed) {
+                    true => Ok(LiveBaseline::default()),
+                    false => reader.read(),
+                })
+            }
+            Err(_) if fresh => Arc::new(|| Ok(LiveBaseline::default())),
             Err(reason) => Arc::new(move || Err(reason.clone())),
         };
         let new = NewTarget {

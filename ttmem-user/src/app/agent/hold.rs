@@ -7,7 +7,7 @@
 use nix::sys::{
     ptrace,
     signal::Signal,
-    wait::{WaitPidFlag, WaitStatus, waitpid},
+    wait::{Id, WaitPidFlag, WaitStatus, waitid},
 };
 
 use crate::units::Tid;
@@ -24,8 +24,13 @@ pub fn hold(tid: Tid) -> Option<Held> {
     let thread = nix::unistd::Pid::from_raw(i32::try_from(tid.0).ok()?);
     ptrace::seize(thread, ptrace::Options::empty()).ok()?;
     let interrupted = ptrace::interrupt(thread);
-    let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
-    let status = interrupted.and_then(|()| waitpid(thread, Some(flags)));
+    // Looked at, not taken: if it should end just now, its end is for whoever waits for it.
+    let flags = WaitPidFlag::WSTOPPED
+        | WaitPidFlag::WEXITED
+        | WaitPidFlag::WNOWAIT
+        | WaitPidFlag::__WALL
+        | WaitPidFlag::__WNOTHREAD;
+    let status = interrupted.and_then(|()| waitid(Id::Pid(thread), flags));
     match status {
         Ok(WaitStatus::Stopped(_, signal)) => Some(Held { thread, signal: Some(signal) }),
         Ok(WaitStatus::PtraceEvent(..) | WaitStatus::PtraceSyscall(_)) => {

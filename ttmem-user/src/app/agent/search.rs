@@ -6,6 +6,7 @@
 use std::{
     collections::HashMap,
     os::fd::{AsFd as _, BorrowedFd},
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -31,7 +32,7 @@ use crate::{
         library::LibraryError,
         process::{Process, ProcessError, all_pids},
     },
-    units::Pid,
+    units::{Pid, Tid},
 };
 
 /// A copy of a process that is about to become another program is not worth attaching to.
@@ -42,6 +43,17 @@ const POLL: Duration = Duration::from_millis(500);
 const PRUNE: Duration = Duration::from_secs(1);
 /// Most names that an error lists.
 const LISTED: usize = 8;
+
+/// What is known of a process before it is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hint {
+    /// Nothing.
+    None,
+    /// The kernel has pointed at it.
+    Told,
+    /// The same, and the thread that is loading tt-metal is being held.
+    Held,
+}
 
 /// The search.
 pub struct Search {
@@ -121,27 +133,29 @@ impl Search {
         } else {
             examiner.examine(process)?
         };
-        self.admission.admit(&target)
+        self.admission.admit(&target, false)
     }
 
     /// Looks at every process; returns those with tt-metal that are not selected.
     fn look_at_all(&mut self) -> Vec<String> {
         let mut others = Vec::new();
         for pid in all_pids() {
-            self.consider(pid, &mut others);
+            self.consider(pid, Hint::None, &mut others);
         }
         others
     }
 
     /// Attaches to a process if it is selected and has tt-metal.
-    fn consider(&mut self, pid: Pid, others: &mut Vec<String>) {
+    fn consider(&mut self, pid: Pid, hint: Hint, others: &mut Vec<String>) {
         let own = Pid(std::process::id());
         if pid == own || self.admission.has(pid) || self.unwatched.contains_key(&pid) {
             return;
         }
         let Ok(process) = Process::open(pid) else { return };
         let command = process.command();
-        let selected = self.selection.takes(&process);
+        // Of a command's family the kernel tells by itself, also of those whose parents are gone.
+        let family = hint != Hint::None && matches!(self.selection, Selection::Command(_));
+        let selected = family || self.selection.takes(&process);
         if !selected && !matches!(self.selection, Selection::Named { .. }) {
             return;
         }
@@ -150,10 +164,13 @@ impl Search {
                 others.push(format!("{pid} ({command})"));
                 return;
             }
-            Ok(target) => match self.admission.admit(&target) {
-                Ok(()) => return,
-                Err(error) => error,
-            },
+            Ok(target) => {
+                let fresh = hint == Hint::Held && target.is_not_relocated().is_ok_and(|is| is);
+                match self.admission.admit(&target, fresh) {
+                    Ok(()) => return,
+                    Err(error) => error,
+                }
+            }
             Err(LibraryError::NotThere { .. }) => return,
             Err(error) => error.into(),
         };
@@ -227,7 +244,7 @@ impl Search {
         }
         let now = Instant::now();
         for (_, pid) in self.pending.extract_if(.., |(at, _)| *at <= now).collect::<Vec<_>>() {
-            self.consider(pid, &mut Vec::new());
+            self.consider(pid, Hint::Told, &mut Vec::new());
         }
     }
 
@@ -238,25 +255,32 @@ impl Search {
                 self.later(child, AFTER_FORK);
             }
             Seen::Forked { .. } => {}
-            Seen::Mapped { pid, tid, path } => {
-                let Ok(process) = Process::open(pid) else { return };
-                if !self.admission.examiner.finder.is_tt_metal(&process, &path) {
-                    return;
-                }
-                if self.admission.has(pid) {
-                    // Another program in the same process: once the old one has been retired,
-                    // there is a notice of it.
-                    self.admission.tell(Command::LookAtTargets);
-                    return;
-                }
-                let held = match self.selection {
-                    Selection::Command(_) => hold::hold(tid),
-                    _ => None,
-                };
-                self.consider(pid, &mut Vec::new());
-                drop(held);
-            }
+            Seen::Mapped { pid, tid, path } => self.note_mapped(pid, tid, &path),
         }
+    }
+
+    fn note_mapped(&mut self, pid: Pid, tid: Tid, path: &Path) {
+        let finder = &mut self.admission.examiner.finder;
+        if finder.is_known_other(pid, path) {
+            return;
+        }
+        // First hold, then look: it is about to run the library's first instructions.
+        let held = match self.selection {
+            Selection::Command(_) => hold::hold(tid),
+            _ => None,
+        };
+        if !finder.is_tt_metal(pid, path) {
+            return;
+        }
+        if self.admission.has(pid) {
+            // Another program in the same process: once the old one has been retired, there is a
+            // notice of it.
+            self.admission.tell(Command::LookAtTargets);
+            return;
+        }
+        let hint = if held.is_some() { Hint::Held } else { Hint::Told };
+        self.consider(pid, hint, &mut Vec::new());
+        drop(held);
     }
 
     fn later(&mut self, pid: Pid, delay: Duration) {

@@ -51,8 +51,8 @@ impl Selection {
         match self {
             Self::Pids { pids, .. } => pids.contains(&process.pid()),
             Self::Named { pattern, .. } => pattern.is_match(&process.command()),
-            // Of the command's family only is it told at all.
-            Self::All | Self::Command(_) => true,
+            Self::All => true,
+            Self::Command(command) => process.descends_from(*command),
         }
     }
 }
