@@ -3,6 +3,7 @@
 use std::{sync::Arc, thread, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
+use procfs::process::MemoryMap;
 use ttmem_common::layout::LayoutTable;
 
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
         memory::{LiveMemory, TargetMemory as _},
         process::{Process, ProcessError},
     },
-    units::{Avma, Pid},
+    units::{Avma, Pid, Svma},
 };
 
 /// How often `--wait` looks.
@@ -125,8 +126,17 @@ impl Target {
     /// Whether the loader has not relocated its library yet, so that none of it can have run. Only
     /// true for good while the loading thread is held.
     pub fn is_not_relocated(&self) -> Result<bool, ProcessError> {
-        // The first slot of a vtable holds an address once it is relocated, and 0 before.
         let slot = Avma(self.layout().device.mesh_vptr);
+        let stated = Svma(self.plan.layout.device.mesh_vptr);
+        let Some(offset) = self.library.image.file_offset(stated) else { return Ok(false) };
+        let maps = self.process.maps()?;
+        let map = maps.iter().find(|map| (map.address.0..map.address.1).contains(&slot.0));
+        // The loader maps a library piece by piece: its data may not be where it belongs yet.
+        let in_place = |map: &&MemoryMap| map.offset + (slot.0 - map.address.0) == offset.0;
+        if map.filter(in_place).is_none() {
+            return Ok(true);
+        }
+        // The first slot of a vtable holds an address once it is relocated, and 0 before.
         let memory = LiveMemory::open(&self.process)?;
         Ok(memory.word(slot).is_ok_and(|word| word == 0))
     }
