@@ -35,6 +35,11 @@ impl Standin {
         }
     }
 
+    /// The driver's program.
+    pub fn driver(&self) -> PathBuf {
+        self.folder.join("driver")
+    }
+
     /// The library.
     pub fn library(&self) -> PathBuf {
         self.folder.join("libtt_metal.so")
@@ -57,17 +62,24 @@ pub struct Driver {
 impl Driver {
     /// Starts a driver.
     pub fn start(program: &Path) -> Result<Self> {
-        let mut child = Command::new(program)
+        let (driver, pid) = Self::start_by(&mut Command::new(program))?;
+        ensure!(pid == driver.pid(), "it says that its pid is {pid}");
+        Ok(driver)
+    }
+
+    /// Starts a driver by a command that ends up running one; also the pid that it gives itself.
+    pub fn start_by(command: &mut Command) -> Result<(Self, u32)> {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .with_context(|| format!("cannot start {}", program.display()))?;
+            .with_context(|| format!("cannot start {command:?}"))?;
         let input = child.stdin.take();
         let output = BufReader::new(child.stdout.take().context("no pipe")?);
         let mut driver = Self { child, input, output };
         let ready = driver.line()?;
-        ensure!(ready == format!("ready pid={}", driver.pid()), "{ready}");
-        Ok(driver)
+        let pid = ready.strip_prefix("ready pid=").with_context(|| ready.clone())?;
+        Ok((driver, pid.parse()?))
     }
 
     /// Its process id.

@@ -64,7 +64,14 @@ impl Ttmem {
     /// Attaches, and goes on printing JSON.
     pub fn attach(&self, pid: u32, options: &[&str]) -> Result<Attached> {
         let pid = pid.to_string();
-        let mut arguments = vec!["attach", "--pid", &pid, "--format", "json"];
+        let mut arguments = vec!["--pid", &pid];
+        arguments.extend(options);
+        self.attach_to(&arguments)
+    }
+
+    /// Attaches to what the options select, and goes on printing JSON.
+    pub fn attach_to(&self, options: &[&str]) -> Result<Attached> {
+        let mut arguments = vec!["attach", "--format", "json"];
         arguments.extend(options);
         let mut child =
             self.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?;
@@ -116,6 +123,23 @@ impl Attached {
                 return Ok(snapshot);
             }
         }
+    }
+
+    /// The first line for which `is_it` holds.
+    pub fn find(&mut self, is_it: impl Fn(&Value) -> bool) -> Result<Value> {
+        loop {
+            let line = self.next()?.context("ttmem ended")?;
+            if is_it(&line) {
+                return Ok(line);
+            }
+        }
+    }
+
+    /// The first snapshot of a process that holds every event up to `time_ns`.
+    pub fn of_at(&mut self, pid: u32, time_ns: u64) -> Result<Value> {
+        self.find(|line| {
+            line["pid"] == pid && line["time_ns"].as_u64().is_some_and(|time| time >= time_ns)
+        })
     }
 
     /// Sends a signal.

@@ -41,9 +41,10 @@ impl Selection {
         }
     }
 
-    /// Whether there is nothing left to do once all that were there have ended.
+    /// Whether there is nothing left to do once all that were there have ended. A search goes
+    /// on until it is told to stop.
     pub const fn ends_with_targets(&self) -> bool {
-        matches!(self, Self::Pids { .. } | Self::Named { wait: false, .. })
+        matches!(self, Self::Pids { .. })
     }
 
     /// Whether a process is selected, if it has tt-metal.

@@ -1,0 +1,229 @@
+//! More than one process at a time, and processes that come, go and become others.
+
+use std::{collections::BTreeMap, fs, process::Command};
+
+use anyhow::{Context as _, Result, ensure};
+use e2e::{
+    or_skip,
+    standin::{Driver, Standin},
+    ttmem::{Attached, Ttmem, now_ns},
+};
+use rustix::process::Signal;
+use serde_json::Value;
+
+/// Often, and with the live set.
+const OFTEN: [&str; 3] = ["--buffers", "-r", "30"];
+
+fn driver(variant: &str) -> Result<Driver, String> {
+    Standin::locate(variant)?.start().map_err(|error| format!("{error:#}"))
+}
+
+fn with_often<'a>(options: &[&'a str]) -> Vec<&'a str> {
+    options.iter().copied().chain(OFTEN).collect()
+}
+
+/// What each chip's pool of a type holds, in bytes.
+fn used(line: &Value, of_type: &str) -> BTreeMap<i64, u64> {
+    let chips = line["devices"].as_array().into_iter().flatten();
+    chips
+        .filter_map(|chip| {
+            let pools = chip["pools"].as_array()?;
+            let pool = pools.iter().find(|pool| pool["type"] == of_type)?;
+            Some((chip["chip"].as_i64()?, pool["used_bytes"].as_u64()?))
+        })
+        .collect()
+}
+
+/// Two layouts side by side: each process by its own, the sums over both.
+#[test]
+fn two_versions_side_by_side() {
+    let ttmem = or_skip!(Ttmem::locate());
+    let (mut first, mut second) = (or_skip!(driver("pimpl")), or_skip!(driver("inline")));
+    first.all_ok(&["open mesh 0 2 name=m", "alloc a m DRAM 1048576 2048"]).unwrap();
+    second.all_ok(&["open mesh 1 2 name=m", "alloc a m DRAM 2097152 2048"]).unwrap();
+    let pids = [first.pid().to_string(), second.pid().to_string()];
+    let options = with_often(&["--pid", &pids[0], "--pid", &pids[1]]);
+    let mut watch = ttmem.attach_to(&options).unwrap();
+    watch.find(|line| line["schema"] == "ttmem.totals/1").unwrap();
+    first.ok("churn 2 3000 1 keep=5").unwrap();
+    second.ok("churn 2 3000 2 keep=9").unwrap();
+    let time_ns = now_ns();
+    let (one, other) = (of(&mut watch, &mut first, time_ns), of(&mut watch, &mut second, time_ns));
+    let totals = watch.find(|line| line["schema"] == "ttmem.totals/1").unwrap();
+    for buffer_type in ["DRAM", "L1"] {
+        let mut sums = used(&one, buffer_type);
+        for (chip, bytes) in used(&other, buffer_type) {
+            *sums.entry(chip).or_default() += bytes;
+        }
+        assert_eq!(used(&totals, buffer_type), sums, "{buffer_type}");
+    }
+    assert_eq!(totals["exact"], true);
+    // One ends, the other goes on.
+    assert!(first.end_with("quit 3").unwrap().code() == Some(3));
+    let over = watch.find(|line| line["state"] == "exited").unwrap();
+    assert_eq!(over["pid"].to_string(), pids[0]);
+    second.ok("alloc b m L1 4096 2048").unwrap();
+    let time_ns = now_ns();
+    of(&mut watch, &mut second, time_ns);
+    let totals = watch.find(|line| line["schema"] == "ttmem.totals/1").unwrap();
+    assert_eq!(totals["processes"].as_array().unwrap().len(), 1);
+    assert!(second.end_with("quit").unwrap().success());
+    let (rest, status) = watch.finish().unwrap();
+    assert!(status.success(), "{status}");
+    let first_again = rest.iter().filter(|line| line["pid"].to_string() == pids[0]).count();
+    assert_eq!(first_again, 0, "what has ended is not shown again and again");
+}
+
+/// The state of a driver as ttmem shows it, which must be what the driver says.
+fn of(watch: &mut Attached, driver: &mut Driver, time_ns: u64) -> Value {
+    let snapshot = watch.of_at(driver.pid(), time_ns).unwrap();
+    assert_eq!(snapshot["exact"], true, "{}", snapshot["inexact_because"]);
+    let compared = driver.truth().unwrap().compare(&snapshot).unwrap();
+    assert!(compared > 0);
+    snapshot
+}
+
+#[test]
+fn names_select_and_say_what_else_there_is() {
+    let ttmem = or_skip!(Ttmem::locate());
+    let mut driver = or_skip!(driver("pimpl"));
+    driver.all_ok(&["open mesh 0 2 name=m", "alloc a m DRAM 4096 2048"]).unwrap();
+    let output = ttmem.run(&["attach", "--name", "pimpl/driver$", "--once", "--format", "json"]);
+    let output = output.unwrap();
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains(&format!("\"pid\":{},", driver.pid())), "{text}");
+    let output = ttmem.run(&["attach", "--name", "no such program", "--once"]).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("no process matches \"no such program\""), "{error}");
+    assert!(error.contains(&driver.pid().to_string()), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+}
+
+/// `--all` and `--name --wait` see what starts later, from then on to its end.
+#[test]
+fn what_starts_later_is_seen() {
+    let ttmem = or_skip!(Ttmem::locate());
+    let standin = or_skip!(Standin::locate("pimpl"));
+    for selection in [&["--all"][..], &["--name", "pimpl/driver", "--wait"]] {
+        let mut watch = ttmem.attach_to(&with_often(selection)).unwrap();
+        watch.next().unwrap().expect("a line");
+        for round in 0..3 {
+            let mut driver = standin.start().unwrap();
+            // Before anything happens: the driver waits for its script.
+            watch.of_at(driver.pid(), 0).unwrap();
+            driver.all_ok(&["open mesh 0 2 name=m", "churn 2 500 1 keep=3"]).unwrap();
+            let time_ns = now_ns();
+            of(&mut watch, &mut driver, time_ns);
+            let pid = driver.pid();
+            driver.end_with(if round == 1 { "crash" } else { "quit" }).unwrap();
+            let over =
+                watch.find(|line| line["pid"] == pid && line["state"] == "exited").unwrap();
+            assert!(!over["buffers"].as_array().unwrap().is_empty(), "what was still live");
+        }
+        watch.signal(Signal::INT).unwrap();
+        let (_, status) = watch.finish().unwrap();
+        assert!(status.success(), "{status}");
+    }
+}
+
+/// A program that becomes another ends as such; the next one is followed where targets are
+/// looked for.
+#[test]
+fn another_program_in_the_same_process() {
+    let ttmem = or_skip!(Ttmem::locate());
+    let mut driver = or_skip!(driver("pimpl"));
+    driver.all_ok(&["open mesh 0 2 name=m", "alloc a m DRAM 4096 2048"]).unwrap();
+    let mut watch = ttmem.attach_to(&with_often(&["--name", "pimpl/driver"])).unwrap();
+    let mut plain = ttmem.attach(driver.pid(), &OFTEN).unwrap();
+    plain.next().unwrap().expect("a snapshot");
+    watch.of_at(driver.pid(), 0).unwrap();
+    driver.exec().unwrap();
+    let pid = driver.pid();
+    let over = watch.find(|line| line["pid"] == pid && line["state"] == "replaced").unwrap();
+    assert_eq!(over["buffers"].as_array().unwrap().len(), 1, "what was still live");
+    driver.all_ok(&["open mesh 0 2 name=m", "alloc a m L1 4096 2048"]).unwrap();
+    let time_ns = now_ns();
+    of(&mut watch, &mut driver, time_ns);
+    let (lines, status) = plain.finish().unwrap();
+    assert_eq!(lines.last().unwrap()["state"], "replaced");
+    assert!(status.success(), "{status}");
+}
+
+/// A forked copy is a process of its own, with copies of what its parent holds.
+#[test]
+fn a_forked_copy_does_not_change_its_parent() {
+    let ttmem = or_skip!(Ttmem::locate());
+    let mut driver = or_skip!(driver("pimpl"));
+    driver.all_ok(&["open mesh 0 2 name=m", "alloc a m DRAM 4096 2048"]).unwrap();
+    let mut watch = ttmem.attach_to(&with_often(&["--all"])).unwrap();
+    watch.of_at(driver.pid(), 0).unwrap();
+    driver.ok("fork 500").unwrap();
+    let time_ns = now_ns();
+    of(&mut watch, &mut driver, time_ns);
+}
+
+/// While targets may come, one thread keeps what attaching takes, and no other keeps anything.
+#[test]
+fn only_the_thread_that_attaches_keeps_rights() {
+    /// SYS_PTRACE, DAC_READ_SEARCH, PERFMON, BPF by their numbers in linux/capability.h.
+    const FOR_ATTACHING: u64 = 1 << 19 | 1 << 2 | 1 << 38 | 1 << 39;
+    let ttmem = or_skip!(Ttmem::locate());
+    let mut watch = ttmem.attach_to(&["--all", "-r", "20"]).unwrap();
+    watch.next().unwrap().expect("a line");
+    let mut keeping = Vec::new();
+    for task in fs::read_dir(format!("/proc/{}/task", watch.pid())).unwrap() {
+        let folder = task.unwrap().path();
+        let status = fs::read_to_string(folder.join("status")).unwrap();
+        let line = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+        let permitted = u64::from_str_radix(line("CapPrm:").trim(), 16).unwrap();
+        if permitted != 0 {
+            keeping.push((line("Name:").trim().to_owned(), permitted));
+        }
+    }
+    assert_eq!(keeping, [("ttmem-agent".to_owned(), FOR_ATTACHING)]);
+}
+
+/// The library is at a path that only its mount namespace has, the process has an id of its own.
+#[test]
+fn a_container_is_seen_from_outside() {
+    let ttmem = or_skip!(Ttmem::locate());
+    let standin = or_skip!(Standin::locate("pimpl"));
+    let (mut inside, pid) = contained(&standin).unwrap();
+    let folder = inside_path(pid).unwrap();
+    assert!(!folder.join("driver").exists(), "{} must not exist out here", folder.display());
+    let mut watch = ttmem.attach(pid, &OFTEN).unwrap();
+    watch.next().unwrap().expect("a snapshot");
+    inside.all_ok(&["open mesh 0 2 name=m", "churn 2 500 1 keep=3"]).unwrap();
+    let snapshot = watch.of_at(pid, now_ns()).unwrap();
+    inside.truth().unwrap().compare(&snapshot).unwrap();
+    assert_eq!(snapshot["process"]["namespace_pid"], 1);
+    let library = snapshot["process"]["library"].as_str().unwrap();
+    assert_eq!(library, folder.join("libtt_metal.so").to_str().unwrap());
+    inside.tell("quit").unwrap();
+    let (lines, _) = watch.finish().unwrap();
+    assert_eq!(lines.last().unwrap()["state"], "exited");
+}
+
+/// A driver in namespaces of its own; its process id out here.
+fn contained(standin: &Standin) -> Result<(Driver, u32)> {
+    let folder = standin.driver().parent().context("no folder")?.to_owned();
+    let script = "mount -t tmpfs none /mnt && mkdir /mnt/app && mount --bind \"$0\" /mnt/app \
+                  && exec /mnt/app/driver";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-c", script]).arg(folder);
+    let (driver, own) = Driver::start_by(&mut command)?;
+    ensure!(own == 1, "its own pid is {own}");
+    let children = format!("/proc/{0}/task/{0}/children", driver.pid());
+    let pid = fs::read_to_string(children)?.trim().parse()?;
+    Ok((driver, pid))
+}
+
+/// The folder of a process's program, as the process sees it.
+fn inside_path(pid: u32) -> Result<std::path::PathBuf> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    let line = maps.lines().find(|line| line.ends_with("/driver")).context("no driver")?;
+    let path = line.split_whitespace().last().context("no path")?;
+    Ok(std::path::Path::new(path).parent().context("no folder")?.to_owned())
+}
