@@ -36,7 +36,8 @@ pub enum Command {
     #[command(after_help = "Examples:
   sudo ttmem doctor
   sudo ttmem doctor --pid 4711
-  ttmem doctor --library path/to/libtt_metal.so")]
+  ttmem doctor --library path/to/libtt_metal.so
+  ttmem doctor --library path/to/libtt_metal.so --json | jq .unresolved")]
     Doctor(DoctorArgs),
 }
 
@@ -104,6 +105,9 @@ pub struct DoctorArgs {
     /// A library to examine, without any process.
     #[arg(long, value_name = "FILE")]
     pub library: Option<PathBuf>,
+    /// Print what was found in the library as JSON.
+    #[arg(long, requires = "library")]
+    pub json: bool,
 }
 
 /// What to print.
@@ -143,6 +147,8 @@ mod tests {
             &["ttmem", "attach", "--pid", "1", "--duration", "nan"],
             &["ttmem", "attach", "--pid", "1", "--no-such-flag"],
             &["ttmem", "doctor", "--pid", "1", "--library", "x"],
+            &["ttmem", "doctor", "--pid", "1", "--json"],
+            &["ttmem", "doctor", "--json"],
         ] {
             assert!(Arguments::try_parse_from(bad).is_err(), "{bad:?}");
         }

@@ -4,7 +4,7 @@
 //! width / page width) × cores, or ceil(shards / cores) × pages of a shard × cores. The operands
 //! of these two formulas are the fields; the flags that choose between them are the conditions.
 
-use ttmem_common::layout::BufferLayout;
+use ttmem_common::layout::{BufferLayout, FIRST_SHARDED};
 
 use super::{
     buffer::Home,
@@ -19,9 +19,6 @@ const NUM_CORES: &str = "_ZNK2tt8tt_metal6Buffer9num_coresEv";
 const NUM_DEV_PAGES: &str = "_ZNK2tt8tt_metal6Buffer13num_dev_pagesEv";
 /// Parts of the formulas that some versions keep in functions of their own.
 const INLINE: [&str; 1] = ["_ZNK2tt8tt_metal22BufferDistributionSpec"];
-/// Layouts 0 and 1 are interleaved and single bank; what follows is sharded.
-const FIRST_SHARDED: u32 = 2;
-const LAST_SHARDED: u32 = 5;
 
 /// A condition `layout - first <= last - first`, or its opposite: (offset, first, last, holds).
 fn range(home: &Home<'_, '_>, condition: &Condition) -> Option<(u32, u32, u32, bool)> {
@@ -159,24 +156,37 @@ fn is_zero(path: &Path, value: &Value) -> bool {
     }
 }
 
-/// A sharded path's return value: only those where the layout is in range count.
-fn sharded<'p>(home: &Home<'_, '_>, path: &'p Path) -> Option<&'p Value> {
-    let Outcome::Return(value) = &path.outcome else { return None };
+/// The layouts that a function takes for sharded: offset of the layout, first, last.
+fn sharded_range(home: &Home<'_, '_>, paths: &[Path]) -> Result<(u32, u32, u32), Refusal> {
+    let ranges = paths.iter().filter_map(|path| range(home, path.conditions.first()?));
+    agreed("the sharded layouts", ranges.map(|range| (range.0, range.1, range.2)))
+}
+
+/// Whether a path is one of a sharded buffer: only those where the layout is in range count.
+fn is_sharded(home: &Home<'_, '_>, path: &Path) -> bool {
     let mut ranges = path.conditions.iter().filter_map(|condition| range(home, condition));
-    let (_, first, last, holds) = ranges.next()?;
     // A path that takes one flag for neither 0 nor 1, or for both, is never taken.
     let (set, clear) = flags(home, path);
     let possible = !set.iter().any(|flag| clear.contains(flag));
-    (possible && holds && first == FIRST_SHARDED && last == LAST_SHARDED).then_some(value)
+    // The layout is compared more than once if parts are inlined; it is always the same one.
+    possible && ranges.next().is_some_and(|range| range.3) && ranges.all(|range| range.3)
 }
 
 /// The operands of the two formulas, and the flags that choose.
 #[derive(Debug, PartialEq, Eq)]
 struct Formulas {
     spec: u32,
-    distribution: u32,
     shard_shape: u32,
     page_shape: u32,
+    /// Or why what it computes was not understood; then nothing is known of buffers without a
+    /// shard spec.
+    distribution: Result<Distribution, &'static str>,
+}
+
+/// The operands of `ceil(shards / cores) × pages`, and the flag that says that they are there.
+#[derive(Debug, PartialEq, Eq)]
+struct Distribution {
+    present: u32,
     begin: u32,
     end: u32,
     count: u32,
@@ -185,7 +195,11 @@ struct Formulas {
 
 /// Every sharded path of a function, and what it returns.
 fn sharded_paths<'p>(home: &Home<'_, '_>, paths: &'p [Path]) -> Vec<(&'p Path, &'p Value)> {
-    paths.iter().filter_map(|path| Some((path, sharded(home, path)?))).collect()
+    let returning = paths.iter().filter_map(|path| match &path.outcome {
+        Outcome::Return(value) => Some((path, value)),
+        _ => None,
+    });
+    returning.filter(|(path, _)| is_sharded(home, path)).collect()
 }
 
 fn formulas(home: &Home<'_, '_>, paths: &[(&Path, &Value)]) -> Result<Formulas, Refusal> {
@@ -203,14 +217,45 @@ fn formulas(home: &Home<'_, '_>, paths: &[(&Path, &Value)]) -> Result<Formulas, 
     let (count, begin, end, pages) = agreed("shards", by_distribution.iter().map(|path| path.0))?;
     let (shard_shape, page_shape) = agreed("shapes", by_spec.iter().map(|path| path.0))?;
     let chosen = agreed("the distribution's flags", by_distribution.into_iter().map(|it| it.1))?;
-    let ([distribution], [spec]) = (&*chosen.0, &*chosen.1) else {
+    let ([present], [spec]) = (&*chosen.0, &*chosen.1) else {
         return Err(format!("the distribution depends on {:x?}, not {:x?}", chosen.0, chosen.1));
     };
-    let (spec, distribution) = (*spec, *distribution);
+    let (spec, present) = (*spec, *present);
     if !by_spec.iter().all(|(_, set)| set.contains(&spec)) {
         return Err("the shapes are used without the flag of the shard spec".into());
     }
-    Ok(Formulas { spec, distribution, shard_shape, page_shape, begin, end, count, pages })
+    let distribution = Ok(Distribution { present, begin, end, count, pages });
+    Ok(Formulas { spec, shard_shape, page_shape, distribution })
+}
+
+/// The formula of buffers with a shard spec alone, where the other one is a loop that was not
+/// followed to its end: whatever was not understood has to be of buffers without a shard spec.
+fn formula_of_spec(
+    home: &Home<'_, '_>,
+    paths: &[Path],
+    why: &'static str,
+) -> Result<Formulas, Refusal> {
+    let by_spec = sharded_paths(home, paths).into_iter().filter_map(|(path, value)| {
+        shapes(home, value).map(|shapes| (shapes, flags(home, path).0))
+    });
+    let ((shard_shape, page_shape), set) = agreed("shapes", by_spec)?;
+    let [spec] = *set else { return Err(format!("the shapes depend on {set:x?}")) };
+    for path in paths.iter().filter(|path| !flags(home, path).1.contains(&spec)) {
+        match &path.outcome {
+            Outcome::Unknown(why) => {
+                return Err(format!("num_dev_pages() was not understood: {why}"));
+            }
+            Outcome::Return(value)
+                if is_sharded(home, path)
+                    && shapes(home, value).is_none()
+                    && !is_zero(path, value) =>
+            {
+                return Err(format!("num_dev_pages() has a formula that is not known: {value}"));
+            }
+            _ => {}
+        }
+    }
+    Ok(Formulas { spec, shard_shape, page_shape, distribution: Err(why) })
 }
 
 /// Whatever else the paths read has to be among the decoded fields.
@@ -220,19 +265,29 @@ fn check(
     paths: &[(&Path, &Value)],
     layout_at: u32,
 ) -> Result<(), Refusal> {
-    let &Formulas { spec, distribution, shard_shape, page_shape, begin, end, count, pages } =
-        fields;
-    if begin.checked_add(8) != Some(end) || [begin, count, pages].iter().any(|at| at % 8 != 0) {
-        return Err(format!("no vector of cores from +{begin:#x} to +{end:#x}"));
-    }
+    let &Formulas { spec, shard_shape, page_shape, ref distribution } = fields;
+    let (words, flag) = match distribution {
+        Ok(Distribution { present, begin, end, count, pages }) => {
+            let aligned = [begin, count, pages].iter().all(|at| *at % 8 == 0);
+            if begin.checked_add(8) != Some(*end) || !aligned {
+                return Err(format!("no vector of cores from +{begin:#x} to +{end:#x}"));
+            }
+            (vec![*begin, *end, *count, *pages], Some(*present))
+        }
+        Err(_) => (Vec::new(), None),
+    };
+    let pages = distribution.as_ref().ok().map(|distribution| distribution.pages);
     let shapes = [shard_shape, shard_shape + 4, page_shape, page_shape + 4];
     let known = |at: u32, width: u8| match width {
-        8 => [begin, end, count, pages].contains(&at),
-        4 => shapes.contains(&at) || at == layout_at || at == pages,
-        _ => at == spec || at == distribution,
+        8 => words.contains(&at),
+        4 => shapes.contains(&at) || at == layout_at || Some(at) == pages,
+        _ => at == spec || Some(at) == flag,
     };
     let mut strange = None;
     for (path, value) in paths {
+        if distribution.is_err() && flags(home, path).1.contains(&spec) {
+            continue;
+        }
         let sides = path.conditions.iter().flat_map(|it| [&it.left, &it.right]);
         for value in sides.chain([*value]) {
             walk(value, &mut |part| {
@@ -257,44 +312,55 @@ pub fn resolve(
 ) -> Result<(), Refusal> {
     let executor = Executor::new(home.image).inline(&INLINE);
     let found = paths(home.image, &executor, NUM_DEV_PAGES)?;
-    let unknown = found.iter().find_map(|path| match &path.outcome {
-        Outcome::Unknown(why) => Some(why),
-        _ => None,
-    });
-    if let Some(why) = unknown {
-        return Err(format!("num_dev_pages() was not understood: {why}"));
-    }
-    let ranges = found.iter().filter_map(|path| range(home, path.conditions.first()?));
-    let (at, first, last) =
-        agreed("the sharded layouts", ranges.map(|range| (range.0, range.1, range.2)))?;
-    if (first, last) != (FIRST_SHARDED, LAST_SHARDED) {
-        return Err(format!("sharded layouts are {first}..={last}, expected 2..=5"));
+    let range @ (at, first, last) = sharded_range(home, &found)?;
+    if first != FIRST_SHARDED || last < first {
+        return Err(format!("sharded layouts are {first}..={last}, expected {FIRST_SHARDED}..=N"));
     }
     if at != layout.memory_layout {
         return Err(format!("num_dev_pages() finds the layout at +{at:#x}"));
     }
-    let fields = formulas(home, &sharded_paths(home, &found))?;
+    let unknown = found.iter().find_map(|path| match &path.outcome {
+        Outcome::Unknown(why) => Some(*why),
+        _ => None,
+    });
+    let fields = match unknown {
+        None => formulas(home, &sharded_paths(home, &found))?,
+        Some(why) => formula_of_spec(home, &found, why)?,
+    };
     check(home, &fields, &sharded_paths(home, &found), at)?;
     // The number of cores divides what num_dev_pages() multiplies: it has to be the same.
     let cores = paths(home.image, &executor, NUM_CORES)?;
-    check(home, &fields, &sharded_paths(home, &cores), at)?;
-    (layout.shard_spec_present, layout.distribution_present) = (fields.spec, fields.distribution);
-    (layout.shard_shape, layout.page_shape) = (fields.shard_shape, fields.page_shape);
-    (layout.cores_begin, layout.cores_end) = (fields.begin, fields.end);
-    (layout.shard_count, layout.shard_pages) = (fields.count, fields.pages);
-    for (name, offset) in [
-        ("shard_spec_present", fields.spec),
-        ("distribution_present", fields.distribution),
-        ("shard_shape", fields.shard_shape),
-        ("page_shape", fields.page_shape),
-        ("cores_begin", fields.begin),
-        ("cores_end", fields.end),
-        ("shard_count", fields.count),
-        ("shard_pages", fields.pages),
-    ] {
-        facts.note(&format!("Buffer::{name}"), &format!("+{offset:#x}"), "num_dev_pages");
+    if sharded_range(home, &cores)? != range {
+        return Err("num_cores() and num_dev_pages() disagree on what is sharded".into());
     }
+    check(home, &fields, &sharded_paths(home, &cores), at)?;
+    layout.last_sharded = last;
+    note(&fields, facts, layout);
     Ok(())
+}
+
+/// Enters the fields into the layout.
+fn note(fields: &Formulas, facts: &mut Facts, layout: &mut BufferLayout) {
+    let mut enter = |name: &str, offset: u32, place: &mut u32| {
+        *place = offset;
+        facts.note(&format!("Buffer::{name}"), &format!("+{offset:#x}"), "num_dev_pages");
+    };
+    enter("shard_spec_present", fields.spec, &mut layout.shard_spec_present);
+    enter("shard_shape", fields.shard_shape, &mut layout.shard_shape);
+    enter("page_shape", fields.page_shape, &mut layout.page_shape);
+    match &fields.distribution {
+        Ok(distribution) => {
+            enter("distribution_present", distribution.present, &mut layout.distribution_present);
+            enter("cores_begin", distribution.begin, &mut layout.cores_begin);
+            enter("cores_end", distribution.end, &mut layout.cores_end);
+            enter("shard_count", distribution.count, &mut layout.shard_count);
+            enter("shard_pages", distribution.pages, &mut layout.shard_pages);
+        }
+        Err(why) => {
+            let reason = format!("absent: its pages per core were not understood: {why}");
+            facts.note("Buffer distribution spec", &reason, "num_dev_pages");
+        }
+    }
 }
 
 #[cfg(test)]
