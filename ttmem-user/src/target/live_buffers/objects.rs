@@ -202,3 +202,6 @@ fn small(number: Option<u64>) -> u32 {
 fn signed(word: u64) -> i32 {
     ((word & 0xffff_ffff) as u32).cast_signed()
 }
+
+#[cfg(test)]
+mod tests;
