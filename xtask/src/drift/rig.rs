@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 use super::fetch;
-use super::version::{FIRST_ON_MOCKS, Version};
+use super::version::Version;
 use crate::real_target::{self, RealTarget, compiler};
 use crate::say::{self, Step};
 use crate::test::{Tally, cargo_test, with_rights};
@@ -23,9 +23,6 @@ const PASSES: &str = "passes";
 
 /// What comes of the exactness tests on a version.
 pub fn exactness(version: Version, target: &RealTarget) -> Result<String> {
-    if version < FIRST_ON_MOCKS {
-        return Ok("not run: does not run on mock devices".to_owned());
-    }
     let RealTarget::Python(venv) = target else {
         bail!("the exactness tests need ttnn in a venv: {}", target.describe());
     };
