@@ -196,6 +196,20 @@ mod tests {
     }
 
     #[test]
+    fn every_version_is_watched() {
+        let table = Table::read().unwrap();
+        assert!(table.rows().count() > 20);
+        for (version, row) in table.rows() {
+            for probe in ["allocate", "bulk_free", "free"] {
+                assert!(row.probes.contains_key(probe), "{version} lacks {probe}");
+            }
+            for field in ["Device::id", "MeshDevice::id", "MeshDevice devices begin"] {
+                assert!(row.fields.contains_key(field), "{version} lacks {field}");
+            }
+        }
+    }
+
+    #[test]
     fn the_file_is_as_it_would_be_written() {
         let table = Table::read().unwrap();
         assert_eq!(fs::read_to_string(file()).unwrap(), table.text(), "cargo xtask drift --bless");
