@@ -106,7 +106,7 @@ pub struct DoctorArgs {
     #[arg(long, value_name = "FILE")]
     pub library: Option<PathBuf>,
     /// Print what was found in the library as JSON.
-    #[arg(long, requires = "library")]
+    #[arg(long, requires = "library", conflicts_with = "pid")]
     pub json: bool,
 }
 
