@@ -136,7 +136,9 @@ std::array<PoolTruth, kBufferTypes> AllocatorImpl::pool_truth() const {
     return truth;
 }
 
+#ifndef TTMEM_STANDIN_OLD
 L1BankingAllocator::L1BankingAllocator(const AllocatorConfig& config) : AllocatorImpl(config) {}
 L1BankingAllocator::~L1BankingAllocator() {}
+#endif
 
 }  // namespace tt::tt_metal

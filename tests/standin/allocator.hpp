@@ -86,7 +86,11 @@ private:
 class AllocatorImpl {
 public:
     explicit AllocatorImpl(const AllocatorConfig& config);
+#ifdef TTMEM_STANDIN_OLD
+    ~AllocatorImpl();
+#else
     virtual ~AllocatorImpl();
+#endif
 
     DeviceAddr allocate_buffer(Buffer* buffer);
     void deallocate_buffer(Buffer* buffer);
@@ -125,10 +129,14 @@ private:
     std::unordered_set<const Buffer*> swept_;
 };
 
+#ifdef TTMEM_STANDIN_OLD
+using L1BankingAllocator = AllocatorImpl;
+#else
 class L1BankingAllocator : public AllocatorImpl {
 public:
     explicit L1BankingAllocator(const AllocatorConfig& config);
     ~L1BankingAllocator() override;
 };
+#endif
 
 }  // namespace tt::tt_metal

@@ -34,8 +34,14 @@ inline constexpr std::size_t kBufferTypes = 5;
 
 enum class TensorMemoryLayout { INTERLEAVED, SINGLE_BANK, HEIGHT_SHARDED, WIDTH_SHARDED, BLOCK_SHARDED, ND_SHARDED };
 
+#ifdef TTMEM_STANDIN_OLD
+inline constexpr unsigned kShardedLayouts = 3;
+#else
+inline constexpr unsigned kShardedLayouts = 4;
+#endif
+
 inline bool is_sharded(TensorMemoryLayout layout) {
-    return static_cast<unsigned>(layout) - 2U < 4U;
+    return static_cast<unsigned>(layout) - 2U < kShardedLayouts;
 }
 
 /// 16 bytes, like tt::xy_pair.

@@ -124,9 +124,15 @@ fn report(ttmem: &Ttmem, library: &Path) -> Result<String> {
 #[test]
 fn a_function_that_is_no_code_is_refused_and_nothing_is_made_up() {
     let ttmem = or_skip!(Ttmem::locate());
-    let standin = or_skip!(Standin::locate("pimpl"));
+    for variant in ["pimpl", "old"] {
+        let standin = or_skip!(Standin::locate(variant));
+        overwrite_each_function(&ttmem, &standin);
+    }
+}
+
+fn overwrite_each_function(ttmem: &Ttmem, standin: &Standin) {
     let whole = fs::read(standin.library()).unwrap();
-    let truth = facts(&report(&ttmem, &standin.library()).unwrap());
+    let truth = facts(&report(ttmem, &standin.library()).unwrap());
     assert!(truth.len() > 10, "{truth:?}");
     let folder = tempfile::tempdir().unwrap();
     let copy = folder.path().join("libtt_metal.so");
@@ -137,7 +143,7 @@ fn a_function_that_is_no_code_is_refused_and_nothing_is_made_up() {
         // 0x06 was `push es`; there is no such instruction in 64-bit code.
         bytes[function.offset..function.offset + function.len].fill(0x06);
         fs::write(&copy, &bytes).unwrap();
-        let found = facts(&report(&ttmem, &copy).with_context(|| function.name.clone()).unwrap());
+        let found = facts(&report(ttmem, &copy).with_context(|| function.name.clone()).unwrap());
         let made_up: Vec<&String> = found.difference(&truth).collect();
         assert!(made_up.is_empty(), "with {} damaged: {made_up:?}", function.name);
         refused += usize::from(found != truth);
@@ -159,11 +165,12 @@ fn damaged_code_is_never_fatal() {
     let folder = tempfile::tempdir().unwrap();
     let copy = folder.path().join("libtt_metal.so");
     let mut random = Random(1);
-    for variant in ["pimpl", "cet"] {
+    let variants = ["pimpl", "old", "cet"];
+    for variant in variants {
         let standin = or_skip!(Standin::locate(variant));
         let whole = fs::read(standin.library()).unwrap();
         let functions = decoded_functions(&standin.library()).unwrap();
-        for _ in 0..DAMAGED / 2 {
+        for _ in 0..DAMAGED / variants.len() {
             let mut bytes = whole.clone();
             for function in &functions {
                 damage(&mut bytes, function, &mut random);

@@ -13,7 +13,8 @@ pub const BUFFER_TYPES: usize = 5;
 pub const MAX_WINDOW: u32 = 128;
 
 /// First `TensorMemoryLayout` that is sharded: 0 is interleaved, 1 single-bank. The agent refuses
-/// the sharded fields of a library whose own code says otherwise.
+/// the sharded fields of a library whose own code says otherwise; the last one depends on the
+/// version ([`BufferLayout::last_sharded`]).
 pub const FIRST_SHARDED: u32 = 2;
 
 /// Size of one core coordinate in a distribution spec, in bytes.
@@ -126,8 +127,9 @@ pub struct BufferLayout {
     pub shard_count: u32,
     /// Pages of one shard, 4 bytes used.
     pub shard_pages: u32,
-    /// Keeps the size a multiple of 8.
-    pub reserved: u32,
+    /// Last `TensorMemoryLayout` that the library's own code takes for sharded. Of a later one
+    /// nothing is known; [`ABSENT`] as long as the shard fields are.
+    pub last_sharded: u32,
 }
 
 impl BufferLayout {
@@ -154,7 +156,7 @@ impl BufferLayout {
         cores_end: ABSENT,
         shard_count: ABSENT,
         shard_pages: ABSENT,
-        reserved: 0,
+        last_sharded: ABSENT,
     };
 
     /// Sets the window to the smallest that covers its fields.

@@ -3,6 +3,7 @@
 //! What a person, the documentation or CI calls is here; the work is in a module per command.
 
 mod demo;
+mod drift;
 mod lint;
 mod paths;
 mod privilege;
@@ -59,6 +60,13 @@ Examples:
         #[arg(last = true)]
         cargo_arguments: Vec<String>,
     },
+    /// Look whether ttmem understands every published version of ttnn (needs a network)
+    #[command(after_help = "\
+Examples:
+  cargo xtask drift                           every version; a second call goes on where it ended
+  cargo xtask drift --versions 0.75.0,0.81.1  only these
+  cargo xtask drift --run --bless             also the exactness tests; write the table anew")]
+    Drift(drift::Arguments),
     /// Check formatting, lints, import rules, file sizes and dependencies
     #[command(after_help = "\
 Examples:
@@ -97,6 +105,7 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Setup { build_only: false } => drop(setup::for_everything()?),
         Task::Demo(arguments) => return demo::perform(&arguments),
         Task::Test { cargo_arguments } => return test::perform(&cargo_arguments),
+        Task::Drift(arguments) => return drift::perform(&arguments),
         Task::Lint => lint::perform()?,
         Task::RealTarget { kind, command } => return in_real_target(kind, &command),
     }

@@ -93,7 +93,7 @@ impl Sharding {
     #[inline(always)]
     fn read(fields: u64, layout: &BufferLayout) -> Result<Self, Fault> {
         let mut sharding = Self::default();
-        if layout.shard_spec_present == ABSENT || layout.distribution_present == ABSENT {
+        if layout.shard_spec_present == ABSENT {
             return Ok(sharding);
         }
         let at = |offset: u32| fields.wrapping_add(u64::from(offset));
@@ -102,7 +102,9 @@ impl Sharding {
             sharding.shard_shape = read(at(layout.shard_shape))?;
             sharding.page_shape = read(at(layout.page_shape))?;
         }
-        if read::<u8>(at(layout.distribution_present))? != 0 {
+        if layout.distribution_present != ABSENT
+            && read::<u8>(at(layout.distribution_present))? != 0
+        {
             sharding.flags |= FLAG_DISTRIBUTION_SPEC;
             let begin: u64 = read(at(layout.cores_begin))?;
             let end: u64 = read(at(layout.cores_end))?;
@@ -136,7 +138,7 @@ fn allocate(buffer: u64, hit: &Hit, table: &LayoutTable) -> Result<(), Fault> {
     }
     let (unique_id, mut flags) = unique_id(fields, layout)?;
     let memory_layout = window.half(layout.memory_layout);
-    let sharding = if memory_layout < FIRST_SHARDED {
+    let sharding = if memory_layout < FIRST_SHARDED || memory_layout > layout.last_sharded {
         Sharding::default()
     } else {
         Sharding::read(fields, layout)?

@@ -1,5 +1,7 @@
 //! `ttmem doctor`: what works, what does not, and what to do about it.
 
+mod json;
+
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -21,7 +23,15 @@ use crate::{
 pub fn run(args: &DoctorArgs) -> anyhow::Result<Outcome> {
     let mut report = Report::default();
     if let Some(path) = &args.library {
-        examine_library(&mut report, path)?;
+        let image = library(path)?;
+        let plan = resolve::resolve(&image);
+        if args.json {
+            json::print(path, image.build_id(), &plan)?;
+            return Ok(outcome(plan.unresolved.is_empty()));
+        }
+        report.section(&format!("Library {}", path.display()));
+        report.good("build id", image.build_id().unwrap_or("none"));
+        examine_plan(&mut report, &plan);
     } else {
         examine_kernel(&mut report);
         if let Some(pid) = args.pid {
@@ -29,7 +39,11 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<Outcome> {
         }
     }
     print!("{}", report.text());
-    Ok(if report.to_do.is_empty() { Outcome::Complete } else { Outcome::Incomplete })
+    Ok(outcome(report.to_do.is_empty()))
+}
+
+const fn outcome(is_complete: bool) -> Outcome {
+    if is_complete { Outcome::Complete } else { Outcome::Incomplete }
 }
 
 #[derive(Default)]
@@ -185,7 +199,8 @@ fn examine_process(report: &mut Report, pid: Pid) {
     }
 }
 
-fn examine_library(report: &mut Report, path: &Path) -> anyhow::Result<()> {
+/// A library file, if it is one of tt-metal.
+fn library(path: &Path) -> anyhow::Result<Image<'static>> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let image = Image::parse(bytes).with_context(|| format!("{} is not usable", path.display()))?;
     anyhow::ensure!(
@@ -193,10 +208,7 @@ fn examine_library(report: &mut Report, path: &Path) -> anyhow::Result<()> {
         "{} has no tt-metal: it does not define GraphTracker::track_allocate",
         path.display()
     );
-    report.section(&format!("Library {}", path.display()));
-    report.good("build id", image.build_id().unwrap_or("none"));
-    examine_plan(report, &resolve::resolve(&image));
-    Ok(())
+    Ok(image)
 }
 
 fn examine_plan(report: &mut Report, plan: &AttachPlan) {

@@ -105,12 +105,15 @@ impl Target {
 
     /// What reads its live buffers, or why they cannot be read.
     pub fn reader(&self) -> Result<Result<Reader, String>, ProcessError> {
+        let device = &self.plan.layout.device;
         match &self.plan.memory {
-            Ok(memory) => {
-                Reader::open(&self.process, self.layout(), memory.clone(), self.library.bias)
-                    .map(Ok)
+            Err(reason) if device.device_vptr == 0 || device.mesh_vptr == 0 => {
+                Ok(Err(reason.clone()))
             }
-            Err(reason) => Ok(Err(reason.clone())),
+            memory => {
+                let memory = memory.clone();
+                Reader::open(&self.process, self.layout(), memory, self.library.bias).map(Ok)
+            }
         }
     }
 

@@ -53,7 +53,8 @@ error are its own; its exit code is passed on (128 + N if signal N ended it).")]
     #[command(after_help = "Examples:
   sudo ttmem doctor
   sudo ttmem doctor --pid 4711
-  ttmem doctor --library path/to/libtt_metal.so")]
+  ttmem doctor --library path/to/libtt_metal.so
+  ttmem doctor --library path/to/libtt_metal.so --json | jq .unresolved")]
     Doctor(DoctorArgs),
 }
 
@@ -178,6 +179,9 @@ pub struct DoctorArgs {
     /// A library to examine, without any process.
     #[arg(long, value_name = "FILE")]
     pub library: Option<PathBuf>,
+    /// Print what was found in the library as JSON.
+    #[arg(long, requires = "library", conflicts_with = "pid")]
+    pub json: bool,
 }
 
 /// What to print.
@@ -242,6 +246,8 @@ mod tests {
             &["ttmem", "run"],
             &["ttmem", "run", "--headless", "x"],
             &["ttmem", "doctor", "--pid", "1", "--library", "x"],
+            &["ttmem", "doctor", "--pid", "1", "--json"],
+            &["ttmem", "doctor", "--json"],
         ] {
             assert!(Arguments::try_parse_from(bad).is_err(), "{bad:?}");
         }

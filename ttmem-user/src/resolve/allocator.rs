@@ -326,6 +326,10 @@ pub fn memory(
     let live_set = live_set(image)?;
     facts.note("AllocatorImpl live set", &format!("+{live_set:#x}"), "get_num_allocated_buffers");
     let allocator_vptrs = classes(image);
+    if allocator_vptrs.is_empty() {
+        // A device leads to its default allocator alone, and not to those of sub-devices.
+        return Err("its allocators have no vtable to find them in memory by".into());
+    }
     for (class, address) in &allocator_vptrs {
         facts.note("allocator vtable", address, class);
     }
@@ -340,9 +344,6 @@ pub fn memory(
     };
     let mesh_allocator = chain("MeshDevice allocator", device::mesh_allocator(image));
     let device_allocator = chain("Device allocator", device::device_allocator(image));
-    if allocator_vptrs.is_empty() && mesh_allocator.is_none() && device_allocator.is_none() {
-        return Err("neither a class of allocators nor a way from a device to one is known".into());
-    }
     let blocks = match blocks(image, free_lists) {
         Ok(blocks) => {
             let places =

@@ -58,6 +58,13 @@ pub struct Fact {
     pub from: String,
 }
 
+impl Fact {
+    /// Why this version does not have it, if that is the fact.
+    pub fn absent_because(&self) -> Option<&str> {
+        self.value.strip_prefix("absent: ")
+    }
+}
+
 /// What reading live buffers from the target's memory needs, beyond the [`LayoutTable`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryLayout {

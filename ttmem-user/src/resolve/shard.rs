@@ -4,7 +4,7 @@
 //! width / page width) × cores, or ceil(shards / cores) × pages of a shard × cores. The operands
 //! of these two formulas are the fields; the flags that choose between them are the conditions.
 
-use ttmem_common::layout::BufferLayout;
+use ttmem_common::layout::{BufferLayout, FIRST_SHARDED};
 
 use super::{
     buffer::Home,
@@ -19,9 +19,6 @@ const NUM_CORES: &str = "_ZNK2tt8tt_metal6Buffer9num_coresEv";
 const NUM_DEV_PAGES: &str = "_ZNK2tt8tt_metal6Buffer13num_dev_pagesEv";
 /// Parts of the formulas that some versions keep in functions of their own.
 const INLINE: [&str; 1] = ["_ZNK2tt8tt_metal22BufferDistributionSpec"];
-/// Layouts 0 and 1 are interleaved and single bank; what follows is sharded.
-const FIRST_SHARDED: u32 = 2;
-const LAST_SHARDED: u32 = 5;
 
 /// A condition `layout - first <= last - first`, or its opposite: (offset, first, last, holds).
 fn range(home: &Home<'_, '_>, condition: &Condition) -> Option<(u32, u32, u32, bool)> {
@@ -159,24 +156,37 @@ fn is_zero(path: &Path, value: &Value) -> bool {
     }
 }
 
-/// A sharded path's return value: only those where the layout is in range count.
-fn sharded<'p>(home: &Home<'_, '_>, path: &'p Path) -> Option<&'p Value> {
-    let Outcome::Return(value) = &path.outcome else { return None };
+/// The layouts that a function takes for sharded: offset of the layout, first, last.
+fn sharded_range(home: &Home<'_, '_>, paths: &[Path]) -> Result<(u32, u32, u32), Refusal> {
+    let ranges = paths.iter().filter_map(|path| range(home, path.conditions.first()?));
+    agreed("the sharded layouts", ranges.map(|range| (range.0, range.1, range.2)))
+}
+
+/// Whether a path is one of a sharded buffer: only those where the layout is in range count.
+fn is_sharded(home: &Home<'_, '_>, path: &Path) -> bool {
     let mut ranges = path.conditions.iter().filter_map(|condition| range(home, condition));
-    let (_, first, last, holds) = ranges.next()?;
     // A path that takes one flag for neither 0 nor 1, or for both, is never taken.
     let (set, clear) = flags(home, path);
     let possible = !set.iter().any(|flag| clear.contains(flag));
-    (possible && holds && first == FIRST_SHARDED && last == LAST_SHARDED).then_some(value)
+    // The layout is compared more than once if parts are inlined; it is always the same one.
+    possible && ranges.next().is_some_and(|range| range.3) && ranges.all(|range| range.3)
 }
 
 /// The operands of the two formulas, and the flags that choose.
 #[derive(Debug, PartialEq, Eq)]
 struct Formulas {
     spec: u32,
-    distribution: u32,
     shard_shape: u32,
     page_shape: u32,
+    /// Or why what it computes was not understood; then nothing is known of buffers without a
+    /// shard spec.
+    distribution: Result<Distribution, &'static str>,
+}
+
+/// The operands of `ceil(shards / cores) × pages`, and the flag that says that they are there.
+#[derive(Debug, PartialEq, Eq)]
+struct Distribution {
+    present: u32,
     begin: u32,
     end: u32,
     count: u32,
@@ -185,7 +195,11 @@ struct Formulas {
 
 /// Every sharded path of a function, and what it returns.
 fn sharded_paths<'p>(home: &Home<'_, '_>, paths: &'p [Path]) -> Vec<(&'p Path, &'p Value)> {
-    paths.iter().filter_map(|path| Some((path, sharded(home, path)?))).collect()
+    let returning = paths.iter().filter_map(|path| match &path.outcome {
+        Outcome::Return(value) => Some((path, value)),
+        _ => None,
+    });
+    returning.filter(|(path, _)| is_sharded(home, path)).collect()
 }
 
 fn formulas(home: &Home<'_, '_>, paths: &[(&Path, &Value)]) -> Result<Formulas, Refusal> {
@@ -203,14 +217,45 @@ fn formulas(home: &Home<'_, '_>, paths: &[(&Path, &Value)]) -> Result<Formulas, 
     let (count, begin, end, pages) = agreed("shards", by_distribution.iter().map(|path| path.0))?;
     let (shard_shape, page_shape) = agreed("shapes", by_spec.iter().map(|path| path.0))?;
     let chosen = agreed("the distribution's flags", by_distribution.into_iter().map(|it| it.1))?;
-    let ([distribution], [spec]) = (&*chosen.0, &*chosen.1) else {
+    let ([present], [spec]) = (&*chosen.0, &*chosen.1) else {
         return Err(format!("the distribution depends on {:x?}, not {:x?}", chosen.0, chosen.1));
     };
-    let (spec, distribution) = (*spec, *distribution);
+    let (spec, present) = (*spec, *present);
     if !by_spec.iter().all(|(_, set)| set.contains(&spec)) {
         return Err("the shapes are used without the flag of the shard spec".into());
     }
-    Ok(Formulas { spec, distribution, shard_shape, page_shape, begin, end, count, pages })
+    let distribution = Ok(Distribution { present, begin, end, count, pages });
+    Ok(Formulas { spec, shard_shape, page_shape, distribution })
+}
+
+/// The formula of buffers with a shard spec alone, where the other one is a loop that was not
+/// followed to its end: whatever was not understood has to be of buffers without a shard spec.
+fn formula_of_spec(
+    home: &Home<'_, '_>,
+    paths: &[Path],
+    why: &'static str,
+) -> Result<Formulas, Refusal> {
+    let by_spec = sharded_paths(home, paths).into_iter().filter_map(|(path, value)| {
+        shapes(home, value).map(|shapes| (shapes, flags(home, path).0))
+    });
+    let ((shard_shape, page_shape), set) = agreed("shapes", by_spec)?;
+    let [spec] = *set else { return Err(format!("the shapes depend on {set:x?}")) };
+    for path in paths.iter().filter(|path| !flags(home, path).1.contains(&spec)) {
+        match &path.outcome {
+            Outcome::Unknown(why) => {
+                return Err(format!("num_dev_pages() was not understood: {why}"));
+            }
+            Outcome::Return(value)
+                if is_sharded(home, path)
+                    && shapes(home, value).is_none()
+                    && !is_zero(path, value) =>
+            {
+                return Err(format!("num_dev_pages() has a formula that is not known: {value}"));
+            }
+            _ => {}
+        }
+    }
+    Ok(Formulas { spec, shard_shape, page_shape, distribution: Err(why) })
 }
 
 /// Whatever else the paths read has to be among the decoded fields.
@@ -220,19 +265,29 @@ fn check(
     paths: &[(&Path, &Value)],
     layout_at: u32,
 ) -> Result<(), Refusal> {
-    let &Formulas { spec, distribution, shard_shape, page_shape, begin, end, count, pages } =
-        fields;
-    if begin.checked_add(8) != Some(end) || [begin, count, pages].iter().any(|at| at % 8 != 0) {
-        return Err(format!("no vector of cores from +{begin:#x} to +{end:#x}"));
-    }
+    let &Formulas { spec, shard_shape, page_shape, ref distribution } = fields;
+    let (words, flag) = match distribution {
+        Ok(Distribution { present, begin, end, count, pages }) => {
+            let aligned = [begin, count, pages].iter().all(|at| *at % 8 == 0);
+            if begin.checked_add(8) != Some(*end) || !aligned {
+                return Err(format!("no vector of cores from +{begin:#x} to +{end:#x}"));
+            }
+            (vec![*begin, *end, *count, *pages], Some(*present))
+        }
+        Err(_) => (Vec::new(), None),
+    };
+    let pages = distribution.as_ref().ok().map(|distribution| distribution.pages);
     let shapes = [shard_shape, shard_shape + 4, page_shape, page_shape + 4];
     let known = |at: u32, width: u8| match width {
-        8 => [begin, end, count, pages].contains(&at),
-        4 => shapes.contains(&at) || at == layout_at || at == pages,
-        _ => at == spec || at == distribution,
+        8 => words.contains(&at),
+        4 => shapes.contains(&at) || at == layout_at || Some(at) == pages,
+        _ => at == spec || Some(at) == flag,
     };
     let mut strange = None;
     for (path, value) in paths {
+        if distribution.is_err() && flags(home, path).1.contains(&spec) {
+            continue;
+        }
         let sides = path.conditions.iter().flat_map(|it| [&it.left, &it.right]);
         for value in sides.chain([*value]) {
             walk(value, &mut |part| {
@@ -257,44 +312,55 @@ pub fn resolve(
 ) -> Result<(), Refusal> {
     let executor = Executor::new(home.image).inline(&INLINE);
     let found = paths(home.image, &executor, NUM_DEV_PAGES)?;
-    let unknown = found.iter().find_map(|path| match &path.outcome {
-        Outcome::Unknown(why) => Some(why),
-        _ => None,
-    });
-    if let Some(why) = unknown {
-        return Err(format!("num_dev_pages() was not understood: {why}"));
-    }
-    let ranges = found.iter().filter_map(|path| range(home, path.conditions.first()?));
-    let (at, first, last) =
-        agreed("the sharded layouts", ranges.map(|range| (range.0, range.1, range.2)))?;
-    if (first, last) != (FIRST_SHARDED, LAST_SHARDED) {
-        return Err(format!("sharded layouts are {first}..={last}, expected 2..=5"));
+    let range @ (at, first, last) = sharded_range(home, &found)?;
+    if first != FIRST_SHARDED || last < first {
+        return Err(format!("sharded layouts are {first}..={last}, expected {FIRST_SHARDED}..=N"));
     }
     if at != layout.memory_layout {
         return Err(format!("num_dev_pages() finds the layout at +{at:#x}"));
     }
-    let fields = formulas(home, &sharded_paths(home, &found))?;
+    let unknown = found.iter().find_map(|path| match &path.outcome {
+        Outcome::Unknown(why) => Some(*why),
+        _ => None,
+    });
+    let fields = match unknown {
+        None => formulas(home, &sharded_paths(home, &found))?,
+        Some(why) => formula_of_spec(home, &found, why)?,
+    };
     check(home, &fields, &sharded_paths(home, &found), at)?;
     // The number of cores divides what num_dev_pages() multiplies: it has to be the same.
     let cores = paths(home.image, &executor, NUM_CORES)?;
-    check(home, &fields, &sharded_paths(home, &cores), at)?;
-    (layout.shard_spec_present, layout.distribution_present) = (fields.spec, fields.distribution);
-    (layout.shard_shape, layout.page_shape) = (fields.shard_shape, fields.page_shape);
-    (layout.cores_begin, layout.cores_end) = (fields.begin, fields.end);
-    (layout.shard_count, layout.shard_pages) = (fields.count, fields.pages);
-    for (name, offset) in [
-        ("shard_spec_present", fields.spec),
-        ("distribution_present", fields.distribution),
-        ("shard_shape", fields.shard_shape),
-        ("page_shape", fields.page_shape),
-        ("cores_begin", fields.begin),
-        ("cores_end", fields.end),
-        ("shard_count", fields.count),
-        ("shard_pages", fields.pages),
-    ] {
-        facts.note(&format!("Buffer::{name}"), &format!("+{offset:#x}"), "num_dev_pages");
+    if sharded_range(home, &cores)? != range {
+        return Err("num_cores() and num_dev_pages() disagree on what is sharded".into());
     }
+    check(home, &fields, &sharded_paths(home, &cores), at)?;
+    layout.last_sharded = last;
+    note(&fields, facts, layout);
     Ok(())
+}
+
+/// Enters the fields into the layout.
+fn note(fields: &Formulas, facts: &mut Facts, layout: &mut BufferLayout) {
+    let mut enter = |name: &str, offset: u32, place: &mut u32| {
+        *place = offset;
+        facts.note(&format!("Buffer::{name}"), &format!("+{offset:#x}"), "num_dev_pages");
+    };
+    enter("shard_spec_present", fields.spec, &mut layout.shard_spec_present);
+    enter("shard_shape", fields.shard_shape, &mut layout.shard_shape);
+    enter("page_shape", fields.page_shape, &mut layout.page_shape);
+    match &fields.distribution {
+        Ok(distribution) => {
+            enter("distribution_present", distribution.present, &mut layout.distribution_present);
+            enter("cores_begin", distribution.begin, &mut layout.cores_begin);
+            enter("cores_end", distribution.end, &mut layout.cores_end);
+            enter("shard_count", distribution.count, &mut layout.shard_count);
+            enter("shard_pages", distribution.pages, &mut layout.shard_pages);
+        }
+        Err(why) => {
+            let reason = format!("absent: its pages per core were not understood: {why}");
+            facts.note("Buffer distribution spec", &reason, "num_dev_pages");
+        }
+    }
 }
 
 #[cfg(test)]
@@ -344,14 +410,60 @@ mod tests {
          482b87f800000048c1f8044839d0480f47c289442408ba010000008854240c488b4424084883c418c30f1f00 \
          4883c768e8ffccffffebdb";
 
+    /// `Buffer::num_dev_pages() const`, 0.66.0, at 0x6c0ed0.
+    const NUM_DEV_PAGES_V66: &str = "538b472483c0fe83f803737180bf98000000010f85890000008bb78800000031dbb90000000085f674098b47 \
+         7831d2f7f689c18bb78c00000085f674098b477c31d2f7f689c30fafd980bfb8010000010f859c000000488b \
+         8728010000488b8fb0010000482b872001000048c1f8044839c1480f42c10fafd889d85bc3488b4f584885c9 \
+         7466488b47184889c24809ca48c1ea20746c31d248f7f14889c389d85bc380bfb8010000000f848800000048 \
+         8b8f20010000488b9f280100004839d9744a488b87b00100004889de4829ce48c1fe044801f048ffc84889c2 \
+         4809f248c1ea20742b31d248f7f6eb2831db89d85bc34883c760e8b5cadaff0fafd889d85bc331d2f7f189c3 \
+         89d85bc331c0eb0431d2f7f60faf87a8010000488b97b00100004829cb48c1fb044839da480f42da0fafd889 \
+         d85bc3e8c46cdaff";
+    /// `Buffer::num_cores() const`, 0.66.0, at 0x6c0dc0.
+    const NUM_CORES_V66: &str = "538b472483c0fe83f802773a48bb000000000100000080bfb8010000017530488b8728010000488b8fb00100 \
+         00482b872001000048c1f8044839c1480f42c189c04809d85bc331db89c04809d85bc34883c760e868ccdaff \
+         89c04809d85bc3";
+
+    /// `Buffer::num_dev_pages() const`, 0.62.2, at 0x1a2820.
+    const NUM_DEV_PAGES_V62: &str = "554156538b472483c0fe83f803734d488d5f6080bfa80000000175638bb79800000031edb90000000085f674 \
+         098b477831d2f7f689c18bb79c00000085f674098b477c31d2f7f689c50fafe94889dfe82c50f6ff0fafc55b \
+         415e5dc3488b4f584885c97460488b47184889c24809ca48c1ea20747a31d248f7f15b415e5dc380bfd80100 \
+         00007470488d87c00000004989fe4889c7e8a64cf6ff418b4e2483c1fe83f90277524c89f24180bea8000000 \
+         0175194889df4889c3e8c24ff6ff89c14889d8eb2231c05b415e5dc380bad8010000007423488b8a48010000 \
+         482b8a4001000048c1e9040fafc15b415e5dc331d2f7f15b415e5dc3e84307f6ff";
+    /// `Buffer::num_cores() const`, 0.62.2, at 0x1a26f0.
+    const NUM_CORES_V62: &str = "538b472483c0fe83f802772380bfa800000001752348bb00000000010000004883c760e88851f6ff89c04809 \
+         d85bc331db89c04809d85bc380bfd801000000742348bb0000000001000000488b8748010000482b87400100 \
+         0048c1e80489c04809d85bc3e80709f6ff";
+    /// `BufferDistributionSpec::max_num_dev_pages_per_core() const`, 0.62.2.
+    const PER_CORE_V62: &str = "488b8f88000000482b8f80000000742b48c1f904488b87100100004801c848ffc84889c24809ca48c1ea2074 \
+         1931d248f7f1480faf8708010000c331c0480faf8708010000c331d2f7f1480faf8708010000c3";
+
+    /// `Buffer::num_dev_pages() const`, 0.60.1, at 0xeb4210.
+    const NUM_DEV_PAGES_V60: &str = "554156538b472483c0fe83f803734d488d5f6080bfa80000000175638bb79800000031edb90000000085f674 \
+         098b477831d2f7f689c18bb79c00000085f674098b477c31d2f7f689c50fafe94889dfe82ca04aff0fafc55b \
+         415e5dc3488b4f584885c97460488b47184889c24809ca48c1ea20747a31d248f7f15b415e5dc380bf600100 \
+         00007470488d87c00000004989fe4889c7e876d64aff418b4e2483c1fe83f90277524c89f24180bea8000000 \
+         0175194889df4889c3e8c29f4aff89c14889d8eb2231c05b415e5dc380ba60010000007423488b8a50010000 \
+         482b8a4801000048c1e9040fafc15b415e5dc331d2f7f15b415e5dc3e893c04aff";
+    /// `Buffer::num_cores() const`, 0.60.1, at 0xeb40e0.
+    const NUM_CORES_V60: &str = "538b472483c0fe83f802772380bfa800000001752348bb00000000010000004883c760e888a14aff89c04809 \
+         d85bc331db89c04809d85bc380bf6001000000742348bb0000000001000000488b8750010000482b87480100 \
+         0048c1e80489c04809d85bc3e857c24aff";
+    /// Goes round for ever; that of 0.60.1 goes round once per dimension.
+    const LOOP: &str = "ebfe";
+
     /// `CoreRangeSet::num_cores`, or the stub that leads there.
     const CORES: &str = "_ZNK2tt8tt_metal12CoreRangeSet9num_coresEv";
     const THROW: &str = "_ZSt27__throw_bad_optional_accessv";
+    const PER_CORE: &str = "_ZNK2tt8tt_metal22BufferDistributionSpec26max_num_dev_pages_per_coreEv";
 
     /// Where one version has its functions: num_dev_pages, num_cores, and the two callees.
     struct Version {
         at: [u64; 4],
         num_cores: &'static str,
+        /// Where the pages per core are counted, if in a function of its own.
+        per_core: Option<(u64, &'static str)>,
         implementation: u32,
         memory_layout: u32,
     }
@@ -359,12 +471,14 @@ mod tests {
     const V81: Version = Version {
         at: [0xc7_5d70, 0xc7_5c50, 0x78_f6e0, 0x78_1e10],
         num_cores: NUM_CORES_V81,
+        per_core: None,
         implementation: 0x10,
         memory_layout: 0x14,
     };
     const V78: Version = Version {
         at: [0xb6_8c90, 0xb6_8b80, 0x6d_c730, 0x6d_0300],
         num_cores: NUM_CORES_V78,
+        per_core: None,
         implementation: ABSENT,
         memory_layout: 0x24,
     };
@@ -372,19 +486,45 @@ mod tests {
     const GCC: Version = Version {
         at: [0xb7d0, 0xb760, 0x84c0, 0x8630],
         num_cores: NUM_CORES_GCC,
+        per_core: None,
         implementation: 0x10,
+        memory_layout: 0x24,
+    };
+
+    const V66: Version = Version {
+        at: [0x6c_0ed0, 0x6c_0dc0, 0x46_da80, 0x46_7cd0],
+        num_cores: NUM_CORES_V66,
+        per_core: None,
+        implementation: ABSENT,
+        memory_layout: 0x24,
+    };
+    const V62: Version = Version {
+        at: [0x1a_2820, 0x1a_26f0, 0x10_78a0, 0x10_3060],
+        num_cores: NUM_CORES_V62,
+        per_core: Some((0x10_7560, PER_CORE_V62)),
+        implementation: ABSENT,
+        memory_layout: 0x24,
+    };
+    const V60: Version = Version {
+        at: [0xeb_4210, 0xeb_40e0, 0x35_e290, 0x36_03a0],
+        num_cores: NUM_CORES_V60,
+        per_core: Some((0x36_1920, LOOP)),
+        implementation: ABSENT,
         memory_layout: 0x24,
     };
 
     fn decode(code: &[u8], version: &Version) -> Result<BufferLayout, Refusal> {
         let [pages, cores, core_range_set, throw] = version.at;
-        let file = sample::elf(&[
+        let num_cores = sample::hex(version.num_cores);
+        let per_core = version.per_core.map(|(at, code)| (at, sample::hex(code)));
+        let mut pieces = vec![
             (NUM_DEV_PAGES, pages, code),
-            (NUM_CORES, cores, &sample::hex(version.num_cores)),
+            (NUM_CORES, cores, &*num_cores),
             (CORES, core_range_set, &[0xc3]),
             (THROW, throw, &[0xc3]),
-        ]);
-        let image = Image::parse(file).map_err(|error| error.to_string())?;
+        ];
+        pieces.extend(per_core.as_ref().map(|(at, code)| (PER_CORE, *at, &**code)));
+        let image = Image::parse(sample::elf(&pieces)).map_err(|error| error.to_string())?;
         let mut layout =
             BufferLayout { memory_layout: version.memory_layout, ..BufferLayout::ABSENT };
         let home = Home { image: &image, implementation: version.implementation };
@@ -419,6 +559,61 @@ mod tests {
         let layout = decode(&code, &V78).unwrap();
         let expected = [0x98, 0x78, 0x88, 0x1c0, 0x120, 0x128, 0x1b8, 0x1b0];
         assert_eq!(shard_fields(&layout), expected);
+    }
+
+    #[test]
+    fn decodes_versions_with_fewer_sharded_layouts() {
+        let layout = decode(&sample::hex(NUM_DEV_PAGES_V66), &V66).unwrap();
+        let expected = [0x98, 0x78, 0x88, 0x1b8, 0x120, 0x128, 0x1b0, 0x1a8];
+        assert_eq!((shard_fields(&layout), layout.last_sharded), (expected, 4));
+        let layout = decode(&sample::hex(NUM_DEV_PAGES_V62), &V62).unwrap();
+        let expected = [0xa8, 0x78, 0x98, 0x1d8, 0x140, 0x148, 0x1d0, 0x1c8];
+        assert_eq!((shard_fields(&layout), layout.last_sharded), (expected, 4));
+        let layout = decode(&sample::hex(NUM_DEV_PAGES_V81), &V81).unwrap();
+        assert_eq!(layout.last_sharded, 5);
+        // The two functions have to agree on the range.
+        let code = sample::hex(NUM_DEV_PAGES_V66);
+        let of_v78 = Version { num_cores: NUM_CORES_V78, ..V66 };
+        let refusal = decode(&code, &of_v78).unwrap_err();
+        assert_eq!(refusal, "num_cores() and num_dev_pages() disagree on what is sharded");
+    }
+
+    #[test]
+    fn a_shard_spec_is_decoded_where_a_distribution_is_not() {
+        let code = sample::hex(NUM_DEV_PAGES_V60);
+        let layout = decode(&code, &V60).unwrap();
+        let expected = [0xa8, 0x78, 0x98, ABSENT, ABSENT, ABSENT, ABSENT, ABSENT];
+        assert_eq!((shard_fields(&layout), layout.last_sharded), (expected, 4));
+        // Whatever one byte is changed to, no other flag is taken for that of the shard spec.
+        let mut refused = 0;
+        for at in 0..code.len() {
+            for change in [0x01, 0x08, 0x40, 0xff] {
+                let mut changed = code.clone();
+                changed[at] ^= change;
+                let Ok(layout) = decode(&changed, &V60) else {
+                    refused += 1;
+                    continue;
+                };
+                assert_eq!(layout.shard_spec_present, 0xa8, "byte {at} ^ {change:#x}");
+            }
+        }
+        assert!(refused > code.len(), "only {refused} changes were refused");
+    }
+
+    #[test]
+    fn what_is_not_understood_of_a_shard_spec_is_refused() {
+        // The product with the cores becomes an endless loop: imul eax,ebp → jmp to itself.
+        let mut code = sample::hex(NUM_DEV_PAGES_V62);
+        let product = code.windows(3).position(|bytes| bytes == [0x0f, 0xaf, 0xc5]).unwrap();
+        code[product..product + 2].copy_from_slice(&[0xeb, 0xfe]);
+        let refusal = decode(&code, &V62).unwrap_err();
+        assert_eq!(refusal, "shapes was not found");
+        // So does the way of an interleaved buffer: test rcx,rcx → jmp to itself.
+        let mut code = sample::hex(NUM_DEV_PAGES_V62);
+        let pages = code.windows(3).position(|bytes| bytes == [0x48, 0x85, 0xc9]).unwrap();
+        code[pages..pages + 2].copy_from_slice(&[0xeb, 0xfe]);
+        let refusal = decode(&code, &V62).unwrap_err();
+        assert!(refusal.starts_with("num_dev_pages() was not understood"), "{refusal}");
     }
 
     #[test]

@@ -4,6 +4,9 @@
 //! the set is walked bucket by bucket, and each buffer is read and checked. The target runs on
 //! meanwhile: what is true of a buffer that lives all the time is read right; of one that comes
 //! or goes, anything may be read, and the events decide.
+//!
+//! Where a version does not allow that, it is still known that there are none as long as there is
+//! no device and no mesh.
 
 mod blocks;
 mod hash_set;
@@ -43,16 +46,17 @@ pub struct Reader {
     pagemap: Option<File>,
     maps: File,
     layout: LayoutTable,
-    memory_layout: MemoryLayout,
+    memory_layout: Result<MemoryLayout, String>,
     bias: u64,
 }
 
 impl Reader {
-    /// Opens what is needed. `layout` is the target's, with its load bias added.
+    /// Opens what is needed. `layout` is the target's, with its load bias added; `memory_layout`
+    /// may be the reason why only the absence of any device can be told.
     pub fn open(
         process: &Process,
         layout: LayoutTable,
-        memory_layout: MemoryLayout,
+        memory_layout: Result<MemoryLayout, String>,
         bias: u64,
     ) -> Result<Self, ProcessError> {
         Ok(Self {
@@ -67,10 +71,16 @@ impl Reader {
 
     /// Reads the live buffers. An error says why they cannot be known.
     pub fn read(&self) -> Result<LiveBaseline, String> {
-        let walk =
-            Walk { memory: &self.memory, layout: &self.layout, memory_layout: &self.memory_layout };
         let objects = self.find_objects().map_err(|error| format!("its mappings: {error}"))?;
-        let baseline = walk.read(&objects)?;
+        let baseline = match &self.memory_layout {
+            Ok(memory_layout) => {
+                let walk = Walk { memory: &self.memory, layout: &self.layout, memory_layout };
+                walk.read(&objects)?
+            }
+            // Every buffer is on a device.
+            Err(_) if objects.is_empty() => LiveBaseline::default(),
+            Err(reason) => return Err(reason.clone()),
+        };
         // The memory of a process that has ended reads like one that holds nothing.
         match self.memory.byte(Avma(self.layout.device.mesh_vptr)) {
             Ok(_) => Ok(baseline),
@@ -80,10 +90,8 @@ impl Reader {
 
     /// Every word that is the vtable pointer of an allocator, device or mesh.
     fn find_objects(&self) -> io::Result<Vec<(Avma, Class)>> {
-        let mut classes: HashMap<u64, Class> = self
-            .memory_layout
-            .allocator_vptrs
-            .iter()
+        let allocators = self.memory_layout.iter().flat_map(|layout| &layout.allocator_vptrs);
+        let mut classes: HashMap<u64, Class> = allocators
             .map(|(_, vptr)| (vptr.0.wrapping_add(self.bias), Class::Allocator))
             .collect();
         classes.insert(self.layout.device.device_vptr, Class::Device);

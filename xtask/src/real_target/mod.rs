@@ -6,7 +6,7 @@
 //! `target/real-target/real-target.json` for the tests.
 
 pub mod cluster;
-mod compiler;
+pub mod compiler;
 mod elf;
 mod python;
 mod wheel;
@@ -20,12 +20,14 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 pub use cluster::Kind;
+pub use python::Venv;
+pub use wheel::python_with_pip as any_python_with_pip;
 
 use crate::say::{self, Step};
 use crate::{paths, run};
 
 /// The version of the real tt-metal that the rig is made for.
-const TTNN: &str = "ttnn==0.81.1";
+pub const TTNN: &str = "ttnn==0.81.1";
 
 /// What there is to watch.
 #[derive(Debug)]
@@ -102,7 +104,7 @@ fn cluster_file(kind: Kind) -> PathBuf {
 }
 
 /// Keeps tt-metal from logging, and the MPI bundled with it from listening on every interface.
-fn quiet_environment() -> Vec<(String, String)> {
+pub fn quiet_environment() -> Vec<(String, String)> {
     vec![
         ("TT_LOGGER_LEVEL".to_owned(), "fatal".to_owned()),
         ("OMPI_MCA_btl".to_owned(), "self".to_owned()),
@@ -149,7 +151,8 @@ impl RealTarget {
         }
     }
 
-    fn library(&self) -> Option<PathBuf> {
+    /// Its `libtt_metal.so`.
+    pub fn library(&self) -> Option<PathBuf> {
         self.site().map(|site| site.join("ttnn/build/lib/libtt_metal.so"))
     }
 

@@ -120,6 +120,11 @@ fn make(dir: &Path, interpreter: &Path) -> Result<()> {
 }
 
 impl Venv {
+    /// Its Python's version, as `3.10`.
+    pub fn version(&self) -> Option<String> {
+        says(&self.python)
+    }
+
     fn sfpi(&self) -> PathBuf {
         self.site.join("ttnn/runtime/sfpi")
     }

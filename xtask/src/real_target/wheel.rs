@@ -61,7 +61,7 @@ fn unpack(dir: &Path, site: &Path) -> Result<()> {
 }
 
 /// Any Python with pip; the package is installed where it can be.
-fn python_with_pip() -> Result<PathBuf> {
+pub fn python_with_pip() -> Result<PathBuf> {
     let find = || {
         let path = env::var_os("PATH").unwrap_or_default();
         let all: Vec<PathBuf> = env::split_paths(&path).map(|dir| dir.join("python3")).collect();

@@ -8,7 +8,7 @@ mod linker;
 use anyhow::Result;
 
 use crate::real_target::{self, RealTarget};
-use crate::say;
+use crate::{drift, say};
 
 pub use choice::ebpf_env;
 
@@ -31,5 +31,6 @@ pub fn for_everything() -> Result<RealTarget> {
     say::heading("Programs for the tests");
     apt::ensure_programs(&PROGRAMS);
     ebpf::ensure()?;
+    drift::cache::ensure();
     real_target::ensure()
 }

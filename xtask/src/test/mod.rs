@@ -20,12 +20,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::{env, fs};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::privilege::Privilege;
 use crate::real_target::RealTarget;
 use crate::{demo, paths, run, say, setup};
-use tally::{Counts, Tally};
+use tally::Counts;
+pub use tally::Tally;
 
 /// The package of the privileged tests.
 const PRIVILEGED: &str = "ttmem-e2e";
@@ -38,7 +39,8 @@ pub fn perform(cargo_arguments: &[String]) -> Result<ExitCode> {
     let mut tally = Tally::default();
     say::heading("Unit tests");
     let mut unit = cargo_test(&["--workspace", "--exclude", PRIVILEGED], cargo_arguments);
-    unit.env("TTMEM_SKIP_FILE", &skips);
+    unit.env("TTMEM_SKIP_FILE", &skips).env("TTMEM_BIN", paths::ttmem());
+    unit.envs(target.library().map(|library| ("TTMEM_REAL_LIBRARY", library)));
     count("unit tests", &mut unit, &mut tally)?;
     say::heading("Privileged tests");
     let notes = privileged(&target, cargo_arguments, &skips, &mut tally)?;
@@ -53,7 +55,8 @@ fn fresh_skip_file() -> Result<PathBuf> {
     Ok(file)
 }
 
-fn cargo_test(selection: &[&str], more: &[String]) -> Command {
+/// A run of cargo's tests.
+pub fn cargo_test(selection: &[&str], more: &[String]) -> Command {
     let mut command = run::cargo();
     command.arg("test").args(selection).arg("--no-fail-fast").args(more);
     command.envs(setup::ebpf_env());
@@ -77,14 +80,26 @@ fn privileged(
     if !paths::root().join("tests/Cargo.toml").is_file() {
         return Ok(vec![format!("there is no package {PRIVILEGED}")]);
     }
-    let privilege = Privilege::find();
     let mut variables = target.test_environment();
     variables.push(("TTMEM_PRIVILEGED", "1".into()));
     variables.push(("TTMEM_BIN", paths::ttmem()));
     variables.push(("TTMEM_STANDIN_DIR", paths::standin()));
     variables.push(("TTMEM_SKIP_FILE", skips.to_path_buf()));
     let mut command = cargo_test(&["--package", PRIVILEGED], arguments);
-    match privilege {
+    if let Err(error) = with_rights(&mut command, &variables) {
+        return Ok(vec![format!("{PRIVILEGED}: {error}")]);
+    }
+    // The tests attach to processes and count kernel objects: one at a time.
+    if !arguments.iter().any(|argument| argument == "--") {
+        command.args(["--", "--test-threads=1"]);
+    }
+    count("privileged tests", &mut command, tally)?;
+    Ok(Vec::new())
+}
+
+/// Makes cargo run the test programs with root's rights and these variables.
+pub fn with_rights(command: &mut Command, variables: &[(&'static str, PathBuf)]) -> Result<()> {
+    match Privilege::find() {
         Privilege::Root => {}
         Privilege::Sudo => {
             let names: Vec<&str> = variables.iter().map(|(name, _)| *name).collect();
@@ -93,18 +108,11 @@ fn privileged(
             command.env(runner_variable(), format!("sudo -n {keep}"));
         }
         Privilege::None => {
-            let why =
-                "no root's rights: type `sudo -v` before `cargo xtask test`, or run it as root";
-            return Ok(vec![format!("{PRIVILEGED}: {why}")]);
+            bail!("no root's rights: type `sudo -v` before `cargo xtask test`, or run it as root")
         }
     }
-    command.envs(variables);
-    // The tests attach to processes and count kernel objects: one at a time.
-    if !arguments.iter().any(|argument| argument == "--") {
-        command.args(["--", "--test-threads=1"]);
-    }
-    count("privileged tests", &mut command, tally)?;
-    Ok(Vec::new())
+    command.envs(variables.iter().map(|(name, path)| (name, path)));
+    Ok(())
 }
 
 /// Where cargo looks for what test programs of the host are run by.

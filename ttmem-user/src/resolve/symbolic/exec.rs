@@ -420,6 +420,33 @@ mod tests {
         assert_eq!(of(9), ["Throws"]);
     }
 
+    /// `AllocatorImpl::get_num_banks(const BufferType&) const`, 0.67.4, at 0x6f79e0: it tests a bit
+    /// for whether there is a bank manager of that type.
+    const GET_NUM_BANKS_BY_BIT: &str =
+        "8b064883f805731eb91b0000000fa3c17314488d0d37ffd4ff488b04c1488b3c078b4720c3500f0b";
+
+    #[test]
+    fn a_bit_test_of_known_values_is_decided() {
+        let (code, table) = (sample::hex(GET_NUM_BANKS_BY_BIT), sample::hex(TABLE));
+        let pieces = [("f", 0x6f_79e0, &*code), ("", 0x44_7930, &*table)];
+        let image = Image::parse(sample::elf(&pieces)).unwrap();
+        let of = |kind| {
+            let paths = Executor::new(&image).pointee(1, kind).run(Svma(0x6f_79e0));
+            paths.iter().map(display).collect::<Vec<_>>()
+        };
+        assert_eq!(of(0), ["u32[Add(u64[Add(arg0, 0x30)], 0x20)]"]);
+        assert_eq!(of(2), ["Throws"]);
+        assert_eq!(of(4), ["u32[Add(u64[Add(arg0, 0x48)], 0x20)]"]);
+        assert_eq!(of(5), ["Throws"]);
+        // bt eax,34: the number is taken modulo 32; setb al; movzx eax,al; ret
+        assert_eq!(run("b804000000 0fbae022 0f92c0 0fb6c0 c3"), ["1"]);
+        assert_eq!(run("b80b000000 0fbae022 0f92c0 0fb6c0 c3"), ["0"]);
+        // bt [rdi],rax: the bit may lie outside the word.
+        assert!(run("480fa307 0f92c0 0fb6c0 c3")[0].contains('?'));
+        // Of an unknown value both ways are followed: bt edi,3; jae over; mov eax,1; ret; xor …
+        assert_eq!(run("0fbae703 7306 b801000000 c3 31c0 c3").len(), 2);
+    }
+
     #[test]
     fn follows_pointers_and_the_stack() {
         // Buffer::size() const, 0.81.1.

@@ -16,6 +16,8 @@ pub enum Flags {
     Logic(Value, u8),
     /// Another result: only zero and sign follow.
     Result(Value, u8),
+    /// A single bit: carry is that bit, 0 or 1.
+    Bit(Value),
     /// Nothing is known.
     Unknown,
 }
@@ -63,6 +65,14 @@ impl Flags {
             }
             Self::Result(value, width) => {
                 Some(Condition::new(relation_to_zero(code, false)?, value, &zero, *width))
+            }
+            Self::Bit(bit) => {
+                let relation = match code {
+                    ConditionCode::b => Relation::NotEqual,
+                    ConditionCode::ae => Relation::Equal,
+                    _ => return None,
+                };
+                Some(Condition::new(relation, bit, &zero, 8))
             }
             Self::Unknown => None,
         }

@@ -20,7 +20,7 @@ const MAX_INSTRUCTIONS: u32 = 200;
 const MAX_DEPTH: u32 = 2;
 
 /// Names of functions that do not return.
-const NO_RETURN: [&str; 8] = [
+const NO_RETURN: [&str; 9] = [
     "tt_throw",
     "tt_assert",
     "__cxa_throw",
@@ -29,6 +29,7 @@ const NO_RETURN: [&str; 8] = [
     "__throw_",
     "_ZSt9terminatev",
     "abort",
+    "__assert_fail",
 ];
 
 /// Whether a function's name says that it does not return.

@@ -227,6 +227,15 @@ fn compares(state: &mut State<'_>, instruction: &Instruction) -> Option<()> {
             let (left, right, width) = pair(state, instruction)?;
             state.flags = Flags::Compare(left, right, width);
         }
+        // In memory, the bit may lie outside the operand.
+        Mnemonic::Bt if instruction.op_kind(0) == OpKind::Register => {
+            let bytes = width(instruction, 0)?;
+            let left = operand(state, instruction, 0);
+            let number = operand(state, instruction, 1);
+            let number = binary(Op::And, &number, &constant(u64::from(bytes) * 8 - 1));
+            let bit = binary(Op::And, &binary(Op::Shr, &left, &number), &constant(1));
+            state.flags = Flags::Bit(bit);
+        }
         Mnemonic::Test => {
             let (left, right, width) = pair(state, instruction)?;
             let both = if left == right { left } else { binary(Op::And, &left, &right) };

@@ -107,7 +107,7 @@ impl Walk<'_> {
         } else {
             record.unique_id = self.memory.word(at(layout.unique_id))?;
         }
-        if record.memory_layout >= FIRST_SHARDED {
+        if (FIRST_SHARDED..=layout.last_sharded).contains(&record.memory_layout) {
             self.read_sharding(fields, &mut record)?;
         }
         Ok(Some(record))
@@ -116,7 +116,7 @@ impl Walk<'_> {
     fn read_sharding(&self, fields: Avma, record: &mut AllocateRecord) -> Result<(), Unreadable> {
         let layout = &self.layout.buffer;
         let at = |offset: u32| fields.plus(u64::from(offset));
-        if layout.shard_spec_present == ABSENT || layout.distribution_present == ABSENT {
+        if layout.shard_spec_present == ABSENT {
             return Ok(());
         }
         if self.memory.byte(at(layout.shard_spec_present))? != 0 {
@@ -124,7 +124,9 @@ impl Walk<'_> {
             record.shard_shape = self.memory.word(at(layout.shard_shape))?;
             record.page_shape = self.memory.word(at(layout.page_shape))?;
         }
-        if self.memory.byte(at(layout.distribution_present))? != 0 {
+        if layout.distribution_present != ABSENT
+            && self.memory.byte(at(layout.distribution_present))? != 0
+        {
             record.flags |= FLAG_DISTRIBUTION_SPEC;
             let begin = self.memory.word(at(layout.cores_begin))?;
             let end = self.memory.word(at(layout.cores_end))?;
@@ -200,3 +202,6 @@ fn small(number: Option<u64>) -> u32 {
 fn signed(word: u64) -> i32 {
     ((word & 0xffff_ffff) as u32).cast_signed()
 }
+
+#[cfg(test)]
+mod tests;
