@@ -47,6 +47,7 @@ impl Target {
         for vptr in [&mut layout.device.device_vptr, &mut layout.device.mesh_vptr] {
             *vptr = vptr.wrapping_add(self.library.bias);
         }
+        layout.failure = layout.failure.at_bias(self.library.bias);
         layout
     }
 
