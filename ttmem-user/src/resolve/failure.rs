@@ -10,6 +10,8 @@
 mod message;
 mod walk;
 
+use std::collections::HashSet;
+
 use iced_x86::{Code, Instruction, InstructionInfoFactory, OpKind, Register};
 use ttmem_common::{
     failure::{FAILURE_FIELDS, FailureCaller, FailureLayout, FailureSite},
@@ -149,10 +151,11 @@ fn callers(image: &Image<'_>, facts: &mut Facts) -> Result<Callers, Refusal> {
     let function = image.symbol(&name).filter(|symbol| symbol.is_function);
     let function = function.ok_or_else(|| format!("there is no function {name}"))?;
     let walk = Walk::of(image, function.address);
-    let kept = kept_argument(image, function, &walk)
-        .ok_or_else(|| format!("{name} does not keep its Buffer* in one place on the stack"))?;
     let mut callers = FailureLayout::ABSENT.callers;
     let calls = walk.calls(image, &[BANK_MANAGER]);
+    let places = calls.iter().map(|(step, _)| step.instruction.ip()).collect();
+    let kept = kept_argument(image, function, &walk, &places)
+        .ok_or_else(|| format!("{name} does not keep its Buffer* in one place on the stack"))?;
     if calls.is_empty() || calls.len() > callers.len() {
         return Err(format!("{name} calls BankManager::allocate_buffer {} times", calls.len()));
     }
@@ -171,9 +174,14 @@ const BUFFER_ARGUMENT: &str = "EPNS0_6BufferE";
 
 /// Bytes from the place where a function keeps its second argument up to its return address.
 ///
-/// It has to be stored before anything else can happen, and no other instruction of the function
-/// may write there or take the place's address.
-fn kept_argument(image: &Image<'_>, function: Symbol, walk: &Walk) -> Option<i64> {
+/// It has to be stored before anything else can happen. No other instruction from which one of the
+/// `calls` can be reached may write there or take the place's address.
+fn kept_argument(
+    image: &Image<'_>,
+    function: Symbol,
+    walk: &Walk,
+    calls: &HashSet<u64>,
+) -> Option<i64> {
     let mut factory = InstructionInfoFactory::new();
     let mut at = function.address.0;
     let store = loop {
@@ -194,7 +202,10 @@ fn kept_argument(image: &Image<'_>, function: Symbol, walk: &Walk) -> Option<i64
     let kept = place(&store.instruction, store.depth?)?;
     let others = every_step(image, function, walk, store.depth?);
     let mut others = others.iter().filter(|step| step.instruction.ip() != at);
-    others.all(|step| !touches(&mut factory, step, kept)).then_some(kept)
+    let mut spoils = |step: &Step| {
+        touches(&mut factory, step, kept) && walk::leads_to_any(image, step, calls)
+    };
+    others.all(|step| !spoils(step)).then_some(kept)
 }
 
 /// The instructions that control flow reaches, and all others in the function's extent: exceptions
@@ -228,6 +239,11 @@ fn place(instruction: &Instruction, depth: i64) -> Option<i64> {
 /// Whether an instruction may write to the word at a place, or takes its address.
 fn touches(factory: &mut InstructionInfoFactory, step: &Step, kept: i64) -> bool {
     let instruction = &step.instruction;
+    if instruction.code() == Code::Mov_r64_rm64 && instruction.op1_register() == Register::RSP
+        || instruction.code() == Code::Mov_rm64_r64 && instruction.op1_register() == Register::RSP
+    {
+        return step.depth.is_none_or(|depth| depth > kept - WORD && depth <= kept);
+    }
     if instruction.memory_base() != Register::RSP {
         return false;
     }

@@ -155,6 +155,25 @@ fn leads_to(image: &Image<'_>, instruction: &Instruction) -> [Option<u64>; 2] {
     }
 }
 
+/// Whether control flow leads from an instruction to one of some places.
+pub fn leads_to_any(image: &Image<'_>, from: &Step, places: &HashSet<u64>) -> bool {
+    let mut seen = HashSet::new();
+    let mut pending: Vec<u64> =
+        leads_to(image, &from.instruction).into_iter().flatten().collect();
+    while let Some(at) = pending.pop() {
+        if places.contains(&at) || seen.len() >= MAX_INSTRUCTIONS {
+            return true;
+        }
+        if !seen.insert(at) {
+            continue;
+        }
+        if let Some(instruction) = decode(image, at) {
+            pending.extend(leads_to(image, &instruction).into_iter().flatten());
+        }
+    }
+    false
+}
+
 /// The depth after an instruction; `None` if it sets the stack pointer to what is not known.
 fn depth_after(instruction: &Instruction, depth: i64) -> Option<i64> {
     let of_pointer = instruction.op0_kind() == OpKind::Register
