@@ -8,7 +8,7 @@ use tokio::{sync::watch, time};
 use ttmem::{
     event::BufferType,
     ledger::snapshot::{
-        Anomalies, ChipSnapshot, Lost, PoolSnapshot, SCHEMA, Snapshot, TargetState,
+        Anomalies, ChipSnapshot, FailuresSnapshot, Lost, PoolSnapshot, SCHEMA, Snapshot, TargetState,
     },
     tui::{self, TargetLabel, Theme, Ui},
     units::{ChipId, Pid},
@@ -52,6 +52,7 @@ fn snapshot(chips: u32, tick: u64, ticks: u64) -> Snapshot {
         lost: Lost { ring_full, read_fault: 0 },
         anomalies: Anomalies::default(),
         unresolved: Vec::new(),
+        failures: FailuresSnapshot { count: Some(0), ..FailuresSnapshot::default() },
         devices: (0..chips).map(|id| chip(id, tick)).collect(),
         buffers: None,
     }

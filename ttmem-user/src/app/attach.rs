@@ -69,7 +69,7 @@ async fn watch(config: &AttachConfig) -> anyhow::Result<Outcome> {
     let quit = quit_signal()?;
     let last = snapshots.clone();
     let result = match config.output {
-        Output::Lines(format) => print_all(&Lines::new(format), snapshots, quit, &control).await,
+        Output::Lines(format) => print_all(&Lines::new(format, config.on_failure), snapshots, quit, &control).await,
         Output::Tui => {
             let ui = Ui::new(Theme::from_env(), label);
             tui::run(ui, snapshots, quit_or_over(quit, config.duration)).await
@@ -113,7 +113,8 @@ fn start(target: Target, kernel: Kernel, config: &AttachConfig) -> anyhow::Resul
     let reader = target.reader()?;
     let same_program = target.program_check()?;
     let ended = target.process.as_fd().try_clone_to_owned()?;
-    let ledger = Ledger::new(target.process.pid(), target.doubtful());
+    let mut ledger = Ledger::new(target.process.pid(), target.doubtful());
+    ledger.watch_failures(config.keep_failures, target.unseen_failures());
     // The parsed library is large, and no longer needed.
     drop(target);
     privileges::drop_all().context("cannot drop capabilities")?;

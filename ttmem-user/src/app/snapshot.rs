@@ -31,7 +31,7 @@ pub fn run(args: &SnapshotArgs) -> anyhow::Result<Outcome> {
     ledger.finish_baseline(baseline);
     let state = if target.process.has_ended() { TargetState::Exited } else { TargetState::Running };
     let snapshot = ledger.snapshot(time_ns, state, args.buffers);
-    Lines::new(if args.json { Format::Json } else { Format::Text }).print(&snapshot)?;
+    Lines::new(if args.json { Format::Json } else { Format::Text }, false).print(&snapshot)?;
     Ok(outcome(&snapshot))
 }
 

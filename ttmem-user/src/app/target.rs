@@ -7,7 +7,7 @@ use ttmem_common::layout::LayoutTable;
 
 use crate::{
     missing::Unresolved,
-    resolve::{PlanCache, plan::AttachPlan},
+    resolve::{FAILED_BUFFER, PlanCache, plan::AttachPlan},
     target::{
         library::{self, Library, LibraryError},
         live_buffers::Reader,
@@ -93,10 +93,17 @@ impl Target {
         Ok(())
     }
 
+    /// Why failed allocations are not seen, or not all of them.
+    pub fn unseen_failures(&self) -> Option<String> {
+        let name = ttmem_common::probe::ProbeId::Failure.name();
+        let missing = self.plan.unresolved.iter().find(|missing| missing.probe == name);
+        missing.map(|missing| missing.reason.clone())
+    }
+
     /// What is missing and could make numbers wrong.
     pub fn doubtful(&self) -> Vec<Unresolved> {
         let harmless = |missing: &Unresolved| {
-            ttmem_common::probe::PROBES
+            missing.probe == FAILED_BUFFER || ttmem_common::probe::PROBES
                 .iter()
                 .any(|probe| probe.name() == missing.probe && !probe.is_essential())
         };

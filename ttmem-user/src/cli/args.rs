@@ -25,7 +25,8 @@ pub enum Command {
   sudo ttmem attach --pid 4711                      live view, q quits
   sudo ttmem attach --pid 4711 --headless           a table every half second
   sudo ttmem attach --pid 4711 --once --format json one line of JSON, then exit
-  sudo ttmem attach --pid 4711 --headless --format json -r 100 | jq .devices")]
+  sudo ttmem attach --pid 4711 --headless --format json -r 100 | jq .devices
+  sudo ttmem attach --pid 4711 --on-failure json | jq 'select(.schema == \"ttmem.failure/1\")'")]
     Attach(AttachArgs),
     /// Print what a process holds right now, from its memory alone: no probe, nothing attached.
     #[command(after_help = "Examples:
@@ -69,6 +70,14 @@ pub struct AttachArgs {
     /// Print every live buffer too; implies --headless.
     #[arg(long)]
     pub buffers: bool,
+    /// Print every failed allocation as it happens, with what is live then; implies --headless,
+    /// and --format json unless a format is given.
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub on_failure: Option<OnFailure>,
+    /// How many failed allocations to keep, with what was live then.
+    #[arg(long, value_name = "N", default_value_t = 16,
+          value_parser = clap::value_parser!(u16).range(0..=1000))]
+    pub keep_failures: u16,
     /// Size of the ring buffer between kernel and agent, in KiB; rounded up to a power of two.
     #[arg(long, value_name = "KIB", default_value_t = 4096,
           value_parser = clap::value_parser!(u32).range(4..=1_048_576))]
@@ -115,6 +124,13 @@ pub enum Format {
     Json,
 }
 
+/// How to print a failed allocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnFailure {
+    /// One JSON object per failure, on a line of its own.
+    Json,
+}
+
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if seconds > 0.0 && seconds <= 1e9 => Ok(seconds),
@@ -142,6 +158,8 @@ mod tests {
             &["ttmem", "attach", "--pid", "1", "--duration", "-1"],
             &["ttmem", "attach", "--pid", "1", "--duration", "nan"],
             &["ttmem", "attach", "--pid", "1", "--no-such-flag"],
+            &["ttmem", "attach", "--pid", "1", "--on-failure", "text"],
+            &["ttmem", "attach", "--pid", "1", "--keep-failures", "1001"],
             &["ttmem", "doctor", "--pid", "1", "--library", "x"],
         ] {
             assert!(Arguments::try_parse_from(bad).is_err(), "{bad:?}");

@@ -23,6 +23,10 @@ pub struct AttachConfig {
     pub once: bool,
     /// With the live set.
     pub buffers: bool,
+    /// Failed allocations are printed one by one.
+    pub on_failure: bool,
+    /// How many failed allocations are kept.
+    pub keep_failures: usize,
     /// Size of the ring buffer, bytes.
     pub ring_bytes: u32,
     /// Diagnostics of the eBPF side.
@@ -48,7 +52,9 @@ pub struct NoTerminal;
 impl AttachConfig {
     /// Checks arguments. `is_terminal`: both standard input and output are one.
     pub fn new(args: &AttachArgs, is_terminal: bool) -> Result<Self, NoTerminal> {
-        let lines = args.headless || args.once || args.buffers || args.format.is_some();
+        let on_failure = args.on_failure.is_some();
+        let lines =
+            args.headless || args.once || args.buffers || args.format.is_some() || on_failure;
         if !lines && !is_terminal {
             return Err(NoTerminal);
         }
@@ -57,7 +63,8 @@ impl AttachConfig {
             pid: Pid(args.pid),
             wait: args.wait,
             output: if lines {
-                Output::Lines(args.format.unwrap_or(Format::Text))
+                let usual = if on_failure { Format::Json } else { Format::Text };
+                Output::Lines(args.format.unwrap_or(usual))
             } else {
                 Output::Tui
             },
@@ -65,6 +72,8 @@ impl AttachConfig {
             duration: args.duration.map(Duration::from_secs_f64),
             once: args.once,
             buffers: args.buffers,
+            on_failure,
+            keep_failures: args.keep_failures.into(),
             ring_bytes: args.ring_size.max(page_kib).next_power_of_two() * 1024,
             debug_bpf: args.debug_bpf,
             perf_events: args.perf_events,
@@ -100,6 +109,15 @@ mod tests {
         for option in [&["--once"][..], &["--buffers"], &["--format", "json"]] {
             assert!(matches!(config(option, true).unwrap().output, Output::Lines(_)), "{option:?}");
         }
+    }
+
+    #[test]
+    fn failures_are_json_and_so_is_the_rest_unless_asked_otherwise() {
+        let json = config(&["--on-failure", "json"], false).unwrap();
+        assert_eq!((json.output, json.on_failure), (Output::Lines(Format::Json), true));
+        let text = config(&["--on-failure", "json", "--format", "text"], true).unwrap();
+        assert_eq!((text.output, text.on_failure), (Output::Lines(Format::Text), true));
+        assert_eq!(config(&["--keep-failures", "3"], true).unwrap().keep_failures, 3);
     }
 
     #[test]

@@ -7,6 +7,8 @@
 //! Never asks for the time, never does I/O.
 
 mod exactness;
+mod failure_view;
+mod failures;
 mod reconcile;
 pub mod snapshot;
 pub mod table;
@@ -58,6 +60,7 @@ pub struct Ledger {
     touched: Option<HashSet<Avma, foldhash::fast::FixedState>>,
     /// The target runs another program than the one that was attached to.
     another_program: bool,
+    failures: failures::Failures,
     /// Allocators whose buffers were freed in bulk during that time.
     bulk_freed_while_reading: Vec<Avma>,
 }
@@ -78,6 +81,7 @@ impl Ledger {
             unknown_devices: 0,
             touched: Some(HashSet::default()),
             another_program: false,
+            failures: failures::Failures::default(),
             bulk_freed_while_reading: Vec::new(),
         }
     }
@@ -108,6 +112,7 @@ impl Ledger {
                 self.chips.resize_with(self.topology.chips().len(), Default::default);
             }
             Event::Allocator(allocator) => self.topology.learn_allocator(allocator),
+            Event::Failed(failed) => self.failed(failed),
         }
     }
 
@@ -188,6 +193,7 @@ impl Ledger {
     }
 
     fn insert(&mut self, buffer: Avma, live: Live) {
+        self.failures.note_change();
         let share = live.share();
         let (entry, buffer_type) = (live.device, live.shape.buffer_type);
         self.live.insert(buffer, live);
@@ -198,6 +204,7 @@ impl Ledger {
 
     fn remove(&mut self, buffer: Avma) {
         let Some(live) = self.live.remove(&buffer) else { return };
+        self.failures.note_change();
         for &chip in self.chips_of_live(live.device) {
             self.pool(chip, live.shape.buffer_type).leave(live.share());
         }
