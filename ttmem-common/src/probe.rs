@@ -22,13 +22,8 @@ pub enum ProbeId {
 /// The order matters: probes become active one after the other, so the allocation comes last.
 /// Then the worst that can be seen in between is the free of a buffer whose allocation was not
 /// seen, which is what happens to every older buffer anyway; never an allocation without its free.
-pub const PROBES: [ProbeId; 5] = [
-    ProbeId::BulkFree,
-    ProbeId::Free,
-    ProbeId::DeviceOpen,
-    ProbeId::Failure,
-    ProbeId::Allocate,
-];
+pub const PROBES: [ProbeId; 5] =
+    [ProbeId::BulkFree, ProbeId::Free, ProbeId::DeviceOpen, ProbeId::Failure, ProbeId::Allocate];
 
 impl ProbeId {
     /// Name in messages and JSON.

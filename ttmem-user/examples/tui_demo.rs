@@ -8,7 +8,8 @@ use tokio::{sync::watch, time};
 use ttmem::{
     event::BufferType,
     ledger::snapshot::{
-        Anomalies, ChipSnapshot, FailuresSnapshot, Lost, PoolSnapshot, SCHEMA, Snapshot, TargetState,
+        Anomalies, ChipSnapshot, FailuresSnapshot, Lost, PoolSnapshot, SCHEMA, Snapshot,
+        TargetState,
     },
     tui::{self, TargetLabel, Theme, Ui},
     units::{ChipId, Pid},

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::{
     event::BufferType,
     ledger::snapshot::{
-        Anomalies, BufferSnapshot, ChipSnapshot, Failure, FailuresSnapshot, Lost, PoolSnapshot, SCHEMA, Snapshot, TargetState,
-        Unresolved,
+        Anomalies, BufferSnapshot, ChipSnapshot, Failure, FailuresSnapshot, Lost, PoolSnapshot,
+        SCHEMA, Snapshot, TargetState, Unresolved,
     },
     units::{ChipId, DeviceAddr, MeshId, Pid, Tid},
 };

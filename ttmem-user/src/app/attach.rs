@@ -69,7 +69,9 @@ async fn watch(config: &AttachConfig) -> anyhow::Result<Outcome> {
     let quit = quit_signal()?;
     let last = snapshots.clone();
     let result = match config.output {
-        Output::Lines(format) => print_all(&Lines::new(format, config.on_failure), snapshots, quit, &control).await,
+        Output::Lines(format) => {
+            print_all(&Lines::new(format, config.on_failure), snapshots, quit, &control).await
+        }
         Output::Tui => {
             let ui = Ui::new(Theme::from_env(), label);
             tui::run(ui, snapshots, quit_or_over(quit, config.duration)).await

@@ -103,9 +103,10 @@ impl Target {
     /// What is missing and could make numbers wrong.
     pub fn doubtful(&self) -> Vec<Unresolved> {
         let harmless = |missing: &Unresolved| {
-            missing.probe == FAILED_BUFFER || ttmem_common::probe::PROBES
-                .iter()
-                .any(|probe| probe.name() == missing.probe && !probe.is_essential())
+            missing.probe == FAILED_BUFFER
+                || ttmem_common::probe::PROBES
+                    .iter()
+                    .any(|probe| probe.name() == missing.probe && !probe.is_essential())
         };
         self.plan.unresolved.iter().filter(|missing| !harmless(missing)).cloned().collect()
     }

@@ -4,8 +4,8 @@ use ttmem_common::layout::FIRST_SHARDED;
 use ttmem_common::record::{
     AllocateRecord, AllocatorRecord, BulkFreeRecord, DeviceRecord, FLAG_DESCRIBED,
     FLAG_DISTRIBUTION_SPEC, FLAG_NO_UNIQUE_ID, FLAG_SHARD_SPEC, FreeRecord, KIND_ALLOCATE,
-    KIND_ALLOCATOR, KIND_BULK_FREE, KIND_DEVICE, KIND_FAILURE, KIND_FREE, MAX_CHIPS, PoolGeometry, REMOTE_CHIP,
-    RecordHeader, UNREADABLE_CHIP,
+    KIND_ALLOCATOR, KIND_BULK_FREE, KIND_DEVICE, KIND_FAILURE, KIND_FREE, MAX_CHIPS, PoolGeometry,
+    REMOTE_CHIP, RecordHeader, UNREADABLE_CHIP,
 };
 use zerocopy::FromBytes as _;
 

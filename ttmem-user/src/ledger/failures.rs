@@ -197,12 +197,7 @@ impl Ledger {
 
     /// Adds to a failure what is known of it only later: records lost before it are counted with
     /// the next snapshot, and a live set that has not changed since can still be frozen.
-    fn settle(
-        &self,
-        failure: &Failure,
-        doubts: &[String],
-        now: &OnceCell<Arc<[BufferSnapshot]>>,
-    ) {
+    fn settle(&self, failure: &Failure, doubts: &[String], now: &OnceCell<Arc<[BufferSnapshot]>>) {
         failure.doubts.get_or_init(|| {
             let older = failure
                 .older_unread

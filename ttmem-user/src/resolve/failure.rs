@@ -53,8 +53,12 @@ pub fn resolve(image: &Image<'_>, facts: &mut Facts) -> Failures {
     let mut refuse = |what: &str, reason| failures.refused.push((what.to_owned(), reason));
     let functions = image.symbols_with_prefix(BANK_MANAGER);
     let mut sites = Vec::new();
-    for (_, function) in &functions {
-        let walk = Walk::of(image, function.address);
+    for (name, function) in &functions {
+        let walk = Walk::of(image, *function);
+        if !walk.complete {
+            refuse(ProbeId::Failure.name(), format!("not every way through {name} was understood"));
+            continue;
+        }
         for (step, throw) in walk.calls(image, &message::THROW) {
             match site(image, &walk, &step, throw) {
                 Ok(Some((site, said))) => {
@@ -150,7 +154,10 @@ fn callers(image: &Image<'_>, facts: &mut Facts) -> Result<Callers, Refusal> {
     let name = format!("_ZN2tt8tt_metal{class}15allocate_buffer{BUFFER_ARGUMENT}");
     let function = image.symbol(&name).filter(|symbol| symbol.is_function);
     let function = function.ok_or_else(|| format!("there is no function {name}"))?;
-    let walk = Walk::of(image, function.address);
+    let walk = Walk::of(image, function);
+    if !walk.complete {
+        return Err(format!("not every way through {name} was understood"));
+    }
     let mut callers = FailureLayout::ABSENT.callers;
     let calls = walk.calls(image, &[BANK_MANAGER]);
     let places = calls.iter().map(|(step, _)| step.instruction.ip()).collect();
@@ -202,9 +209,8 @@ fn kept_argument(
     let kept = place(&store.instruction, store.depth?)?;
     let others = every_step(image, function, walk, store.depth?);
     let mut others = others.iter().filter(|step| step.instruction.ip() != at);
-    let mut spoils = |step: &Step| {
-        touches(&mut factory, step, kept) && walk::leads_to_any(image, step, calls)
-    };
+    let mut spoils =
+        |step: &Step| touches(&mut factory, step, kept) && walk.leads_to_any(image, step, calls);
     others.all(|step| !spoils(step)).then_some(kept)
 }
 

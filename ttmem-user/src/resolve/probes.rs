@@ -78,11 +78,7 @@ pub fn attach_point(image: &Image<'_>, probe: ProbeId) -> Result<AttachPoint, Re
 }
 
 /// The point of a probe on the function of a name.
-pub fn point_at(
-    image: &Image<'_>,
-    probe: ProbeId,
-    symbol: String,
-) -> Result<AttachPoint, Refusal> {
+pub fn point_at(image: &Image<'_>, probe: ProbeId, symbol: String) -> Result<AttachPoint, Refusal> {
     let found = image.symbol(&symbol).filter(|found| found.is_function);
     let address = found.ok_or_else(|| format!("there is no function {symbol}"))?.address;
     let offset =

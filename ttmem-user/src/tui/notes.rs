@@ -1,7 +1,9 @@
 //! Everything that keeps the numbers from being exact or known, as lines of text.
 
 use crate::{
-    format::{self, one_line}, ledger::snapshot::Snapshot};
+    format::{self, one_line},
+    ledger::snapshot::Snapshot,
+};
 
 /// The notes on a snapshot, wrapped to `width` characters; never empty.
 pub fn lines(snapshot: &Snapshot, width: usize) -> Vec<String> {
@@ -37,7 +39,8 @@ fn paragraphs(snapshot: &Snapshot) -> Vec<String> {
         notes.push(nothing.to_owned());
     }
     let failures = &snapshot.failures;
-    notes.extend(failures.unseen_because().map(|why| format!("failed allocations: unknown: {why}")));
+    notes
+        .extend(failures.unseen_because().map(|why| format!("failed allocations: unknown: {why}")));
     if let Some(count) = failures.count.filter(|count| *count > 0) {
         notes.push(format!("failed allocations: {count}; the last ones, newest first:"));
     }

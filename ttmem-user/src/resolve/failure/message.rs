@@ -13,8 +13,7 @@ use crate::resolve::field::Refusal;
 pub const START: &str = "Out of Memory: Not enough space";
 
 /// How the throwing function's name begins, up to the types of its arguments.
-pub const THROW: [&str; 2] =
-    ["_ZN2tt6assert6detail8tt_throwIJ", "_ZN2tt6assert8tt_throwIJ"];
+pub const THROW: [&str; 2] = ["_ZN2tt6assert6detail8tt_throwIJ", "_ZN2tt6assert8tt_throwIJ"];
 
 /// What comes after the types.
 const REST: &str = "EEEvPKci";
@@ -58,7 +57,12 @@ const FIELDS: [(FailureField, &str, &[(&str, &str)], Kind); FAILURE_FIELDS] = [
     (FailureField::BankSize, "bank size", &[(" bank size is ", " B")], Kind::Long),
     (FailureField::Allocated, "allocated", &[("(allocated: ", " B")], Kind::Long),
     (FailureField::Free, "free", &[(", free: ", " B")], Kind::Long),
-    (FailureField::LargestFree, "largest free block", &[("largest free block: ", " B")], Kind::Long),
+    (
+        FailureField::LargestFree,
+        "largest free block",
+        &[("largest free block: ", " B")],
+        Kind::Long,
+    ),
 ];
 
 /// Where the fields of a message are among the arguments.

@@ -3,9 +3,10 @@
 //! Unlike the symbolic executor it follows no values, so loops and many paths cost nothing.
 //!
 //! Invariant: bounded in instructions; a depth on which two ways disagree, or that an instruction
-//! makes unknown, is `None` from there on.
+//! makes unknown, is `None` from there on. A jump to a place that is not known, which the table of
+//! a `switch` is not, makes the whole walk incomplete.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use iced_x86::{
     Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess,
@@ -13,13 +14,16 @@ use iced_x86::{
 };
 
 use crate::{
-    image::{Image, SlotValue, is_cold_part},
+    image::{Image, SlotValue, Symbol, is_cold_part},
     resolve::symbolic::{callee_name, never_returns},
     units::Svma,
 };
 
 /// More than any of the functions has.
 const MAX_INSTRUCTIONS: usize = 20_000;
+/// Instructions between loading the address of a `switch`'s table and its jump.
+const MAX_BEFORE_SWITCH: usize = 40;
+const MAX_CASES: u64 = 64;
 
 /// One instruction.
 #[derive(Clone, Copy, Debug)]
@@ -37,38 +41,102 @@ pub struct Walk {
     pub steps: BTreeMap<u64, Step>,
     /// Where a jump leads to.
     targets: HashSet<u64>,
+    /// Where the indirect jumps lead to, by their address.
+    switches: HashMap<u64, Vec<u64>>,
+    /// Whether every way through the function was followed.
+    pub complete: bool,
 }
 
 impl Walk {
     /// Follows a function from its first instruction.
-    pub fn of(image: &Image<'_>, entry: Svma) -> Self {
-        let mut walk = Self::default();
-        let mut pending = vec![(entry.0, Some(0))];
+    pub fn of(image: &Image<'_>, function: Symbol) -> Self {
+        let mut walk = Self { complete: true, ..Self::default() };
+        let mut pending = vec![(function.address.0, Some(0))];
         while let Some((at, depth)) = pending.pop() {
             let depth = match walk.steps.get(&at) {
                 Some(step) if step.depth == depth || step.depth.is_none() => continue,
                 Some(_) => None,
                 None => depth,
             };
-            if walk.steps.len() >= MAX_INSTRUCTIONS {
-                break;
-            }
-            let Some(instruction) = decode(image, at) else { continue };
+            let decoded = decode(image, at).filter(|_| walk.steps.len() < MAX_INSTRUCTIONS);
+            let Some(instruction) = decoded else {
+                walk.complete = false;
+                continue;
+            };
             walk.steps.insert(at, Step { instruction, depth });
             let after = depth.and_then(|depth| depth_after(&instruction, depth));
             let [next, target] = leads_to(image, &instruction);
             walk.targets.extend(target);
             pending.extend([next, target].into_iter().flatten().map(|to| (to, after)));
+            if is_switch(&instruction) {
+                let cases = walk.cases(image, function, &instruction);
+                walk.complete &= !cases.is_empty();
+                walk.targets.extend(&cases);
+                pending.extend(cases.iter().map(|to| (*to, after)));
+                walk.switches.insert(at, cases);
+            }
         }
         walk
     }
 
+    /// Where the jump of a `switch` may lead to: its table holds distances from itself. Empty if it
+    /// is not understood.
+    fn cases(&self, image: &Image<'_>, function: Symbol, jump: &Instruction) -> Vec<u64> {
+        let mut loads = None;
+        let mut at = jump.ip();
+        for _ in 0..MAX_BEFORE_SWITCH {
+            let Some((_, before)) = self.steps.range(..at).next_back() else { break };
+            let before = &before.instruction;
+            if before.next_ip() != at {
+                break;
+            }
+            match (before.mnemonic(), loads) {
+                (Mnemonic::Movsxd, None) if before.memory_index_scale() == 4 => {
+                    loads = Some(before.memory_base());
+                }
+                (Mnemonic::Lea, Some(base))
+                    if before.op0_register() == base && before.is_ip_rel_memory_operand() =>
+                {
+                    return cases_in(image, function, before.ip_rel_memory_address());
+                }
+                _ => {}
+            }
+            at = before.ip();
+        }
+        Vec::new()
+    }
+
+    /// Whether control flow leads from an instruction to one of some places.
+    pub fn leads_to_any(&self, image: &Image<'_>, from: &Step, places: &HashSet<u64>) -> bool {
+        let mut seen = HashSet::new();
+        let next = |instruction: &Instruction| {
+            let switch = self.switches.get(&instruction.ip()).into_iter().flatten().copied();
+            leads_to(image, instruction).into_iter().flatten().chain(switch).collect::<Vec<_>>()
+        };
+        let mut pending = next(&from.instruction);
+        while let Some(at) = pending.pop() {
+            if places.contains(&at) || seen.len() >= MAX_INSTRUCTIONS {
+                return true;
+            }
+            if !seen.insert(at) {
+                continue;
+            }
+            match decode(image, at) {
+                // A switch that only exceptions lead to.
+                Some(instruction)
+                    if is_switch(&instruction) && !self.switches.contains_key(&at) =>
+                {
+                    return true;
+                }
+                Some(instruction) => pending.extend(next(&instruction)),
+                None => {}
+            }
+        }
+        false
+    }
+
     /// The calls of functions whose names start with one of these, and the names.
-    pub fn calls<'i>(
-        &self,
-        image: &'i Image<'_>,
-        prefixes: &[&str],
-    ) -> Vec<(Step, &'i str)> {
+    pub fn calls<'i>(&self, image: &'i Image<'_>, prefixes: &[&str]) -> Vec<(Step, &'i str)> {
         let called = self.steps.values().filter_map(|step| {
             let name = callee(image, &step.instruction)?;
             prefixes.iter().any(|prefix| name.starts_with(prefix)).then_some((*step, name))
@@ -155,29 +223,29 @@ fn leads_to(image: &Image<'_>, instruction: &Instruction) -> [Option<u64>; 2] {
     }
 }
 
-/// Whether control flow leads from an instruction to one of some places.
-pub fn leads_to_any(image: &Image<'_>, from: &Step, places: &HashSet<u64>) -> bool {
-    let mut seen = HashSet::new();
-    let mut pending: Vec<u64> =
-        leads_to(image, &from.instruction).into_iter().flatten().collect();
-    while let Some(at) = pending.pop() {
-        if places.contains(&at) || seen.len() >= MAX_INSTRUCTIONS {
-            return true;
-        }
-        if !seen.insert(at) {
-            continue;
-        }
-        if let Some(instruction) = decode(image, at) {
-            pending.extend(leads_to(image, &instruction).into_iter().flatten());
-        }
-    }
-    false
+/// Whether an instruction jumps to a place in a register.
+fn is_switch(instruction: &Instruction) -> bool {
+    instruction.flow_control() == FlowControl::IndirectBranch
+        && !instruction.is_ip_rel_memory_operand()
+}
+
+/// The places of a table of distances, as far as they lie in the function. What follows the table
+/// may look like more of it: ways that are none make nothing known that is not.
+fn cases_in(image: &Image<'_>, function: Symbol, table: u64) -> Vec<u64> {
+    let extent = function.address.0..function.address.0.saturating_add(function.size);
+    let distances = (0..MAX_CASES).map_while(|case| {
+        let distance = image.constant_at(Svma(table.checked_add(case * 4)?), 4)?;
+        let distance = i64::from(u32::try_from(distance).ok()?.cast_signed());
+        let place = table.wrapping_add_signed(distance);
+        extent.contains(&place).then_some(place)
+    });
+    distances.collect()
 }
 
 /// The depth after an instruction; `None` if it sets the stack pointer to what is not known.
 fn depth_after(instruction: &Instruction, depth: i64) -> Option<i64> {
-    let of_pointer = instruction.op0_kind() == OpKind::Register
-        && instruction.op0_register() == Register::RSP;
+    let of_pointer =
+        instruction.op0_kind() == OpKind::Register && instruction.op0_register() == Register::RSP;
     let constant = || i64::try_from(instruction.immediate(1).cast_signed()).ok();
     match instruction.mnemonic() {
         Mnemonic::Call => Some(depth),
@@ -205,7 +273,8 @@ mod tests {
     fn walk(code: &str) -> Walk {
         let code = sample::hex(code);
         let file = sample::elf(&[("f", 0x1000, &code), ("callee", 0x2000, &[0xc3])]);
-        Walk::of(&Image::parse(file).unwrap(), Svma(0x1000))
+        let image = Image::parse(file).unwrap();
+        Walk::of(&image, image.symbol("f").unwrap())
     }
 
     fn depth(walk: &Walk, at: u64) -> Option<i64> {
@@ -249,11 +318,34 @@ mod tests {
         assert!(called.last_write(&called.steps[&0x100b], Register::R9).is_none());
     }
 
+    #[test]
+    fn the_cases_of_a_switch_are_followed() {
+        // lea rcx,[0x3000]; movsxd rax,[rcx+rax*4]; add rax,rcx; jmp rax; push rbx; ret
+        let code = sample::hex("488d0df91f0000 48630481 4801c8 ffe0 53 c3");
+        let table = sample::hex("10e0ffff 11e0ffff 00000000");
+        let file = sample::elf(&[("f", 0x1000, &code), ("", 0x3000, &table)]);
+        let image = Image::parse(file).unwrap();
+        let walk = Walk::of(&image, image.symbol("f").unwrap());
+        assert!(walk.complete);
+        assert!(walk.steps.contains_key(&0x1010));
+        // The other way to the return is one push deeper.
+        assert_eq!(depth(&walk, 0x1011), None);
+        let entry = walk.steps[&0x1000];
+        assert!(walk.leads_to_any(&image, &entry, &HashSet::from([0x1010])));
+        assert!(!walk.leads_to_any(&image, &walk.steps[&0x1010], &HashSet::from([0x1010])));
+    }
+
+    #[test]
+    fn a_jump_to_an_unknown_place_is_not_followed() {
+        assert!(!walk("ffe0").complete);
+        assert!(walk("c3").complete);
+    }
+
     proptest! {
         #[test]
         fn ends_on_any_bytes(code in prop::collection::vec(any::<u8>(), 1..300)) {
-            let image = Image::parse(sample::elf(&[("", 0x1000, &code)])).unwrap();
-            let walk = Walk::of(&image, Svma(0x1000));
+            let image = Image::parse(sample::elf(&[("f", 0x1000, &code)])).unwrap();
+            let walk = Walk::of(&image, image.symbol("f").unwrap());
             prop_assert!(walk.steps.len() <= code.len());
         }
     }
