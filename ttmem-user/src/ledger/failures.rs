@@ -98,11 +98,11 @@ impl Failures {
             self.kept.pop_front();
         }
         self.kept.push_back(failure);
-        self.bound_memory();
+        self.bound_memory(MAX_FROZEN);
     }
 
-    /// Gives the oldest live sets up while there are too many.
-    fn bound_memory(&mut self) {
+    /// Gives the oldest live sets up that together hold more than `most` buffers.
+    fn bound_memory(&mut self, most: usize) {
         let mut total = 0;
         let mut last: Option<&Arc<[BufferSnapshot]>> = None;
         let mut give_up = None;
@@ -111,7 +111,7 @@ impl Failures {
             let shared = last.is_some_and(|last| Arc::ptr_eq(last, live));
             total += if shared { 0 } else { live.len() };
             last = Some(live);
-            if total > MAX_FROZEN {
+            if total > most {
                 give_up = Some(place);
                 break;
             }

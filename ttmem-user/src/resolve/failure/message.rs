@@ -42,9 +42,10 @@ impl Kind {
     }
 }
 
-/// The fields, by [`FailureField`]: in doctor, what must come before, what after, and the type.
-/// An alternative per wording.
-const FIELDS: [(FailureField, &str, &[(&str, &str)], Kind); FAILURE_FIELDS] = [
+/// A field: its name, what comes before and after it in each wording, and its type.
+type Wording = (FailureField, &'static str, &'static [(&'static str, &'static str)], Kind);
+
+const FIELDS: [Wording; FAILURE_FIELDS] = [
     (FailureField::Size, "size", &[(" to allocate ", " B ")], Kind::Long),
     (FailureField::Type, "type", &[(" B ", " buffer across "), (" B ", " across ")], Kind::Text),
     (FailureField::Banks, "banks", &[(" across ", " banks")], Kind::Int),

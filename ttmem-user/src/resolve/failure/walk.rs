@@ -65,7 +65,12 @@ impl Walk {
             };
             walk.steps.insert(at, Step { instruction, depth });
             let after = depth.and_then(|depth| depth_after(&instruction, depth));
-            let [next, target] = leads_to(image, &instruction);
+            let [mut next, target] = leads_to(image, &instruction);
+            if next.is_some_and(|next| image.function_at(Svma(next)).is_some()) {
+                // What came before does not return, or the function goes on elsewhere.
+                walk.complete = false;
+                next = None;
+            }
             walk.targets.extend(target);
             pending.extend([next, target].into_iter().flatten().map(|to| (to, after)));
             if is_switch(&instruction) {
@@ -212,11 +217,10 @@ fn leads_to(image: &Image<'_>, instruction: &Instruction) -> [Option<u64>; 2] {
         (!other).then_some(target)
     };
     match instruction.flow_control() {
-        FlowControl::Next | FlowControl::IndirectCall => [next, None],
         FlowControl::Call if never_returns(image, Svma(instruction.near_branch_target())) => {
             [None, None]
         }
-        FlowControl::Call => [next, None],
+        FlowControl::Next | FlowControl::Call | FlowControl::IndirectCall => [next, None],
         FlowControl::ConditionalBranch => [next, target()],
         FlowControl::UnconditionalBranch => [None, target()],
         _ => [None, None],
@@ -246,11 +250,11 @@ fn cases_in(image: &Image<'_>, function: Symbol, table: u64) -> Vec<u64> {
 fn depth_after(instruction: &Instruction, depth: i64) -> Option<i64> {
     let of_pointer =
         instruction.op0_kind() == OpKind::Register && instruction.op0_register() == Register::RSP;
-    let constant = || i64::try_from(instruction.immediate(1).cast_signed()).ok();
+    let constant = || instruction.immediate(1).cast_signed();
     match instruction.mnemonic() {
         Mnemonic::Call => Some(depth),
-        Mnemonic::Sub if of_pointer && is_immediate(instruction) => depth.checked_add(constant()?),
-        Mnemonic::Add if of_pointer && is_immediate(instruction) => depth.checked_sub(constant()?),
+        Mnemonic::Sub if of_pointer && is_immediate(instruction) => depth.checked_add(constant()),
+        Mnemonic::Add if of_pointer && is_immediate(instruction) => depth.checked_sub(constant()),
         Mnemonic::Push | Mnemonic::Pop if !of_pointer => {
             depth.checked_sub(i64::from(instruction.stack_pointer_increment()))
         }
