@@ -3,6 +3,8 @@
 //! Costs nothing while allocations succeed. What cannot be read is left out of the record, which
 //! says so; the failure itself is reported all the same.
 
+use core::arch::asm;
+
 use aya_ebpf::programs::ProbeContext;
 use ttmem_common::{
     failure::{
@@ -12,13 +14,10 @@ use ttmem_common::{
     record::{FAILURE_HAS_BUFFER, FailureRecord, KIND_FAILURE, TYPE_NAME_BYTES},
 };
 
-use super::{
-    buffer::{Window, fields_of},
-    describe,
-};
+use super::buffer::{Window, fields_of};
 use crate::{
     emit::{Hit, reserve, submit},
-    user_memory::{Fault, read, read_into},
+    user_memory::{Fault, read, read_into, read_raw},
 };
 
 /// `tt_throw(file, line, function, condition, text, references…)`: the references are on the stack.
@@ -42,14 +41,20 @@ struct Wanted {
 fn report(stack: u64, hit: &Hit, table: &LayoutTable) -> u32 {
     // Other throws of the same function are none of ours; nor is one that cannot be told apart.
     let Ok(returns_to) = read::<u64>(stack) else { return 0 };
-    let Some(site) = site_of(returns_to, &table.failure) else { return 0 };
+    let sites = &table.failure.sites;
+    let found = place_of(returns_to, FAILURE_SITES, |index| sites[index].return_address);
+    if found == 0 {
+        return 0;
+    }
+    let site = &sites[(found - 1) as usize & (FAILURE_SITES - 1)];
     let mut wanted = Wanted::default();
     let mut known = 0;
     if let Ok(buffer) = buffer_of(stack, site, &table.failure)
         && read_wanted(buffer, table, &mut wanted).is_ok()
     {
+        // The device is not described here, which would double the time that the verifier takes:
+        // its opening or an earlier buffer has done it.
         known = FAILURE_HAS_BUFFER;
-        describe::if_new(wanted.device, wanted.allocator, hit, table);
     }
     let Some(mut entry) = reserve::<FailureRecord>() else { return 0 };
     let record = entry.as_mut_ptr();
@@ -61,62 +66,62 @@ fn report(stack: u64, hit: &Hit, table: &LayoutTable) -> u32 {
         (*record).device = wanted.device;
         (*record).buffer_type = wanted.buffer_type;
         for field in 0..FAILURE_FIELDS {
-            let value = value(stack, site.places[field], site.widths[field]);
-            (*record).values[field] = value.unwrap_or(0);
-            if value.is_some() {
-                known |= 1 << field;
-            }
+            let mut value = 0_u64;
+            let is_known = read_value(stack, site.places[field], site.widths[field], &mut value);
+            (*record).values[field] = value;
+            known |= is_known << field;
         }
     }
     let name = FailureField::Type as usize;
-    let read = type_name(stack, site.places[name], record);
-    if read.is_err() {
-        known &= !(1 << name);
-    }
+    let len = type_name(stack, site.places[name], record).unwrap_or(0);
     // SAFETY: as above.
-    unsafe { (*record).known = known };
+    unsafe {
+        (*record).values[name] = len;
+        (*record).known = known | (u32::from(len != 0) << name);
+    }
     submit(entry);
     0
 }
 
-/// The call that returns there, if it is one that reports a failed allocation.
+/// 1 if a number is not 0, else 0; without a branch, of which the verifier would have to follow
+/// all combinations.
 #[inline(always)]
-fn site_of(returns_to: u64, layout: &FailureLayout) -> Option<&FailureSite> {
-    let mut found = FAILURE_SITES;
-    for (index, site) in layout.sites.iter().enumerate() {
-        if site.return_address == returns_to {
-            found = index;
-        }
-    }
-    (found < FAILURE_SITES).then(|| &layout.sites[found & (FAILURE_SITES - 1)])
+fn is_something(number: u64) -> u64 {
+    let mut sign = number | number.wrapping_neg();
+    // SAFETY: nothing is done. The compiler cannot see what is in the register, and make a branch.
+    unsafe { asm!("/* {0} */", inout(reg) sign) };
+    sign >> 63
 }
 
-/// The number that a reference on the stack leads to.
-#[inline(never)]
-fn value_at(stack: u64, place: u64, width: u64, to: &mut u64) -> u32 {
-    let Ok(reference) = read::<u64>(stack.wrapping_add(place * 8)) else { return 1 };
-    let read = if width == 4 { read::<u32>(reference).map(u64::from) } else { read(reference) };
-    match read {
-        Ok(value) => {
-            *to = value;
-            0
-        }
-        Err(Fault) => 1,
+/// The index of the entry that has this address, plus 1; 0 if none has. Addresses differ.
+#[inline(always)]
+fn place_of(address: u64, count: usize, entry: impl Fn(usize) -> u64) -> u64 {
+    let mut found = 0;
+    for index in 0..count {
+        let is_it = 1 ^ is_something(entry(index) ^ address);
+        found |= is_it * (index as u64 + 1);
     }
+    found
 }
 
+/// Reads the number that a reference on the stack leads to; 1 if it could be read.
 #[inline(always)]
-fn value(stack: u64, place: u8, width: u8) -> Option<u64> {
-    if place == 0 {
-        return None;
-    }
-    let mut value = 0;
-    (value_at(stack, u64::from(place), u64::from(width), &mut value) == 0).then_some(value)
+fn read_value(stack: u64, place: u8, width: u8, to: &mut u64) -> u32 {
+    let place = u64::from(place);
+    let mut reference = 0_u64;
+    let at = stack.wrapping_add(place * 8);
+    let no_reference = read_raw((&raw mut reference).cast(), 8, at);
+    // 4 or 8; nothing of a text.
+    let no_value = read_raw(core::ptr::from_mut(to).cast(), u32::from(width & 12), reference);
+    let failed = is_something(no_reference | no_value);
+    let is_number = is_something(place) & is_something(u64::from(width & 12));
+    ((1 ^ failed) & is_number) as u32
 }
 
-/// Copies the text of the `string_view` (length, pointer) that a reference on the stack leads to.
+/// Copies the text of the `string_view` (length, pointer) that a reference on the stack leads to;
+/// returns its length.
 #[inline(always)]
-fn type_name(stack: u64, place: u8, record: *mut FailureRecord) -> Result<(), Fault> {
+fn type_name(stack: u64, place: u8, record: *mut FailureRecord) -> Result<u64, Fault> {
     if place == 0 {
         return Err(Fault);
     }
@@ -128,7 +133,8 @@ fn type_name(stack: u64, place: u8, record: *mut FailureRecord) -> Result<(), Fa
     }
     // SAFETY: `record` is room for a `FailureRecord`; `len` is at most the size of the field.
     let to = unsafe { (&raw mut (*record).type_name).cast() };
-    read_into(to, len as u32, text)
+    read_into(to, len as u32, text)?;
+    Ok(len)
 }
 
 /// The `Buffer*` that the allocation is for, from the frame of the allocator's function.
@@ -139,16 +145,12 @@ fn buffer_of(stack: u64, site: &FailureSite, layout: &FailureLayout) -> Result<u
     }
     let frame = stack.wrapping_add(u64::from(site.to_caller));
     let returns_to: u64 = read(frame)?;
-    let mut found = FAILURE_CALLERS;
-    for (index, caller) in layout.callers.iter().enumerate() {
-        if caller.return_address == returns_to {
-            found = index;
-        }
-    }
-    if found >= FAILURE_CALLERS || returns_to == 0 {
+    let callers = &layout.callers;
+    let found = place_of(returns_to, FAILURE_CALLERS, |index| callers[index].return_address);
+    if found == 0 || returns_to == 0 {
         return Err(Fault);
     }
-    let caller = &layout.callers[found & (FAILURE_CALLERS - 1)];
+    let caller = &callers[(found - 1) as usize & (FAILURE_CALLERS - 1)];
     read(frame.wrapping_add(u64::from(caller.to_buffer)))
 }
 

@@ -182,7 +182,9 @@ fn freezing_is_paid_for_out_of_an_allowance() {
 #[test]
 fn the_oldest_sets_go_when_there_are_too_many_buffers() {
     let set = |len: usize| {
-        let live = crate::fixture::with_buffers().buffers.unwrap();
+        let mut ledger = ledger(1);
+        allocate(&mut ledger, 1);
+        let live = ledger.buffer_snapshots();
         Some(live.into_iter().cycle().take(len).collect())
     };
     let mut failures = Failures { keep: 16, ..Failures::default() };
