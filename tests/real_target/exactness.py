@@ -64,11 +64,11 @@ class Script:
         del self.meshes[mesh.id()]
         ttnn.close_mesh_device(mesh)
 
-    def checkpoint(self, name: str) -> None:
-        """Writes what is allocated, and waits."""
+    def checkpoint(self, name: str, caught: str | None = None) -> None:
+        """Writes what is allocated and the message of the exception caught last, and waits."""
         views_ = [view for mesh in self.meshes.values() for view in views(mesh)]
         buffers_ = [buffer for mesh in self.meshes.values() for buffer in buffers(mesh)]
-        self.wait({"checkpoint": name, "still": True, "views": views_, "buffers": buffers_})
+        self.wait({"checkpoint": name, "still": True, "views": views_, "buffers": buffers_, "caught": caught})
 
     def unsteady(self, name: str) -> None:
         """Says that allocations go on, and waits."""
@@ -286,9 +286,10 @@ def out_of_memory(script: Script) -> None:
         except RuntimeError as error:
             if "Out of Memory" not in str(error):
                 raise
+            caught = str(error)
         else:
             raise SystemExit(f"{name} was to be full")
-        script.checkpoint(f"out_of_memory/{name}")
+        script.checkpoint(f"out_of_memory/{name}", caught)
     del kept
     script.checkpoint("out_of_memory/freed")
     script.close(mesh)

@@ -1,6 +1,11 @@
 #include "allocator.hpp"
+#include "tt_throw.hpp"
 
 namespace tt::tt_metal {
+
+namespace {
+constexpr std::array<std::string_view, kBufferTypes> kTypeNames = {"DRAM", "L1", "SYSTEM_MEMORY", "L1_SMALL", "TRACE"};
+}  // namespace
 
 BankManager::BankManager(BufferType type, const PoolConfig& pool) : type_(type), alignment_(pool.alignment) {
     for (std::uint32_t bank = 0; bank < pool.banks; ++bank) {
@@ -16,7 +21,18 @@ DeviceAddr BankManager::allocate_buffer(
         detail::calculate_bank_size_spread(size, page_size, num_shards.value_or(num_banks()), alignment_);
     const std::optional<DeviceAddr> address = algorithms_[0]->allocate(per_bank, true, 0);
     if (!address.has_value()) {
-        throw_out_of_memory(size, type_, num_banks(), per_bank);
+        const allocator::FreeListOpt& blocks = free_list();
+        const std::string_view type = kTypeNames[static_cast<std::size_t>(type_)];
+        const unsigned int banks = num_banks();
+        const DeviceAddr capacity = bank_size();
+        const DeviceAddr allocated = blocks.allocated_bytes();
+        const DeviceAddr free = capacity - allocated;
+        const DeviceAddr largest = blocks.largest_hole();
+        tt::assert::detail::tt_throw(
+            __FILE__, __LINE__, "allocate_buffer", "address.has_value()",
+            "Out of Memory: Not enough space to allocate {} B {} buffer across {} banks, where each bank needs to "
+            "store {} B, but bank size is {} B (allocated: {} B, free: {} B, largest free block: {} B)",
+            size, type, banks, per_bank, capacity, allocated, free, largest);
     }
     return *address;
 }

@@ -106,6 +106,14 @@ std::size_t FreeListOpt::allocated_blocks() const {
     return count;
 }
 
+DeviceAddr FreeListOpt::largest_hole() const {
+    DeviceAddr largest = 0;
+    for (const auto& hole : holes_) {
+        largest = std::max(largest, hole.second);
+    }
+    return largest;
+}
+
 DeviceAddr FreeListOpt::allocated_bytes() const {
     DeviceAddr total = 0;
     for (const Bucket& bucket : allocated_) {

@@ -38,6 +38,7 @@ public:
     bool is_address_in_alloc_table(DeviceAddr relative_address) const;
     std::size_t allocated_blocks() const;
     DeviceAddr allocated_bytes() const;
+    DeviceAddr largest_hole() const;
 
 private:
     using Bucket = std::vector<std::pair<DeviceAddr, std::size_t>>;

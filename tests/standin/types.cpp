@@ -12,13 +12,6 @@ std::uint32_t CoreRangeSet::num_cores() const {
 
 void throw_error(const char* what) { throw std::runtime_error(what); }
 
-void throw_out_of_memory(std::uint64_t size, BufferType type, std::uint64_t banks, std::uint64_t per_bank) {
-    throw std::runtime_error(
-        "Out of Memory: Not enough space to allocate " + std::to_string(size) + " B buffer of type " +
-        std::to_string(static_cast<int>(type)) + " across " + std::to_string(banks) +
-        " banks, where each bank needs to store " + std::to_string(per_bank) + " B");
-}
-
 namespace detail {
 
 std::uint64_t calculate_bank_size_spread(

@@ -97,7 +97,6 @@ struct BufferShardingArgs {
 
 /// Out of line, so that the throwing path of a getter is one call, as in the real library.
 [[noreturn]] void throw_error(const char* what);
-[[noreturn]] void throw_out_of_memory(std::uint64_t size, BufferType type, std::uint64_t banks, std::uint64_t per_bank);
 
 namespace detail {
 /// Bytes that `size` takes on the fullest bank when its pages are dealt out over `banks`.

@@ -118,8 +118,7 @@ fn what_starts_later_is_seen() {
             of(&mut watch, &mut driver, time_ns);
             let pid = driver.pid();
             driver.end_with(if round == 1 { "crash" } else { "quit" }).unwrap();
-            let over =
-                watch.find(|line| line["pid"] == pid && line["state"] == "exited").unwrap();
+            let over = watch.find(|line| line["pid"] == pid && line["state"] == "exited").unwrap();
             assert!(!over["buffers"].as_array().unwrap().is_empty(), "what was still live");
         }
         watch.signal(Signal::INT).unwrap();

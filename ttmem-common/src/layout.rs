@@ -3,6 +3,8 @@
 //! Every value was decoded from the very library that the target has mapped; [`ABSENT`] marks
 //! what that version does not have or what could not be decoded.
 
+use crate::failure::FailureLayout;
+
 /// Marks an offset that does not exist.
 pub const ABSENT: u32 = u32::MAX;
 
@@ -258,9 +260,11 @@ pub struct LayoutTable {
     pub device: DeviceLayout,
     /// `AllocatorImpl`, by buffer type.
     pub pools: [PoolLayout; BUFFER_TYPES],
+    /// Where allocations fail.
+    pub failure: FailureLayout,
 }
 
 const _: () = assert!(size_of::<Chain>() == 32);
 const _: () = assert!(size_of::<BufferLayout>() == 88);
 const _: () = assert!(size_of::<DeviceLayout>() == 16 + 4 * 32 + 8);
-const _: () = assert!(size_of::<LayoutTable>() == 8 + 88 + 152 + 5 * 160);
+const _: () = assert!(size_of::<LayoutTable>() == 8 + 88 + 152 + 5 * 160 + 4 * 32 + 8 * 16);

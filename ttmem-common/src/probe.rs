@@ -13,6 +13,8 @@ pub enum ProbeId {
     /// `SubDeviceManagerTracker(this, IDevice*, unique_ptr<AllocatorImpl>&&, …)`: a device or mesh
     /// has been opened and has its allocator.
     DeviceOpen = 4,
+    /// `tt_throw(…, args…)` as called when `BankManager::allocate_buffer` runs out of memory.
+    Failure = 16,
 }
 
 /// Every probe, in attach order.
@@ -20,8 +22,8 @@ pub enum ProbeId {
 /// The order matters: probes become active one after the other, so the allocation comes last.
 /// Then the worst that can be seen in between is the free of a buffer whose allocation was not
 /// seen, which is what happens to every older buffer anyway; never an allocation without its free.
-pub const PROBES: [ProbeId; 4] =
-    [ProbeId::BulkFree, ProbeId::Free, ProbeId::DeviceOpen, ProbeId::Allocate];
+pub const PROBES: [ProbeId; 5] =
+    [ProbeId::BulkFree, ProbeId::Free, ProbeId::DeviceOpen, ProbeId::Failure, ProbeId::Allocate];
 
 impl ProbeId {
     /// Name in messages and JSON.
@@ -31,12 +33,13 @@ impl ProbeId {
             Self::Free => "free",
             Self::BulkFree => "bulk_free",
             Self::DeviceOpen => "device_open",
+            Self::Failure => "failure",
         }
     }
 
     /// Whether totals could be wrong without it.
     pub const fn is_essential(self) -> bool {
-        !matches!(self, Self::DeviceOpen)
+        !matches!(self, Self::DeviceOpen | Self::Failure)
     }
 
     /// The probe of a cookie's low half.
@@ -46,6 +49,7 @@ impl ProbeId {
             2 => Some(Self::Free),
             3 => Some(Self::BulkFree),
             4 => Some(Self::DeviceOpen),
+            16 => Some(Self::Failure),
             _ => None,
         }
     }

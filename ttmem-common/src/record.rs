@@ -3,7 +3,7 @@
 //! Little-endian, naturally aligned, no padding. A record is a fact seen in the target; what it
 //! means is the agent's business.
 
-use crate::layout::BUFFER_TYPES;
+use crate::{failure::FAILURE_FIELDS, layout::BUFFER_TYPES};
 
 /// Kind of an [`AllocateRecord`].
 pub const KIND_ALLOCATE: u32 = 1;
@@ -15,6 +15,8 @@ pub const KIND_BULK_FREE: u32 = 3;
 pub const KIND_DEVICE: u32 = 4;
 /// Kind of an [`AllocatorRecord`].
 pub const KIND_ALLOCATOR: u32 = 5;
+/// Kind of a [`FailureRecord`].
+pub const KIND_FAILURE: u32 = 16;
 
 /// Chips that one [`DeviceRecord`] can name.
 pub const MAX_CHIPS: usize = 64;
@@ -201,9 +203,40 @@ pub struct AllocatorRecord {
     pub pools: [PoolGeometry; BUFFER_TYPES],
 }
 
+/// Bytes of a buffer type's name that a [`FailureRecord`] holds.
+pub const TYPE_NAME_BYTES: usize = 16;
+
+/// An allocation has failed for want of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "bytes",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
+#[repr(C)]
+pub struct FailureRecord {
+    /// Header.
+    pub header: RecordHeader,
+    /// By [`crate::failure::FailureField`]; of the type it is the length of its name.
+    pub values: [u64; FAILURE_FIELDS],
+    /// The start of the type's name, padded with zeroes.
+    pub type_name: [u8; TYPE_NAME_BYTES],
+    /// `AllocatorImpl*`, with [`FAILURE_HAS_BUFFER`].
+    pub allocator: u64,
+    /// `IDevice*`, with [`FAILURE_HAS_BUFFER`].
+    pub device: u64,
+    /// `BufferType` of the buffer, with [`FAILURE_HAS_BUFFER`].
+    pub buffer_type: u32,
+    /// A bit for each field of `values` that is known, and [`FAILURE_HAS_BUFFER`].
+    pub known: u32,
+}
+
+/// The buffer that was to be allocated was found on the stack and read.
+pub const FAILURE_HAS_BUFFER: u32 = 1 << 16;
+
 const _: () = assert!(size_of::<RecordHeader>() == 24);
 const _: () = assert!(size_of::<AllocateRecord>() == 24 + 7 * 8 + 16 + 32);
 const _: () = assert!(size_of::<FreeRecord>() == 24 + 5 * 8 + 8);
 const _: () = assert!(size_of::<BulkFreeRecord>() == 32);
 const _: () = assert!(size_of::<DeviceRecord>() == 24 + 8 + 16 + 4 * MAX_CHIPS);
 const _: () = assert!(size_of::<AllocatorRecord>() == 24 + 16 + 5 * 24);
+const _: () = assert!(size_of::<FailureRecord>() == 24 + 8 * 8 + 16 + 16 + 8);

@@ -6,11 +6,17 @@ use ttmem_common::layout::{CHAIN_STEPS, Chain};
 /// The target's memory could not be read.
 pub struct Fault;
 
+/// Copies `len` bytes at `address` to `to`; 0, or an error. For those who must not branch.
+#[inline(always)]
+pub fn read_raw(to: *mut u8, len: u32, address: u64) -> u64 {
+    // SAFETY: the verifier proves that `to` has room for `len` bytes; the helper checks `address`.
+    unsafe { bpf_probe_read_user(to.cast(), len, address as *const _) as u64 }
+}
+
 /// Copies `len` bytes at `address` to `to`.
 #[inline(always)]
 pub fn read_into(to: *mut u8, len: u32, address: u64) -> Result<(), Fault> {
-    // SAFETY: the verifier proves that `to` has room for `len` bytes; the helper checks `address`.
-    let error = unsafe { bpf_probe_read_user(to.cast(), len, address as *const _) };
+    let error = read_raw(to, len, address);
     if error == 0 { Ok(()) } else { Err(Fault) }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::{
     event::BufferType,
     ledger::snapshot::{
-        Anomalies, BufferSnapshot, ChipSnapshot, Lost, PoolSnapshot, ProcessLabel, ResyncSnapshot,
-        SCHEMA, Snapshot, TargetState, Unresolved,
+        Anomalies, BufferSnapshot, ChipSnapshot, Failure, FailuresSnapshot, Lost, PoolSnapshot,
+        ProcessLabel, ResyncSnapshot, SCHEMA, Snapshot, TargetState, Unresolved,
     },
     units::{ChipId, DeviceAddr, MeshId, Pid, Tid},
 };
@@ -69,6 +69,7 @@ pub(crate) fn empty() -> Snapshot {
         anomalies: Anomalies::default(),
         resync: ResyncSnapshot::default(),
         unresolved: Vec::new(),
+        failures: FailuresSnapshot { count: Some(0), ..FailuresSnapshot::default() },
         devices: Vec::new(),
         buffers: None,
     }
@@ -172,4 +173,27 @@ pub(crate) fn with_buffers() -> Snapshot {
         ..buffer.clone()
     };
     Snapshot { buffers: Some(vec![older, buffer]), ..one_chip() }
+}
+
+/// Seven failed allocations, two of them kept: one with all that can be known, one with nothing.
+pub(crate) fn failed() -> Snapshot {
+    let live = with_buffers().buffers.unwrap_or_default();
+    let full = Failure::made_up(1, 98 * SECOND, Some(live));
+    let mut bare = Failure::made_up(7, 99 * SECOND, None);
+    (bare.buffer_type, bare.size, bare.banks, bare.bank_bytes) = (None, None, None, None);
+    (bare.bank_size_bytes, bare.bank_allocated_bytes) = (None, None);
+    (bare.bank_free_bytes, bare.bank_largest_free_bytes) = (None, None);
+    (bare.chips, bare.mesh) = (None, None);
+    let last = [Arc::new(full), Arc::new(bare)].to_vec();
+    Snapshot {
+        failures: FailuresSnapshot { count: Some(7), unknown_because: None, last },
+        ..one_chip()
+    }
+}
+
+/// A library in which failed allocations cannot be seen.
+pub(crate) fn blind_to_failures() -> Snapshot {
+    let because = Some("nothing throws".to_owned());
+    let failures = FailuresSnapshot { count: None, unknown_because: because, last: Vec::new() };
+    Snapshot { failures, ..one_chip() }
 }

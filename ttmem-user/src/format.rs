@@ -5,7 +5,7 @@
 
 use crate::{
     event::BufferType,
-    ledger::snapshot::{PoolSnapshot, TargetState},
+    ledger::snapshot::{Failure, PoolSnapshot, TargetState},
 };
 
 /// Stands for a number that is not known.
@@ -145,6 +145,28 @@ pub const fn no_device(state: TargetState) -> &'static str {
         }
         TargetState::Exited | TargetState::Replaced => "no device was seen",
     }
+}
+
+/// A failed allocation in one line.
+pub fn failure(failure: &Failure) -> String {
+    let unknown = || UNKNOWN.to_owned();
+    let chips = failure.chips.as_ref().map_or_else(unknown, |chips| {
+        chips.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    });
+    let milliseconds = failure.time_ns / 1_000_000;
+    format!(
+        "no room for {} of {} ({} of each of {} banks; {} free, largest block {}), chips {chips}, \
+         thread {}, at {}.{:03} s",
+        bytes_or_unknown(failure.size),
+        failure.buffer_type.map_or(UNKNOWN, BufferType::name),
+        bytes_or_unknown(failure.bank_bytes),
+        failure.banks.map_or_else(unknown, |banks| banks.to_string()),
+        bytes_or_unknown(failure.bank_free_bytes),
+        bytes_or_unknown(failure.bank_largest_free_bytes),
+        failure.tid,
+        milliseconds / 1000,
+        milliseconds % 1000,
+    )
 }
 
 #[cfg(test)]

@@ -13,6 +13,9 @@ pub struct Checkpoint {
     pub name: String,
     /// Whether nothing changes while the script waits; else there is no truth.
     pub still: bool,
+    /// The message of the exception that the script caught last.
+    #[serde(default)]
+    pub caught: Option<String>,
     views: Vec<View>,
     buffers: Vec<Reported>,
 }

@@ -22,14 +22,14 @@ use crate::{
 const WINDOW_WORDS: usize = MAX_WINDOW as usize / 8;
 
 /// The fields of a buffer that lie close together, as read from the target.
-struct Window {
+pub(super) struct Window {
     bytes: [u64; WINDOW_WORDS],
     start: u32,
 }
 
 impl Window {
     #[inline(always)]
-    fn read(fields: u64, layout: &BufferLayout) -> Result<Self, Fault> {
+    pub(super) fn read(fields: u64, layout: &BufferLayout) -> Result<Self, Fault> {
         let mut window = Self { bytes: [0; WINDOW_WORDS], start: layout.window_start };
         let len = layout.window_len;
         if len > MAX_WINDOW {
@@ -41,7 +41,7 @@ impl Window {
     }
 
     #[inline(always)]
-    fn word(&self, offset: u32) -> u64 {
+    pub(super) fn word(&self, offset: u32) -> u64 {
         // A mask, and not a comparison: the verifier loses track of comparisons. The agent refuses
         // a layout with a field outside the window.
         let index = offset.wrapping_sub(self.start) as usize / 8;
@@ -49,7 +49,7 @@ impl Window {
     }
 
     #[inline(always)]
-    fn half(&self, offset: u32) -> u32 {
+    pub(super) fn half(&self, offset: u32) -> u32 {
         (self.word(offset) >> ((offset & 4) * 8)) as u32
     }
 
@@ -61,7 +61,7 @@ impl Window {
 
 /// Address of the object that holds a buffer's fields.
 #[inline(always)]
-fn fields_of(buffer: u64, layout: &BufferLayout) -> Result<u64, Fault> {
+pub(super) fn fields_of(buffer: u64, layout: &BufferLayout) -> Result<u64, Fault> {
     if layout.implementation == ABSENT {
         Ok(buffer)
     } else {

@@ -2,6 +2,7 @@
 
 mod buffer;
 mod describe;
+mod failure;
 
 use aya_ebpf::{
     EbpfContext as _, Global,
@@ -53,6 +54,7 @@ fn on_probe(ctx: &ProbeContext, probe: u16, hit: &Hit, layout: &LayoutTable) -> 
         ProbeId::Free => buffer::on_free(ctx, hit, layout),
         ProbeId::BulkFree => buffer::on_bulk_free(ctx, hit),
         ProbeId::DeviceOpen => describe::on_device_open(ctx, hit, layout),
+        ProbeId::Failure => failure::on_failure(ctx, hit, layout),
     }
 }
 

@@ -47,7 +47,7 @@ async fn watch(config: &WatchConfig, selection: Selection) -> anyhow::Result<Out
     let lines = match config.output {
         Output::Lines(format) => {
             let lines = Lines::new(format, config.file.as_deref(), Stream::Stdout)?;
-            Some(lines.with_totals(several))
+            Some(lines.with_totals(several).with_failures(config.on_failure))
         }
         Output::Tui => None,
     };

@@ -7,6 +7,8 @@ use std::path::Path;
 use anyhow::Context as _;
 use rustix::thread::{CapabilitySet, capabilities};
 
+use ttmem_common::probe::ProbeId;
+
 use super::{Outcome, target::Target};
 use crate::{
     cli::args::DoctorArgs,
@@ -228,7 +230,13 @@ fn examine_plan(report: &mut Report, plan: &AttachPlan) {
     if let Err(reason) = &plan.memory {
         report.note("older buffers", format!("cannot be read from memory: {reason}"));
     }
-    for missing in &plan.unresolved {
+    let (of_failures, others): (Vec<_>, Vec<_>) = plan.unresolved.iter().partition(|missing| {
+        [resolve::FAILED_BUFFER, ProbeId::Failure.name()].contains(&missing.probe.as_str())
+    });
+    for missing in of_failures {
+        report.note(&missing.probe, format!("not known: {}", missing.reason));
+    }
+    for missing in others {
         report.bad(
             &missing.probe,
             &missing.reason,

@@ -1,7 +1,7 @@
 //! Where reports go: lines on a stream or in a file.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     fs::File,
     io::{self, BufWriter, IsTerminal as _, Write},
     path::Path,
@@ -37,8 +37,12 @@ pub struct Lines {
     width: Option<usize>,
     /// Whether the sums over all targets are printed, too.
     totals: bool,
+    /// Whether failed allocations are lines of JSON.
+    on_failure: bool,
     /// Targets that have ended and been printed for the last time.
     done: BTreeSet<u64>,
+    /// By target, the last failed allocation that was printed.
+    failures_shown: HashMap<u64, u64>,
 }
 
 impl Lines {
@@ -70,7 +74,9 @@ impl Lines {
             color: terminal && !no_color,
             width: width.filter(|_| terminal),
             totals: false,
+            on_failure: false,
             done: BTreeSet::new(),
+            failures_shown: HashMap::new(),
         })
     }
 
@@ -79,7 +85,12 @@ impl Lines {
         Self { totals, ..self }
     }
 
-    /// Prints one report. A target that has ended is printed once more, and then no longer.
+    /// With a line of JSON for each failed allocation.
+    pub fn with_failures(self, on_failure: bool) -> Self {
+        Self { on_failure, ..self }
+    }
+
+    /// Prints one report, each target after its failed allocations since the last one. A target that has ended is printed once more, and then no longer.
     pub fn print(&mut self, report: &Report) -> anyhow::Result<()> {
         for target in &report.targets {
             let over = target.state != TargetState::Running;
@@ -102,14 +113,29 @@ impl Lines {
     }
 
     fn print_target(&mut self, snapshot: &Snapshot) -> anyhow::Result<()> {
-        match self.format {
-            Format::Json => json::write(&mut self.to, snapshot),
-            Format::Text => {
-                let page = text::render(snapshot, self.width, self.color);
-                self.to.write_all(page.as_bytes())
+        self.write_failures(snapshot)
+            .and_then(|()| match self.format {
+                Format::Json => json::write(&mut self.to, snapshot),
+                Format::Text => {
+                    let page = text::render(snapshot, self.width, self.color);
+                    self.to.write_all(page.as_bytes())
+                }
+            })
+            .with_context(|| format!("cannot write to {}", self.what))
+    }
+
+    fn write_failures(&mut self, snapshot: &Snapshot) -> io::Result<()> {
+        let last = snapshot.failures.last.last().map_or(0, |failure| failure.id);
+        let shown = self.failures_shown.insert(snapshot.process.serial, last).unwrap_or(0);
+        match (self.format, self.on_failure) {
+            (_, true) => json::write_failures(&mut self.to, snapshot, shown),
+            (Format::Text, false) => {
+                let failures = text::failures(snapshot, shown, self.width, self.color);
+                self.to.write_all(failures.as_bytes())
             }
+            // Each snapshot has them.
+            (Format::Json, false) => Ok(()),
         }
-        .with_context(|| format!("cannot write to {}", self.what))
     }
 }
 

@@ -64,7 +64,8 @@ impl Session {
             with_buffers: config.buffers,
             audit: config.audit,
         };
-        let (agent, started) = Agent::start(kernel.attacher, selection, Arc::clone(&control))?;
+        let (agent, started) =
+            Agent::start(kernel.attacher, selection, Arc::clone(&control), config.keep_failures)?;
         give_up().context("cannot drop capabilities")?;
         let (pipeline, reports) =
             Pipeline::start(kernel.records, options, Arc::clone(&control), agent.on_notice())

@@ -9,7 +9,7 @@ use ttmem_common::layout::LayoutTable;
 use crate::{
     ledger::snapshot::ProcessLabel,
     missing::Unresolved,
-    resolve::{PlanCache, plan::AttachPlan},
+    resolve::{FAILED_BUFFER, PlanCache, plan::AttachPlan},
     target::{
         library::{Finder, Library, LibraryError},
         live_buffers::Reader,
@@ -100,6 +100,7 @@ impl Target {
         for vptr in [&mut layout.device.device_vptr, &mut layout.device.mesh_vptr] {
             *vptr = vptr.wrapping_add(self.library.bias);
         }
+        layout.failure = layout.failure.at_bias(self.library.bias);
         layout
     }
 
@@ -166,12 +167,20 @@ impl Target {
         Ok(())
     }
 
+    /// Why failed allocations are not seen, or not all of them.
+    pub fn unseen_failures(&self) -> Option<String> {
+        let name = ttmem_common::probe::ProbeId::Failure.name();
+        let missing = self.plan.unresolved.iter().find(|missing| missing.probe == name);
+        missing.map(|missing| missing.reason.clone())
+    }
+
     /// What is missing and could make numbers wrong.
     pub fn doubtful(&self) -> Vec<Unresolved> {
         let harmless = |missing: &Unresolved| {
-            ttmem_common::probe::PROBES
-                .iter()
-                .any(|probe| probe.name() == missing.probe && !probe.is_essential())
+            missing.probe == FAILED_BUFFER
+                || ttmem_common::probe::PROBES
+                    .iter()
+                    .any(|probe| probe.name() == missing.probe && !probe.is_essential())
         };
         self.plan.unresolved.iter().filter(|missing| !harmless(missing)).cloned().collect()
     }

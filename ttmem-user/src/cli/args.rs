@@ -29,6 +29,7 @@ pub enum Command {
   sudo ttmem attach --pid 4711 --headless --format json -r 100 | jq .devices
   sudo ttmem attach --name vllm --headless          all whose command line matches
   sudo ttmem attach --all                           all with tt-metal, those to come too
+  sudo ttmem attach --pid 4711 --on-failure json | jq 'select(.schema == \"ttmem.failure/1\")'
 
 While it runs: SIGUSR1 has the live buffers read again and compared.")]
     Attach(AttachArgs),
@@ -141,6 +142,14 @@ pub struct WatchArgs {
     /// Print every live buffer too; implies --headless.
     #[arg(long)]
     pub buffers: bool,
+    /// Print every failed allocation as it happens, with what is live then; implies --headless,
+    /// and --format json unless a format is given.
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub on_failure: Option<OnFailure>,
+    /// How many failed allocations to keep, with what was live then.
+    #[arg(long, value_name = "N", default_value_t = 16,
+          value_parser = clap::value_parser!(u16).range(0..=1000))]
+    pub keep_failures: u16,
     /// Read the live buffers again every so many seconds, and report every difference.
     #[arg(long, value_name = "S", value_parser = seconds)]
     pub audit: Option<f64>,
@@ -193,6 +202,13 @@ pub enum Format {
     Json,
 }
 
+/// How to print a failed allocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnFailure {
+    /// One JSON object per failure, on a line of its own.
+    Json,
+}
+
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if seconds > 0.0 && seconds <= 1e9 => Ok(seconds),
@@ -238,6 +254,8 @@ mod tests {
             &["ttmem", "attach", "--pid", "1", "--duration", "-1"],
             &["ttmem", "attach", "--pid", "1", "--duration", "nan"],
             &["ttmem", "attach", "--pid", "1", "--no-such-flag"],
+            &["ttmem", "attach", "--pid", "1", "--on-failure", "text"],
+            &["ttmem", "attach", "--pid", "1", "--keep-failures", "1001"],
             &["ttmem", "attach", "--pid", "1", "--all"],
             &["ttmem", "attach", "--pid", "1", "--name", "x"],
             &["ttmem", "attach", "--name", "("],

@@ -20,6 +20,10 @@ pub struct WatchConfig {
     pub once: bool,
     /// With the live set.
     pub buffers: bool,
+    /// Failed allocations are printed one by one.
+    pub on_failure: bool,
+    /// How many failed allocations are kept.
+    pub keep_failures: usize,
     /// How often memory is read again and compared.
     pub audit: Option<Duration>,
     /// Size of the ring buffer, bytes.
@@ -47,15 +51,21 @@ pub struct NoTerminal;
 impl WatchConfig {
     /// Checks arguments. `is_terminal`: both standard input and output are one.
     pub fn new(args: &WatchArgs, once: bool, is_terminal: bool) -> Result<Self, NoTerminal> {
-        let lines =
-            args.headless || once || args.buffers || args.format.is_some() || args.output.is_some();
+        let on_failure = args.on_failure.is_some();
+        let lines = args.headless
+            || once
+            || on_failure
+            || args.buffers
+            || args.format.is_some()
+            || args.output.is_some();
         if !lines && !is_terminal {
             return Err(NoTerminal);
         }
         let page_kib = u32::try_from(rustix::param::page_size() / 1024).unwrap_or(4);
         Ok(Self {
             output: if lines {
-                Output::Lines(args.format.unwrap_or(Format::Text))
+                let usual = if on_failure { Format::Json } else { Format::Text };
+                Output::Lines(args.format.unwrap_or(usual))
             } else {
                 Output::Tui
             },
@@ -64,6 +74,8 @@ impl WatchConfig {
             duration: args.duration.map(Duration::from_secs_f64),
             once,
             buffers: args.buffers,
+            on_failure,
+            keep_failures: args.keep_failures.into(),
             audit: args.audit.map(Duration::from_secs_f64),
             ring_bytes: args.ring_size.max(page_kib).next_power_of_two() * 1024,
             debug_bpf: args.debug_bpf,
@@ -100,6 +112,15 @@ mod tests {
         for option in [&["--once"][..], &["--buffers"], &["--format", "json"], &["-o", "x"]] {
             assert!(matches!(config(option, true).unwrap().output, Output::Lines(_)), "{option:?}");
         }
+    }
+
+    #[test]
+    fn failures_are_json_and_so_is_the_rest_unless_asked_otherwise() {
+        let json = config(&["--on-failure", "json"], false).unwrap();
+        assert_eq!((json.output, json.on_failure), (Output::Lines(Format::Json), true));
+        let text = config(&["--on-failure", "json", "--format", "text"], true).unwrap();
+        assert_eq!((text.output, text.on_failure), (Output::Lines(Format::Text), true));
+        assert_eq!(config(&["--keep-failures", "3"], true).unwrap().keep_failures, 3);
     }
 
     #[test]

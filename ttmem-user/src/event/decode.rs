@@ -4,11 +4,12 @@ use ttmem_common::layout::FIRST_SHARDED;
 use ttmem_common::record::{
     AllocateRecord, AllocatorRecord, BulkFreeRecord, DeviceRecord, FLAG_DESCRIBED,
     FLAG_DISTRIBUTION_SPEC, FLAG_NO_UNIQUE_ID, FLAG_SHARD_SPEC, FreeRecord, KIND_ALLOCATE,
-    KIND_ALLOCATOR, KIND_BULK_FREE, KIND_DEVICE, KIND_FREE, MAX_CHIPS, PoolGeometry, REMOTE_CHIP,
-    RecordHeader, UNREADABLE_CHIP,
+    KIND_ALLOCATOR, KIND_BULK_FREE, KIND_DEVICE, KIND_FAILURE, KIND_FREE, MAX_CHIPS, PoolGeometry,
+    REMOTE_CHIP, RecordHeader, UNREADABLE_CHIP,
 };
 use zerocopy::FromBytes as _;
 
+use super::failure;
 use super::types::{
     Allocated, AllocatorSeen, BufferShape, BufferType, Described, DeviceSeen, Event, Freed,
     Geometry, Spread,
@@ -71,6 +72,7 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
         }
         KIND_DEVICE => Event::Device(device(&whole(bytes, header.kind)?)?),
         KIND_ALLOCATOR => Event::Allocator(allocator(&whole(bytes, header.kind)?)),
+        KIND_FAILURE => Event::Failed(failure::failed(&whole(bytes, header.kind)?)),
         unknown => return Err(DecodeError::UnknownKind(unknown)),
     };
     Ok(Decoded { time_ns: header.time_ns, slot: header.slot, pid: Pid(header.tgid), event })

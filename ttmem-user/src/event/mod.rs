@@ -4,11 +4,13 @@
 
 mod baseline;
 mod decode;
+mod failure;
 mod types;
 
 pub use baseline::{BaselineBuffer, LiveBaseline};
 pub use decode::{DecodeError, Decoded, decode};
 pub(crate) use decode::{geometry, shape};
+pub use failure::{AllocationFailed, FailureNumbers, FailurePlace};
 pub use types::{
     Allocated, AllocatorSeen, BufferShape, BufferType, Described, DeviceSeen, Event, Freed,
     Geometry, Spread,

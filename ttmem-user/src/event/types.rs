@@ -3,6 +3,7 @@
 use serde::Serialize;
 use ttmem_common::layout::BUFFER_TYPES;
 
+use super::failure::AllocationFailed;
 use crate::units::{Avma, ChipId, DeviceAddr, MeshId, Tid};
 
 /// `tt::tt_metal::BufferType`, in its numbering.
@@ -70,6 +71,8 @@ pub enum Event {
     Device(DeviceSeen),
     /// The geometry of an allocator's pools.
     Allocator(AllocatorSeen),
+    /// An allocation has failed for want of memory.
+    Failed(AllocationFailed),
 }
 
 /// A buffer has been allocated.

@@ -7,6 +7,8 @@
 //! Never asks for the time, never does I/O.
 
 mod exactness;
+mod failure_view;
+mod failures;
 mod reconcile;
 pub mod report;
 mod resync;
@@ -75,6 +77,7 @@ pub struct Ledger {
     /// While the live buffers are being read from memory: every buffer of which an event was
     /// seen. What the events say of them is newer than what is being read.
     touched: Option<HashSet<Avma, foldhash::fast::FixedState>>,
+    failures: failures::Failures,
     /// Allocators whose buffers were freed in bulk during that time.
     bulk_freed_while_reading: Vec<Avma>,
 }
@@ -101,6 +104,7 @@ impl Ledger {
             resync: ResyncSnapshot::default(),
             unknown_devices: 0,
             touched: Some(HashSet::default()),
+            failures: failures::Failures::default(),
             bulk_freed_while_reading: Vec::new(),
         }
     }
@@ -131,6 +135,7 @@ impl Ledger {
                 self.chips.resize_with(self.topology.chips().len(), Default::default);
             }
             Event::Allocator(allocator) => self.topology.learn_allocator(allocator),
+            Event::Failed(failed) => self.failed(failed),
         }
     }
 
@@ -211,6 +216,7 @@ impl Ledger {
     }
 
     fn insert(&mut self, buffer: Avma, live: Live) {
+        self.failures.note_change();
         let share = live.share();
         let (entry, buffer_type) = (live.device, live.shape.buffer_type);
         self.live.insert(buffer, live);
@@ -221,6 +227,7 @@ impl Ledger {
 
     fn remove(&mut self, buffer: Avma) {
         let Some(live) = self.live.remove(&buffer) else { return };
+        self.failures.note_change();
         for &chip in self.chips_of_live(live.device) {
             self.pool(chip, live.shape.buffer_type).leave(live.share());
         }

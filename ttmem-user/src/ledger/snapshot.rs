@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+pub use super::failure_view::{FAILURE_SCHEMA, Failure, FailureLine, FailuresSnapshot};
 pub use crate::missing::{Lost, Unresolved};
 use crate::{
     event::BufferType,
@@ -42,6 +43,8 @@ pub struct Snapshot {
     pub resync: ResyncSnapshot,
     /// What could not be resolved in the target, and why.
     pub unresolved: Vec<Unresolved>,
+    /// Allocations that failed for want of memory.
+    pub failures: FailuresSnapshot,
     /// Chips in id order, pools in buffer type order; empty pools included.
     pub devices: Vec<ChipSnapshot>,
     /// The live set, when asked for; by unique id, then address.

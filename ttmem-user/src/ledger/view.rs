@@ -12,6 +12,7 @@ impl Ledger {
     /// The state now; `time_ns` is the time up to which every event has been applied.
     pub fn snapshot(&self, time_ns: u64, state: TargetState, with_buffers: bool) -> Snapshot {
         let inexact_because = self.doubts();
+        let failures = self.failures_snapshot(&inexact_because);
         Snapshot {
             schema: SCHEMA,
             time_ns,
@@ -24,6 +25,7 @@ impl Ledger {
             anomalies: self.anomalies,
             resync: self.resync,
             unresolved: self.unresolved.clone(),
+            failures,
             devices: self.chip_snapshots(),
             buffers: with_buffers.then(|| self.buffer_snapshots()),
         }
@@ -70,7 +72,7 @@ impl Ledger {
         })
     }
 
-    fn buffer_snapshots(&self) -> Vec<BufferSnapshot> {
+    pub(super) fn buffer_snapshots(&self) -> Vec<BufferSnapshot> {
         let mut buffers: Vec<BufferSnapshot> =
             self.live.values().map(|live| self.buffer_snapshot(live)).collect();
         buffers.sort_by_key(|buffer| (buffer.unique_id, buffer.buffer_type, buffer.address));

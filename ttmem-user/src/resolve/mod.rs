@@ -7,6 +7,7 @@ mod allocator;
 mod buffer;
 mod cache;
 mod device;
+mod failure;
 mod field;
 pub mod plan;
 mod probes;
@@ -19,6 +20,7 @@ use ttmem_common::{
 };
 
 pub use cache::PlanCache;
+pub use failure::BUFFER as FAILED_BUFFER;
 
 use crate::{image::Image, missing::Unresolved};
 use field::{Facts, Refusal};
@@ -45,8 +47,16 @@ pub fn resolve(image: &Image<'_>) -> AttachPlan {
     for (name, reason) in failed.into_iter().chain(pools.failed) {
         refuse(&name, reason);
     }
+    let failures = failure::resolve(image, &mut facts);
+    for (name, reason) in failures.refused {
+        refuse(&name, reason);
+    }
     let mut points = Vec::new();
     for probe in PROBES {
+        if probe == ProbeId::Failure {
+            points.extend_from_slice(&failures.points);
+            continue;
+        }
         let point = probes::attach_point(image, probe).and_then(|point| match &essential {
             Err(reason) if probe == ProbeId::Allocate => Err(reason.clone()),
             _ => Ok(point),
@@ -63,7 +73,14 @@ pub fn resolve(image: &Image<'_>) -> AttachPlan {
     };
     AttachPlan {
         points,
-        layout: LayoutTable { tgid: 0, in_use: 0, buffer, device, pools: pools.layouts },
+        layout: LayoutTable {
+            tgid: 0,
+            in_use: 0,
+            buffer,
+            device,
+            pools: pools.layouts,
+            failure: failures.layout,
+        },
         memory,
         facts: facts.0,
         unresolved,

@@ -47,6 +47,7 @@ fn symbol_of(image: &Image<'_>, probe: ProbeId) -> Result<String, Refusal> {
             .ok_or_else(|| {
                 "there is no SubDeviceManagerTracker(IDevice*, unique_ptr<allocator>&&, …)".into()
             }),
+        ProbeId::Failure => Err("its place is decoded, and has no name of its own".into()),
     }
 }
 
@@ -73,7 +74,11 @@ fn cost(image: &Image<'_>, address: Svma) -> Result<InstructionCost, Refusal> {
 
 /// Where one probe goes.
 pub fn attach_point(image: &Image<'_>, probe: ProbeId) -> Result<AttachPoint, Refusal> {
-    let symbol = symbol_of(image, probe)?;
+    point_at(image, probe, symbol_of(image, probe)?)
+}
+
+/// The point of a probe on the function of a name.
+pub fn point_at(image: &Image<'_>, probe: ProbeId, symbol: String) -> Result<AttachPoint, Refusal> {
     let found = image.symbol(&symbol).filter(|found| found.is_function);
     let address = found.ok_or_else(|| format!("there is no function {symbol}"))?.address;
     let offset =

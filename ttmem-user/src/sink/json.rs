@@ -4,10 +4,17 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use crate::ledger::snapshot::Snapshot;
+
 /// Writes one line.
 pub fn write(to: &mut impl Write, what: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer(&mut *to, what)?;
     to.write_all(b"\n")
+}
+
+/// Writes a line for each failed allocation with an id above `shown` that was kept.
+pub fn write_failures(to: &mut impl Write, snapshot: &Snapshot, shown: u64) -> io::Result<()> {
+    snapshot.failures.lines_after(snapshot.pid, shown).try_for_each(|failure| write(to, &failure))
 }
 
 #[cfg(test)]
@@ -23,5 +30,29 @@ mod tests {
         assert!(line.starts_with("{\"schema\":\"ttmem.snapshot/1\",\"time_ns\":"));
         assert_eq!(line.matches('\n').count(), 1);
         assert!(line.ends_with('\n'));
+    }
+
+    #[test]
+    fn a_failure_is_one_line_with_what_was_live() {
+        let mut lines = Vec::new();
+        write_failures(&mut lines, &fixture::failed(), 0).unwrap();
+        let lines = String::from_utf8(lines).unwrap();
+        let lines: Vec<serde_json::Value> =
+            lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 2);
+        let (full, bare) = (&lines[0], &lines[1]);
+        assert_eq!(full["schema"], "ttmem.failure/1");
+        assert_eq!((&full["id"], &full["skipped"]), (&1.into(), &0.into()));
+        assert_eq!((&full["type"], &full["size"]), (&"DRAM".into(), &(1 << 30).into()));
+        assert_eq!(full["buffers"], serde_json::to_value(fixture::with_buffers().buffers).unwrap());
+        assert_eq!(full["exact"], true);
+        assert_eq!((&bare["id"], &bare["skipped"]), (&7.into(), &5.into()));
+        for unknown in ["type", "size", "banks", "bank_bytes", "chips", "buffers"] {
+            assert!(bare[unknown].is_null(), "{unknown}");
+        }
+        assert_eq!(bare["exact"], false);
+        let mut none = Vec::new();
+        write_failures(&mut none, &fixture::failed(), 7).unwrap();
+        assert!(none.is_empty());
     }
 }

@@ -92,6 +92,19 @@ pub fn render(snapshot: &Snapshot, width: Option<usize>, color: bool) -> String 
     page.text
 }
 
+/// The failed allocations with an id above `shown`, a line each, and how many were not kept.
+pub fn failures(snapshot: &Snapshot, shown: u64, width: Option<usize>, color: bool) -> String {
+    let mut page = Page { width, color, text: String::new() };
+    for line in snapshot.failures.lines_after(snapshot.pid, shown) {
+        if line.skipped > 0 {
+            let skipped = format!("{} more in quick succession, not kept", line.skipped);
+            page.line(&[(Paint::Bad, "failed: "), (Paint::Plain, &skipped)]);
+        }
+        page.line(&[(Paint::Bad, "failed: "), (Paint::Plain, &format::failure(line.failure))]);
+    }
+    page.text
+}
+
 fn header(page: &mut Page, snapshot: &Snapshot) {
     let milliseconds = snapshot.time_ns / 1_000_000;
     let (state_paint, state) = match snapshot.state {
@@ -131,6 +144,10 @@ fn header(page: &mut Page, snapshot: &Snapshot) {
             odd.changed,
         );
         page.line(&[(Paint::Warn, "anomalies: "), (Paint::Plain, &kinds)]);
+    }
+    if let Some(reason) = snapshot.failures.unseen_because() {
+        let text = format::one_line(&format!("not known: {reason}"));
+        page.line(&[(Paint::Warn, "failures: "), (Paint::Plain, &text)]);
     }
     for missing in &snapshot.unresolved {
         let text = format::one_line(&format!("{}: {}", missing.probe, missing.reason));
@@ -286,6 +303,15 @@ mod tests {
         assert_snapshot!("unresolved", render(&fixture::unresolved(), None, false));
         assert_snapshot!("exited", render(&fixture::exited(), None, false));
         assert_snapshot!("buffers", render(&fixture::with_buffers(), None, false));
+    }
+
+    #[test]
+    fn failed_allocations_are_a_line_each() {
+        assert_snapshot!("failures", failures(&fixture::failed(), 0, None, false));
+        assert_eq!(failures(&fixture::failed(), 7, None, false), "");
+        let unseen = render(&fixture::blind_to_failures(), None, false);
+        assert!(unseen.contains("\nfailures: not known: nothing throws\n"), "{unseen}");
+        assert!(!render(&fixture::failed(), None, false).contains("failures:"));
     }
 
     #[test]

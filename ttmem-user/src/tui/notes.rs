@@ -1,6 +1,9 @@
 //! Everything that keeps the numbers from being exact or known, as lines of text.
 
-use crate::{format::one_line, ledger::snapshot::Snapshot};
+use crate::{
+    format::{self, one_line},
+    ledger::snapshot::Snapshot,
+};
 
 /// The notes on a snapshot, wrapped to `width` characters; never empty.
 pub fn lines(snapshot: &Snapshot, width: usize) -> Vec<String> {
@@ -38,6 +41,14 @@ fn paragraphs(snapshot: &Snapshot) -> Vec<String> {
         };
         notes.push(nothing.to_owned());
     }
+    let failures = &snapshot.failures;
+    notes
+        .extend(failures.unseen_because().map(|why| format!("failed allocations: unknown: {why}")));
+    if let Some(count) = failures.count.filter(|count| *count > 0) {
+        notes.push(format!("failed allocations: {count}; the last ones, newest first:"));
+    }
+    let last = failures.last.iter().rev();
+    notes.extend(last.map(|failure| format!("{}: {}", failure.id, format::failure(failure))));
     notes
 }
 
@@ -85,5 +96,10 @@ mod tests {
         assert!(text(fixture::inexact()).contains("not known to be live: 1"));
         assert!(text(fixture::unresolved()).contains("unresolved: bank size: inlined"));
         assert!(text(fixture::normal()).starts_with("Nothing"));
+        let failed = text(fixture::failed());
+        assert!(failed.contains("failed allocations: 7; the last"), "{failed}");
+        assert!(failed.contains("1: no room for 1.0 GiB of DRAM"), "{failed}");
+        let blind = text(fixture::blind_to_failures());
+        assert!(blind.contains("failed allocations: unknown: nothing throws"), "{blind}");
     }
 }

@@ -32,6 +32,7 @@ pub struct Admission {
     pub examiner: Examiner,
     admitted: HashMap<u32, Admitted>,
     next_serial: u64,
+    keep_failures: usize,
 }
 
 struct Admitted {
@@ -40,13 +41,15 @@ struct Admitted {
 }
 
 impl Admission {
-    pub fn new(attacher: Attacher, control: Arc<Control>) -> Self {
+    /// Nothing is attached yet. `keep_failures`: how many failed allocations each target keeps.
+    pub fn new(attacher: Attacher, control: Arc<Control>, keep_failures: usize) -> Self {
         Self {
             attacher,
             control,
             examiner: Examiner::default(),
             admitted: HashMap::new(),
             next_serial: 1,
+            keep_failures,
         }
     }
 
@@ -110,9 +113,11 @@ impl Admission {
             Err(_) if fresh => Arc::new(|| Ok(LiveBaseline::default())),
             Err(reason) => Arc::new(move || Err(reason.clone())),
         };
+        let mut ledger = Ledger::of_process(Arc::new(target.label(serial)), target.doubtful());
+        ledger.watch_failures(self.keep_failures, target.unseen_failures());
         let new = NewTarget {
             slot,
-            ledger: Ledger::of_process(Arc::new(target.label(serial)), target.doubtful()),
+            ledger,
             same_program: target.program_check()?,
             ended: target.process.as_fd().try_clone_to_owned().context("cannot duplicate")?,
             read_live,

@@ -41,6 +41,7 @@ impl Agent {
         attacher: Attacher,
         selection: Selection,
         control: Arc<Control>,
+        keep_failures: usize,
     ) -> anyhow::Result<(Self, Started)> {
         let mailbox = Arc::new(Mailbox::new().context("cannot make an eventfd")?);
         let (started, receiver) = oneshot::channel();
@@ -48,7 +49,7 @@ impl Agent {
         let thread = thread::Builder::new()
             .name("ttmem-agent".to_owned())
             .spawn(move || {
-                let admission = Admission::new(attacher, control);
+                let admission = Admission::new(attacher, control, keep_failures);
                 Search::new(admission, selection, letters).run(started);
             })
             .context("cannot start a thread")?;

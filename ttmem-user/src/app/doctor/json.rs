@@ -93,6 +93,7 @@ pub fn print(library: &Path, build_id: Option<&str>, plan: &AttachPlan) -> io::R
 #[cfg(test)]
 mod tests {
     use ttmem_common::{
+        failure::FailureLayout,
         layout::{BUFFER_TYPES, BufferLayout, Chain, DeviceLayout, LayoutTable, PoolLayout},
         probe::ProbeId,
     };
@@ -141,6 +142,7 @@ mod tests {
                 buffer: BufferLayout::ABSENT,
                 device,
                 pools: [pool; BUFFER_TYPES],
+                failure: FailureLayout::ABSENT,
             },
             memory: Err("no set".into()),
             facts: vec![fact("Buffer::size", "+0x8"), fact("Buffer::unique_id", "absent: old")],

@@ -38,7 +38,7 @@ async fn watch(config: &WatchConfig, args: &RunArgs) -> anyhow::Result<u8> {
     let lines = match config.output {
         Output::Lines(format) => {
             let lines = Lines::new(format, config.file.as_deref(), Stream::Stderr)?;
-            Some(lines.with_totals(true))
+            Some(lines.with_totals(true).with_failures(config.on_failure))
         }
         Output::Tui => None,
     };

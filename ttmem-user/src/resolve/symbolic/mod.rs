@@ -12,3 +12,5 @@ mod flags;
 mod returns;
 mod semantics;
 mod state;
+
+pub use returns::{name_of as callee_name, never_returns};

@@ -1,6 +1,9 @@
 //! Sharded buffers of versions that know fewer layouts, or whose distribution is not known.
 
-use ttmem_common::layout::{Chain, DeviceLayout, LayoutTable, PoolLayout};
+use ttmem_common::{
+    failure::FailureLayout,
+    layout::{Chain, DeviceLayout, LayoutTable, PoolLayout},
+};
 
 use super::*;
 use crate::{event::Spread, resolve::plan::MemoryLayout, target::memory::SavedMemory};
@@ -44,7 +47,14 @@ fn layout() -> LayoutTable {
         block_unit: absent,
     };
     let buffer = buffer.with_window().unwrap();
-    LayoutTable { tgid: 1, in_use: 1, buffer, device, pools: [pool; BUFFER_TYPES] }
+    LayoutTable {
+        tgid: 1,
+        in_use: 1,
+        buffer,
+        device,
+        pools: [pool; BUFFER_TYPES],
+        failure: FailureLayout::ABSENT,
+    }
 }
 
 /// How a buffer of that layout, with or without a shard spec of two pages, is spread.
