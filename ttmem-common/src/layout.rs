@@ -236,6 +236,10 @@ pub struct PoolLayout {
     pub block_minimum: Chain,
     /// What the bytes of a block are rounded up to, 8 bytes.
     pub block_unit: Chain,
+    /// Address of the bank's first byte, 8 bytes.
+    pub base: Chain,
+    /// Bytes at the start of the bank that the allocator has given away, 8 bytes.
+    pub shrunk: Chain,
 }
 
 /// Everything the eBPF side needs to know of one target.
@@ -261,4 +265,4 @@ pub struct LayoutTable {
 const _: () = assert!(size_of::<Chain>() == 32);
 const _: () = assert!(size_of::<BufferLayout>() == 88);
 const _: () = assert!(size_of::<DeviceLayout>() == 16 + 4 * 32 + 8);
-const _: () = assert!(size_of::<LayoutTable>() == 8 + 88 + 152 + 5 * 160);
+const _: () = assert!(size_of::<LayoutTable>() == 8 + 88 + 152 + 5 * 224);

@@ -9,7 +9,7 @@ use ttmem_common::{
     layout::{ABSENT, Chain, LayoutTable, PoolLayout},
     loss::LossCause,
     record::{
-        AllocatorRecord, DeviceRecord, KIND_ALLOCATOR, KIND_DEVICE, MAX_CHIPS, NO_POOL,
+        AllocatorRecord, DeviceRecord, KIND_ALLOCATOR, KIND_DEVICE, MAX_CHIPS, NO_BASE, NO_POOL,
         PoolGeometry, REMOTE_CHIP, UNREADABLE_CHIP,
     },
 };
@@ -197,8 +197,14 @@ fn describe_allocator(device: u64, allocator: u64, hit: &Hit, layout: &LayoutTab
 }
 
 /// A pool that is there but empty.
-const NO_MEMORY: PoolGeometry =
-    PoolGeometry { bank_size: 0, banks: 0, alignment: 0, block_minimum: 0, block_unit: 0 };
+const NO_MEMORY: PoolGeometry = PoolGeometry {
+    bank_size: 0,
+    banks: 0,
+    alignment: 0,
+    block_minimum: 0,
+    block_unit: 0,
+    base: NO_BASE,
+};
 
 /// `None`: this allocator has no such pool.
 #[inline(always)]
@@ -214,7 +220,15 @@ fn read_geometry(allocator: u64, pool: &PoolLayout) -> Option<PoolGeometry> {
         alignment: read_chain(allocator, &pool.alignment).ok()? as u32,
         block_minimum: read_chain(allocator, &pool.block_minimum).unwrap_or(0) as u32,
         block_unit: read_chain(allocator, &pool.block_unit).unwrap_or(0) as u32,
+        base: read_base(allocator, pool).unwrap_or(NO_BASE),
     })
+}
+
+/// The first byte of a bank that can be allocated.
+#[inline(always)]
+fn read_base(allocator: u64, pool: &PoolLayout) -> Result<u64, Fault> {
+    let base = read_chain(allocator, &pool.base)?;
+    Ok(base.wrapping_add(read_chain(allocator, &pool.shrunk)?))
 }
 
 /// Counts a fault.

@@ -40,6 +40,7 @@ fn owner_events(owner: u8) -> [Event; 2] {
         alignment: 64,
         block_minimum: 64,
         block_unit: 64,
+        base: None,
     };
     let device = Avma(0x100 + u64::from(owner));
     [

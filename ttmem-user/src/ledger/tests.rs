@@ -26,6 +26,7 @@ fn allocator_seen() -> AllocatorSeen {
         alignment: 32,
         block_minimum: 32,
         block_unit: 32,
+        base: None,
     };
     let mut pools = [Some(pool); BUFFER_TYPES];
     pools[BufferType::SystemMemory.index()] = None;

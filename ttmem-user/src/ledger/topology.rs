@@ -153,6 +153,7 @@ mod tests {
             alignment: 32,
             block_minimum: 32,
             block_unit: 32,
+            base: None,
         });
         AllocatorSeen { allocator: Avma(address), device: Avma(device), pools }
     }

@@ -8,6 +8,7 @@ mod buffer;
 mod cache;
 mod device;
 mod field;
+mod free_list;
 pub mod plan;
 mod probes;
 mod shard;

@@ -5,7 +5,7 @@ use ttmem_common::{
     layout::{ABSENT, BUFFER_TYPES, BufferLayout, CORE_BYTES, FIRST_SHARDED, MAX_WINDOW},
     record::{
         AllocateRecord, FLAG_DISTRIBUTION_SPEC, FLAG_NO_UNIQUE_ID, FLAG_SHARD_SPEC, MAX_CHIPS,
-        PoolGeometry,
+        NO_BASE, PoolGeometry,
     },
 };
 use zerocopy::FromZeros as _;
@@ -142,7 +142,7 @@ impl Walk<'_> {
             let banks = u32::try_from(number(&pool.banks)?).ok()?;
             if banks == 0 {
                 // Such a pool has no free list, and so no size.
-                return geometry(&PoolGeometry::default());
+                return geometry(&PoolGeometry { base: NO_BASE, ..PoolGeometry::default() });
             }
             geometry(&PoolGeometry {
                 bank_size: number(&pool.bank_size)?,
@@ -150,6 +150,9 @@ impl Walk<'_> {
                 alignment: u32::try_from(number(&pool.alignment)?).ok()?,
                 block_minimum: small(number(&pool.block_minimum)),
                 block_unit: small(number(&pool.block_unit)),
+                base: number(&pool.base)
+                    .zip(number(&pool.shrunk))
+                    .map_or(NO_BASE, |(base, shrunk)| base.wrapping_add(shrunk)),
             })
         })
     }
