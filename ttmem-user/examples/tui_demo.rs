@@ -53,6 +53,7 @@ fn snapshot(chips: u32, tick: u64, ticks: u64) -> Snapshot {
         anomalies: Anomalies::default(),
         unresolved: Vec::new(),
         devices: (0..chips).map(|id| chip(id, tick)).collect(),
+        allocators: Vec::new(),
         buffers: None,
     }
 }

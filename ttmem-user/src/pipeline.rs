@@ -27,7 +27,7 @@ use crate::{
     event::{self, LiveBaseline},
     ledger::{
         Ledger,
-        snapshot::{Snapshot, TargetState},
+        snapshot::{Detail, Snapshot, TargetState},
     },
     source::EventSource,
 };
@@ -45,8 +45,8 @@ pub struct Options {
     pub duration: Option<Duration>,
     /// Ends with the first snapshot after the baseline.
     pub once: bool,
-    /// Whether snapshots hold the live set.
-    pub with_buffers: bool,
+    /// What snapshots hold beyond the totals.
+    pub detail: Detail,
 }
 
 /// What a pipeline works on.
@@ -103,7 +103,7 @@ impl Pipeline {
         options: Options,
         control: Arc<Control>,
     ) -> io::Result<(Self, watch::Receiver<Arc<Snapshot>>)> {
-        let first = input.ledger.snapshot(now_ns(), TargetState::Running, false);
+        let first = input.ledger.snapshot(now_ns(), TargetState::Running, Detail::default());
         let (sender, receiver) = watch::channel(Arc::new(first));
         let worker = Worker {
             source: input.source,
@@ -244,7 +244,7 @@ impl<S: EventSource> Worker<S> {
         self.take_in(true);
         self.look_at_target();
         self.ledger.set_lost(self.source.lost());
-        let snapshot = self.ledger.snapshot(time_ns, state, self.options.with_buffers);
+        let snapshot = self.ledger.snapshot(time_ns, state, self.options.detail);
         self.sender.send_replace(Arc::new(snapshot));
     }
 
@@ -336,7 +336,7 @@ mod tests {
             refresh: Duration::from_secs(3600),
             duration: None,
             once: false,
-            with_buffers: false,
+            detail: Detail::default(),
         }
     }
 

@@ -27,7 +27,10 @@ use crate::{
     },
     event::LiveBaseline,
     kernel::{Kernel, KernelError, Link, LoadOptions},
-    ledger::{Ledger, snapshot::Snapshot},
+    ledger::{
+        Ledger,
+        snapshot::{Detail, Snapshot},
+    },
     pipeline::{Control, Input, Options, Pipeline},
     resolve::PlanCache,
     source::EventSource as _,
@@ -123,7 +126,7 @@ fn start(target: Target, kernel: Kernel, config: &AttachConfig) -> anyhow::Resul
         refresh: config.refresh,
         duration: config.duration,
         once: config.once,
-        with_buffers: config.buffers,
+        detail: Detail { buffers: config.buffers, map: config.map },
     };
     let input = Input { source: kernel, ledger, target: ended, baseline, same_program };
     let (pipeline, snapshots) =

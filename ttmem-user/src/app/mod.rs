@@ -2,6 +2,7 @@
 
 mod attach;
 mod doctor;
+mod fits;
 mod output;
 mod privileges;
 mod snapshot;
@@ -20,6 +21,8 @@ enum Outcome {
     Complete,
     /// Something was shown, but it is not exact or not complete.
     Incomplete,
+    /// The answer is no.
+    No,
 }
 
 /// Runs the program.
@@ -36,11 +39,13 @@ pub fn main() -> ExitCode {
     let result = match &arguments.command {
         Command::Attach(args) => attach::run(args),
         Command::Snapshot(args) => snapshot::run(args),
+        Command::Fits(args) => fits::run(args),
         Command::Doctor(args) => doctor::run(args),
     };
     match result {
         Ok(Outcome::Complete) => ExitCode::SUCCESS,
         Ok(Outcome::Incomplete) => ExitCode::from(2),
+        Ok(Outcome::No) => ExitCode::from(3),
         // Whoever read the output has had enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {

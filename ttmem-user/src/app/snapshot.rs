@@ -8,7 +8,10 @@ use super::{
 use crate::{
     cli::args::{Format, SnapshotArgs},
     event::LiveBaseline,
-    ledger::{Ledger, snapshot::TargetState},
+    ledger::{
+        Ledger,
+        snapshot::{Detail, Snapshot, TargetState},
+    },
     pipeline::now_ns,
     resolve::PlanCache,
     target::live_buffers::Reader,
@@ -20,7 +23,14 @@ const ATTEMPTS: usize = 10;
 
 /// Runs the command.
 pub fn run(args: &SnapshotArgs) -> anyhow::Result<Outcome> {
-    let target = Target::examine(Pid(args.pid), false, &mut PlanCache::default())?;
+    let snapshot = take(Pid(args.pid), Detail { buffers: args.buffers, map: args.map })?;
+    Lines::new(if args.json { Format::Json } else { Format::Text }).print(&snapshot)?;
+    Ok(outcome(&snapshot))
+}
+
+/// Reads a process once.
+pub fn take(pid: Pid, detail: Detail) -> anyhow::Result<Snapshot> {
+    let target = Target::examine(pid, false, &mut PlanCache::default())?;
     let reader = target.reader()?;
     // Nothing is attached, so a probe that was not found hides nothing.
     let mut ledger = Ledger::new(target.process.pid(), Vec::new());
@@ -30,9 +40,7 @@ pub fn run(args: &SnapshotArgs) -> anyhow::Result<Outcome> {
     };
     ledger.finish_baseline(baseline);
     let state = if target.process.has_ended() { TargetState::Exited } else { TargetState::Running };
-    let snapshot = ledger.snapshot(time_ns, state, args.buffers);
-    Lines::new(if args.json { Format::Json } else { Format::Text }).print(&snapshot)?;
-    Ok(outcome(&snapshot))
+    Ok(ledger.snapshot(time_ns, state, detail))
 }
 
 /// Without probes only a second reading shows that the first one was of one instant.
@@ -42,7 +50,7 @@ fn read_steady(reader: &Reader) -> (u64, Result<LiveBaseline, String>) {
         let time_ns = now_ns();
         let again = reader.read();
         if again.is_err() || again == last {
-            return (time_ns, again);
+            return (time_ns, again.map(|baseline| LiveBaseline { steady: true, ..baseline }));
         }
         last = again;
     }

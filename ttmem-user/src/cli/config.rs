@@ -23,6 +23,8 @@ pub struct AttachConfig {
     pub once: bool,
     /// With the live set.
     pub buffers: bool,
+    /// With every block of every bank.
+    pub map: bool,
     /// Size of the ring buffer, bytes.
     pub ring_bytes: u32,
     /// Diagnostics of the eBPF side.
@@ -48,7 +50,7 @@ pub struct NoTerminal;
 impl AttachConfig {
     /// Checks arguments. `is_terminal`: both standard input and output are one.
     pub fn new(args: &AttachArgs, is_terminal: bool) -> Result<Self, NoTerminal> {
-        let lines = args.headless || args.once || args.buffers || args.format.is_some();
+        let lines = args.headless || args.once || args.buffers || args.map || args.format.is_some();
         if !lines && !is_terminal {
             return Err(NoTerminal);
         }
@@ -65,6 +67,7 @@ impl AttachConfig {
             duration: args.duration.map(Duration::from_secs_f64),
             once: args.once,
             buffers: args.buffers,
+            map: args.map,
             ring_bytes: args.ring_size.max(page_kib).next_power_of_two() * 1024,
             debug_bpf: args.debug_bpf,
             perf_events: args.perf_events,
@@ -97,7 +100,7 @@ mod tests {
 
     #[test]
     fn what_only_lines_can_do_implies_headless() {
-        for option in [&["--once"][..], &["--buffers"], &["--format", "json"]] {
+        for option in [&["--once"][..], &["--buffers"], &["--map"], &["--format", "json"]] {
             assert!(matches!(config(option, true).unwrap().output, Output::Lines(_)), "{option:?}");
         }
     }

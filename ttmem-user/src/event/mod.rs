@@ -6,7 +6,7 @@ mod baseline;
 mod decode;
 mod types;
 
-pub use baseline::{BaselineBuffer, LiveBaseline};
+pub use baseline::{BaselineBuffer, FreeListSeen, LiveBaseline};
 pub use decode::{DecodeError, Decoded, decode};
 pub(crate) use decode::{geometry, shape};
 pub use types::{

@@ -33,6 +33,8 @@ impl Ledger {
             (self.anomalies.double_allocation, "allocations of a live buffer"),
             (self.anomalies.undecodable, "records not understood"),
             (self.anomalies.size_mismatch, "buffers of unexpected size"),
+            (self.anomalies.overlap, "buffers that overlap others or leave their bank"),
+            (self.anomalies.free_list_mismatch, "free lists that the live buffers contradict"),
             (self.unknown_devices, "allocations on a device that could not be resolved"),
             (self.unmeasured(), "live buffers of unknown size per bank"),
         ];

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use ttmem_common::layout::BUFFER_TYPES;
 
-use super::{snapshot::TargetState, *};
+use super::{
+    snapshot::{Detail, TargetState},
+    *,
+};
 use crate::{
     event::{AllocatorSeen, DeviceSeen, Geometry, LiveBaseline, Spread},
     units::{ChipId, DeviceAddr},
@@ -167,7 +170,7 @@ proptest! {
             ledger.apply(&event(step));
             model.apply(step);
         }
-        let snapshot = ledger.snapshot(0, TargetState::Running, true);
+        let snapshot = ledger.snapshot(0, TargetState::Running, Detail { buffers: true, map: false });
         prop_assert_eq!(snapshot.anomalies.unknown_free, model.unknown_free);
         prop_assert_eq!(snapshot.anomalies.double_allocation, model.double_allocation);
         prop_assert_eq!(snapshot.buffers.unwrap().len(), model.live.len());

@@ -5,6 +5,7 @@
 
 use serde::Serialize;
 
+pub use super::space_view::{BlockSnapshot, SpaceSnapshot};
 pub use crate::missing::{Lost, Unresolved};
 use crate::{
     event::BufferType,
@@ -38,9 +39,20 @@ pub struct Snapshot {
     pub unresolved: Vec<Unresolved>,
     /// Chips in id order, pools in buffer type order; empty pools included.
     pub devices: Vec<ChipSnapshot>,
+    /// What each allocator has free, by allocator, then buffer type.
+    pub allocators: Vec<SpaceSnapshot>,
     /// The live set, when asked for; by unique id, then address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub buffers: Option<Vec<BufferSnapshot>>,
+}
+
+/// What a snapshot holds beyond the totals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Detail {
+    /// The live set.
+    pub buffers: bool,
+    /// Every block of every bank.
+    pub map: bool,
 }
 
 /// Whether the target still runs.
@@ -64,12 +76,21 @@ pub struct Anomalies {
     pub undecodable: u64,
     /// A buffer read from memory whose bytes per bank are not what its fields say.
     pub size_mismatch: u64,
+    /// A buffer that overlapped a live one of the same allocator, or left its bank.
+    pub overlap: u64,
+    /// A free list in the target's memory that is not what the live buffers leave.
+    pub free_list_mismatch: u64,
 }
 
 impl Anomalies {
     /// Sum over all kinds.
     pub const fn total(&self) -> u64 {
-        self.unknown_free + self.double_allocation + self.undecodable + self.size_mismatch
+        self.unknown_free
+            + self.double_allocation
+            + self.undecodable
+            + self.size_mismatch
+            + self.overlap
+            + self.free_list_mismatch
     }
 }
 

@@ -23,10 +23,26 @@ pub struct Device {
 /// An allocator.
 #[derive(Clone, Debug)]
 struct Allocator {
+    address: Avma,
     device: usize,
     pools: [Option<Geometry>; BUFFER_TYPES],
     /// Its buffers have been freed in bulk and it has not been seen since: most likely closed.
     closed: bool,
+}
+
+/// An allocator that is open, or the last that was on its chips.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenAllocator<'a> {
+    /// Its number.
+    pub id: u32,
+    /// `AllocatorImpl*`.
+    pub address: Avma,
+    /// Its device or mesh.
+    pub device: &'a Device,
+    /// By buffer type.
+    pub pools: &'a [Option<Geometry>; BUFFER_TYPES],
+    /// Its buffers have been freed in bulk and it has not been seen since: most likely closed.
+    pub closed: bool,
 }
 
 /// What is known of the target's devices.
@@ -63,6 +79,34 @@ impl Topology {
         self.allocators[entry].pools[buffer_type.index()]
     }
 
+    /// The allocators that are open, in the order in which they were seen. Where on none of its
+    /// chips one is open, the last that was there is among them.
+    pub fn open_allocators(&self) -> Vec<OpenAllocator<'_>> {
+        let chips = |allocator: &Allocator| &self.devices[allocator.device].chips;
+        let mut shown: Vec<&Allocator> = self.allocators.iter().filter(|it| !it.closed).collect();
+        for closed in self.allocators.iter().rev().filter(|allocator| allocator.closed) {
+            let covered = |chip| shown.iter().any(|other| chips(other).contains(chip));
+            if !chips(closed).iter().any(covered) {
+                shown.push(closed);
+            }
+        }
+        let number = |allocator: &Allocator| {
+            u32::try_from(self.allocator_at.get(&allocator.address).copied().unwrap_or(0))
+        };
+        let mut shown: Vec<OpenAllocator<'_>> = shown
+            .into_iter()
+            .map(|allocator| OpenAllocator {
+                id: number(allocator).unwrap_or(u32::MAX),
+                address: allocator.address,
+                device: &self.devices[allocator.device],
+                pools: &allocator.pools,
+                closed: allocator.closed,
+            })
+            .collect();
+        shown.sort_unstable_by_key(|allocator| allocator.id);
+        shown
+    }
+
     /// Whether an allocator at this address has been described.
     pub fn knows_allocator(&self, allocator: Avma) -> bool {
         self.allocator_at.contains_key(&allocator)
@@ -87,7 +131,8 @@ impl Topology {
     /// Takes a description of an allocator in; its device must be known.
     pub fn learn_allocator(&mut self, seen: &AllocatorSeen) {
         let Some(device) = self.device_at(seen.device) else { return };
-        let allocator = Allocator { device, pools: seen.pools, closed: false };
+        let allocator =
+            Allocator { address: seen.allocator, device, pools: seen.pools, closed: false };
         if let Some(&entry) = self.allocator_at.get(&seen.allocator) {
             self.allocators[entry] = allocator;
         } else {

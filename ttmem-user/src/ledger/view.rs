@@ -2,13 +2,13 @@
 
 use super::{
     Ledger, Live,
-    snapshot::{BufferSnapshot, ChipSnapshot, PoolSnapshot, SCHEMA, Snapshot, TargetState},
+    snapshot::{BufferSnapshot, ChipSnapshot, Detail, PoolSnapshot, SCHEMA, Snapshot, TargetState},
 };
 use crate::event::BufferType;
 
 impl Ledger {
     /// The state now; `time_ns` is the time up to which every event has been applied.
-    pub fn snapshot(&self, time_ns: u64, state: TargetState, with_buffers: bool) -> Snapshot {
+    pub fn snapshot(&self, time_ns: u64, state: TargetState, detail: Detail) -> Snapshot {
         let inexact_because = self.doubts();
         Snapshot {
             schema: SCHEMA,
@@ -21,7 +21,8 @@ impl Ledger {
             anomalies: self.anomalies,
             unresolved: self.unresolved.clone(),
             devices: self.chip_snapshots(),
-            buffers: with_buffers.then(|| self.buffer_snapshots()),
+            allocators: self.space_snapshots(detail.map),
+            buffers: detail.buffers.then(|| self.buffer_snapshots()),
         }
     }
 

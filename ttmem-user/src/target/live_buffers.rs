@@ -6,6 +6,7 @@
 //! or goes, anything may be read, and the events decide.
 
 mod blocks;
+mod free_lists;
 mod hash_set;
 mod objects;
 
@@ -125,6 +126,7 @@ impl Walk<'_> {
         }
         self.read_owners(objects, &closed, &mut baseline);
         self.describe_devices(&mut baseline);
+        self.read_free_lists(&mut baseline);
         Ok(baseline)
     }
 
