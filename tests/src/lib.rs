@@ -6,5 +6,6 @@
 pub mod real;
 pub mod refusal;
 pub mod skip;
+pub mod space;
 pub mod standin;
 pub mod ttmem;
