@@ -117,3 +117,6 @@ fn enter(spaces: &mut Spaces, buffer: Avma, live: &Live) -> bool {
     let space = spaces.get_mut(live.allocator, live.shape.buffer_type);
     space.is_none_or(|space| space.enter(buffer, live.range()))
 }
+
+#[cfg(test)]
+mod tests;

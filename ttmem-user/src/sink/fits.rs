@@ -41,10 +41,11 @@ fn line(text: &mut String, buffer_type: BufferType, answer: &Answer) {
         (_, _, Some(reason)) => writeln!(text, "{}", format::one_line(reason)),
         (Some(block), Some(largest), None) => writeln!(
             text,
-            "{block} bytes per bank wanted, largest hole {largest}, free {} in {} holes of {}",
+            "{block} bytes per bank wanted, largest hole {largest}, free {} in {} holes of {}{}",
             answer.free_bank_bytes.unwrap_or(0),
             answer.holes.unwrap_or(0),
             answer.bank_size,
+            if block > answer.bank_size { ": more than a bank has" } else { "" },
         ),
         _ => writeln!(text, "the pool has no memory"),
     };

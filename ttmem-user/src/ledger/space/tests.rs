@@ -9,6 +9,7 @@ use crate::units::DeviceAddr;
 
 const START: u64 = 1024;
 const SIZE: u64 = 64;
+const BYTES: usize = 64;
 
 fn geometry(base: Option<u64>) -> Geometry {
     Geometry {
@@ -135,7 +136,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 /// What is free, counted byte by byte; `None` if a byte is taken twice or is not there.
 fn recount(live: &BTreeMap<u64, Range>) -> Option<(u64, u64, u64)> {
-    let mut taken = [false; SIZE as usize];
+    let mut taken = [false; BYTES];
     for range in live.values() {
         for byte in range.start..range.start + range.bytes? {
             let byte = usize::try_from(byte.checked_sub(START)?).ok()?;
