@@ -57,7 +57,9 @@ fn with_events(events: &[Event]) -> Ledger {
     let mut ledger = Ledger::new(Pid(1), Vec::new());
     ledger.apply(&Event::Device(device()));
     ledger.apply(&Event::Allocator(allocator(BASE)));
-    events.iter().for_each(|event| ledger.apply(event));
+    for event in events {
+        ledger.apply(event);
+    }
     ledger
 }
 
