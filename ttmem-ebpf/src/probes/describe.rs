@@ -17,7 +17,7 @@ use ttmem_common::{
 use crate::{
     emit::{Hit, lose, reserve, submit},
     maps::{KNOWN, KNOWN_ENTRIES, Known},
-    user_memory::{Fault, read, read_chain},
+    user_memory::{Fault, read, read_chain, read_field},
 };
 
 /// `SubDeviceManagerTracker(this, IDevice*, unique_ptr<AllocatorImpl>&&, …)`.
@@ -214,21 +214,25 @@ fn read_geometry(allocator: u64, pool: &PoolLayout) -> Option<PoolGeometry> {
         // Such a pool has no free list, and so no size.
         return Some(NO_MEMORY);
     }
+    let (bank_size, owner) = read_field(allocator, &pool.bank_size).ok()?;
     Some(PoolGeometry {
-        bank_size: read_chain(allocator, &pool.bank_size).ok()?,
+        bank_size,
         banks,
         alignment: read_chain(allocator, &pool.alignment).ok()? as u32,
         block_minimum: read_chain(allocator, &pool.block_minimum).unwrap_or(0) as u32,
         block_unit: read_chain(allocator, &pool.block_unit).unwrap_or(0) as u32,
-        base: read_base(allocator, pool).unwrap_or(NO_BASE),
+        base: read_base(owner, pool).unwrap_or(NO_BASE),
     })
 }
 
 /// The first byte of a bank that can be allocated.
 #[inline(always)]
-fn read_base(allocator: u64, pool: &PoolLayout) -> Result<u64, Fault> {
-    let base = read_chain(allocator, &pool.base)?;
-    Ok(base.wrapping_add(read_chain(allocator, &pool.shrunk)?))
+fn read_base(owner: u64, pool: &PoolLayout) -> Result<u64, Fault> {
+    if pool.base == ABSENT || pool.shrunk == ABSENT {
+        return Err(Fault);
+    }
+    let base: u64 = read(owner.wrapping_add(u64::from(pool.base)))?;
+    Ok(base.wrapping_add(read(owner.wrapping_add(u64::from(pool.shrunk)))?))
 }
 
 /// Counts a fault.

@@ -1,6 +1,6 @@
 //! What an allocator knows: its banks, its live buffers, its table of allocated blocks.
 
-use ttmem_common::layout::{BUFFER_TYPES, Chain, PoolLayout};
+use ttmem_common::layout::{ABSENT, BUFFER_TYPES, Chain, PoolLayout};
 
 use super::{
     buffer::own_write,
@@ -23,8 +23,8 @@ pub const UNKNOWN: PoolLayout = PoolLayout {
     bank_size: Chain::ABSENT,
     block_minimum: Chain::ABSENT,
     block_unit: Chain::ABSENT,
-    base: Chain::ABSENT,
-    shrunk: Chain::ABSENT,
+    base: ABSENT,
+    shrunk: ABSENT,
 };
 
 /// The functions of `BankManager` that `AllocatorImpl` forwards to.

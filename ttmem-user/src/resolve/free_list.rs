@@ -44,8 +44,9 @@ pub fn bases(
     facts.note("FreeListOpt::start", &format!("+{base:#x}"), "FreeListOpt's constructor");
     facts.note("FreeListOpt::shrunk", &format!("+{shrunk:#x}"), "FreeListOpt::reset_size");
     for (layout, list) in layouts.iter_mut().zip(free_lists).filter(|(_, list)| list.exists()) {
-        let field = |offset| Chain::new(&[list.steps(), &[offset]].concat(), 8);
-        if let (Some(base), Some(shrunk)) = (field(base), field(shrunk)) {
+        // The size must be a field of that very list.
+        let owner = layout.bank_size.steps().split_last().map(|(_, owner)| owner);
+        if owner == Some(list.steps()) {
             (layout.base, layout.shrunk) = (base, shrunk);
         }
     }
