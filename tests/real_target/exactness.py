@@ -8,11 +8,11 @@ says is allocated, and waits for a line on standard input (or its end) before it
      "views":   [{"mesh": ID, "chips": [ID, ...], "type": "DRAM" | "L1" | "L1_SMALL" | "TRACE",
                   "num_banks": N, "total_bytes_per_bank": N, "total_bytes_allocated_per_bank": N,
                   "total_bytes_free_per_bank": N, "largest_contiguous_bytes_free_per_bank": N,
-                  "blocks": [[ADDRESS, SIZE], ...]}, ...],
+                  "blocks": [[ADDRESS, SIZE], ...], "holes": [[ADDRESS, SIZE], ...]}, ...],
      "buffers": [{"mesh": ID, "address": N, "type": ..., "max_size_per_bank": N, "device_id": N,
                   "page_size": N, "pages": N}, ...]}
 
-`blocks` are the allocated ones of the allocator's block table; their addresses count from the
+`blocks` are the allocated ones of the allocator's block table, `holes` the free ones; their addresses count from the
 beginning of the bank, those of `buffers` do not. The pages are null but for L1 and L1_SMALL: of
 others tt-metal does not tell them. While it is not still, there is no truth, and both lists are
 empty. The first checkpoint is `start`, before any device is open; the last is `end`, after all are
@@ -98,6 +98,11 @@ def views(mesh: Any) -> Iterator[dict[str, Any]]:
                 [int(block["address"]), int(block["size"])]
                 for block in view.block_table
                 if block["allocated"] == "yes"
+            ],
+            "holes": [
+                [int(block["address"]), int(block["size"])]
+                for block in view.block_table
+                if block["allocated"] != "yes"
             ],
         }
 

@@ -7,5 +7,6 @@ pub mod failure;
 pub mod real;
 pub mod refusal;
 pub mod skip;
+pub mod space;
 pub mod standin;
 pub mod ttmem;

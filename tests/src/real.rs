@@ -47,7 +47,7 @@ runpy.run_path(sys.argv[0], run_name='__main__')
 ";
 
 /// Options of an attached ttmem that prints what tests compare, often.
-pub const STAY: [&str; 3] = ["--buffers", "--refresh", "50"];
+pub const STAY: [&str; 4] = ["--buffers", "--map", "--refresh", "50"];
 
 /// The real target and ttmem, or why the test cannot run.
 pub fn both() -> Result<(Real, Ttmem), String> {

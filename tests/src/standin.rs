@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::{
     skip,
+    space::{self, TrueSpace},
     ttmem::{PATIENCE, ended_within, readable_within},
 };
 
@@ -207,6 +208,28 @@ struct AllocatorRow {
     used: u64,
     capacity: u64,
     consistent: bool,
+    base: u64,
+    bank_size: u64,
+    free: u64,
+    largest_free: u64,
+    holes: u64,
+}
+
+impl AllocatorRow {
+    fn space(&self) -> TrueSpace {
+        TrueSpace {
+            mesh: self.mesh.then_some(self.id),
+            chips: self.chips.clone(),
+            buffer_type: self.buffer_type.clone(),
+            banks: self.banks,
+            bank_size: self.bank_size,
+            base: (self.banks > 0).then_some(self.base),
+            free: self.free,
+            largest: self.largest_free,
+            holes: self.holes,
+            map: None,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -294,6 +317,7 @@ impl Truth {
         let mut comparison = Comparison::default();
         comparison.exact(snapshot);
         comparison.pools(&self.pools(), snapshot)?;
+        comparison.spaces(&self.allocators, snapshot)?;
         comparison.live(self.live_lines(), figures_of(self), snapshot)?;
         comparison.finish()
     }
@@ -303,6 +327,7 @@ impl Truth {
         let mut comparison = Comparison::default();
         comparison.exact(snapshot);
         comparison.pools(&self.pools(), snapshot)?;
+        comparison.spaces(&self.allocators, snapshot)?;
         comparison.finish()
     }
 }
@@ -364,6 +389,14 @@ impl Comparison {
                 self.same(what, &0.into(), &pool[*name]);
             }
         }
+        Ok(())
+    }
+
+    fn spaces(&mut self, truth: &[AllocatorRow], snapshot: &Value) -> Result<()> {
+        let truth: Vec<TrueSpace> = truth.iter().map(AllocatorRow::space).collect();
+        let (equal, differences) = space::compare(&truth, snapshot)?;
+        self.figures += equal + differences.len();
+        self.differences.extend(differences);
         Ok(())
     }
 

@@ -50,14 +50,23 @@ impl Ttmem {
     /// One snapshot of a process by attaching to it, with the live set.
     pub fn once(&self, pid: u32) -> Result<Value> {
         let pid = pid.to_string();
-        let output =
-            self.run(&["attach", "--pid", &pid, "--once", "--buffers", "--format", "json"])?;
+        let output = self.run(&[
+            "attach",
+            "--pid",
+            &pid,
+            "--once",
+            "--buffers",
+            "--map",
+            "--format",
+            "json",
+        ])?;
         last_json(&output)
     }
 
     /// One snapshot of a process from its memory, with the live set.
     pub fn snapshot(&self, pid: u32) -> Result<Value> {
-        let output = self.run(&["snapshot", "--pid", &pid.to_string(), "--json", "--buffers"])?;
+        let output =
+            self.run(&["snapshot", "--pid", &pid.to_string(), "--json", "--buffers", "--map"])?;
         last_json(&output)
     }
 

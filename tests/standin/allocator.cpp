@@ -58,6 +58,11 @@ void AllocatorImpl::deallocate_buffers() {
     swept_.insert(allocated_buffers_.begin(), allocated_buffers_.end());
 }
 
+void AllocatorImpl::shrink_allocator_size(BufferType type, DeviceAddr size) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    (this->*kManagers[checked(type)])->shrink_size(size);
+}
+
 std::uint32_t AllocatorImpl::get_num_banks(const BufferType& type) const {
     return (this->*kManagers[checked(type)])->num_banks();
 }
@@ -130,8 +135,14 @@ std::array<PoolTruth, kBufferTypes> AllocatorImpl::pool_truth() const {
         pool.bank_bytes = manager.free_list().allocated_bytes();
         pool.banks = manager.num_banks();
         pool.bank_size = manager.bank_size();
+        const allocator::Statistics statistics = manager.free_list().get_statistics();
+        pool.base = manager.free_list().offset() + manager.free_list().shrunk();
+        pool.free = statistics.free;
+        pool.largest_free = statistics.largest_free;
+        pool.holes = manager.free_list().holes();
         pool.consistent =
-            pool.bank_bytes == of_buffers[type] && pool.buffers == manager.free_list().allocated_blocks();
+            pool.bank_bytes == of_buffers[type] && statistics.allocated == pool.bank_bytes &&
+            statistics.free == statistics.total - statistics.allocated && pool.buffers == manager.free_list().allocated_blocks();
     }
     return truth;
 }

@@ -40,6 +40,7 @@ public:
     std::uint32_t num_banks() const { return static_cast<std::uint32_t>(bank_offsets_.size()); }
     DeviceAddr bank_size() const { return algorithms_[0] ? algorithms_[0]->max_size() : 0; }
     const allocator::FreeListOpt& free_list() const;
+    void shrink_size(DeviceAddr size);
 
 private:
     BufferType type_;
@@ -57,6 +58,11 @@ struct PoolTruth {
     DeviceAddr bank_bytes = 0;
     std::uint32_t banks = 0;
     DeviceAddr bank_size = 0;
+    /// Address of the first byte that can be allocated.
+    DeviceAddr base = 0;
+    DeviceAddr free = 0;
+    DeviceAddr largest_free = 0;
+    std::size_t holes = 0;
     /// Whether the set of live buffers and the block table agree.
     bool consistent = false;
 };
@@ -103,6 +109,9 @@ public:
     std::size_t get_num_allocated_buffers() const;
     std::unordered_set<Buffer*> get_allocated_buffers() const;
     const std::unique_ptr<Allocator>& view() const;
+
+    /// Gives bytes at the start of a type's banks away; with 0, takes them back.
+    void shrink_allocator_size(BufferType type, DeviceAddr size);
 
     std::array<PoolTruth, kBufferTypes> pool_truth() const;
     std::vector<BufferTruth> live_truth() const;

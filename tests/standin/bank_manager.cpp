@@ -40,6 +40,15 @@ DeviceAddr BankManager::allocate_buffer(
 void BankManager::deallocate_buffer(DeviceAddr address) { algorithms_[0]->deallocate(address); }
 void BankManager::deallocate_all() { algorithms_[0]->clear(); }
 
+void BankManager::shrink_size(DeviceAddr size) {
+    auto& list = static_cast<allocator::FreeListOpt&>(*algorithms_[0]);
+    if (size == 0) {
+        list.reset_size();
+    } else {
+        list.shrink_size(size, true);
+    }
+}
+
 const allocator::FreeListOpt& BankManager::free_list() const {
     return static_cast<const allocator::FreeListOpt&>(*algorithms_[0]);
 }

@@ -1,5 +1,6 @@
-// The allocator of one pool. The table of allocated blocks is built like that of the real
-// FreeListOpt, because ttmem reads it from memory; the search is a plain first fit.
+// The allocator of one pool. The table of allocated blocks and the vectors of all blocks are built
+// like those of the real FreeListOpt, because ttmem reads them from memory; the search is a plain
+// first fit.
 #pragma once
 
 #include <map>
@@ -23,6 +24,16 @@ protected:
     DeviceAddr offset_;
     DeviceAddr min_allocation_;
     DeviceAddr alignment_;
+    /// Bytes at the start of the bank that shrink_size() has given away.
+    DeviceAddr shrunk_ = 0;
+};
+
+/// Like the real one, in bytes of each bank.
+struct Statistics {
+    DeviceAddr total = 0;
+    DeviceAddr allocated = 0;
+    DeviceAddr free = 0;
+    DeviceAddr largest_free = 0;
 };
 
 class FreeListOpt final : public Algorithm {
@@ -39,6 +50,15 @@ public:
     std::size_t allocated_blocks() const;
     DeviceAddr allocated_bytes() const;
     DeviceAddr largest_hole() const;
+    /// What the flags of all blocks add up to.
+    Statistics get_statistics() const;
+    /// Free blocks.
+    std::size_t holes() const;
+    DeviceAddr offset() const { return offset_; }
+    DeviceAddr shrunk() const { return shrunk_; }
+    /// Gives bytes at the start of the bank away, which must be free.
+    void shrink_size(DeviceAddr size, bool bottom_up);
+    void reset_size();
 
 private:
     using Bucket = std::vector<std::pair<DeviceAddr, std::size_t>>;
@@ -47,14 +67,19 @@ private:
         const auto low = static_cast<std::uint32_t>(relative);
         return (low ^ ((low >> 12) * 3)) & (kBuckets - 1);
     }
-    std::size_t take_index();
+    std::size_t add_block(DeviceAddr address, DeviceAddr size, bool allocated);
+    void remove_block(std::size_t index);
+    void add_hole(DeviceAddr address, DeviceAddr size);
 
     DeviceAddr spacer_ = 0;
-    std::vector<DeviceAddr> block_address_;
+    std::vector<std::uint8_t> block_exists_;
     std::vector<DeviceAddr> block_size_;
+    std::vector<DeviceAddr> block_address_;
+    std::vector<std::uint8_t> block_is_allocated_;
     std::vector<std::size_t> unused_indices_;
     std::vector<Bucket> allocated_;
-    std::map<DeviceAddr, DeviceAddr> holes_;
+    /// Address of each free block → its index.
+    std::map<DeviceAddr, std::size_t> holes_;
 };
 
 }  // namespace tt::tt_metal::allocator

@@ -95,6 +95,11 @@ fn t3k4_is_exact() {
 }
 
 #[test]
+fn t3k_is_exact() {
+    all_phases("t3k", "2x4", 8);
+}
+
+#[test]
 fn p150_is_exact() {
     all_phases("p150", "1x1", 3);
 }

@@ -240,6 +240,11 @@ pub struct PoolLayout {
     pub block_minimum: Chain,
     /// What the bytes of a block are rounded up to, 8 bytes.
     pub block_unit: Chain,
+    /// Address of the bank's first byte, 8 bytes: its offset in the object that `bank_size` is the
+    /// field of; [`ABSENT`] if not known.
+    pub base: u32,
+    /// Bytes at the start of the bank that the allocator has given away, 8 bytes: as `base`.
+    pub shrunk: u32,
 }
 
 /// Everything the eBPF side needs to know of one target.
@@ -267,4 +272,4 @@ pub struct LayoutTable {
 const _: () = assert!(size_of::<Chain>() == 32);
 const _: () = assert!(size_of::<BufferLayout>() == 88);
 const _: () = assert!(size_of::<DeviceLayout>() == 16 + 4 * 32 + 8);
-const _: () = assert!(size_of::<LayoutTable>() == 8 + 88 + 152 + 5 * 160 + 4 * 32 + 8 * 16);
+const _: () = assert!(size_of::<LayoutTable>() == 8 + 88 + 152 + 5 * 168 + 4 * 32 + 8 * 16);

@@ -165,6 +165,9 @@ pub struct DeviceRecord {
 /// Number of banks of a pool that this version does not have, or that could not be read.
 pub const NO_POOL: u32 = u32::MAX;
 
+/// Base of a pool of which it is not known.
+pub const NO_BASE: u64 = u64::MAX;
+
 /// Geometry of one bank manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[cfg_attr(
@@ -183,6 +186,8 @@ pub struct PoolGeometry {
     pub block_minimum: u32,
     /// What the bytes of a block are rounded up to; 0 if not known.
     pub block_unit: u32,
+    /// Address of the first byte of each bank that can be allocated; [`NO_BASE`] if not known.
+    pub base: u64,
 }
 
 /// An allocator that has not been seen before.
@@ -238,5 +243,5 @@ const _: () = assert!(size_of::<AllocateRecord>() == 24 + 7 * 8 + 16 + 32);
 const _: () = assert!(size_of::<FreeRecord>() == 24 + 5 * 8 + 8);
 const _: () = assert!(size_of::<BulkFreeRecord>() == 32);
 const _: () = assert!(size_of::<DeviceRecord>() == 24 + 8 + 16 + 4 * MAX_CHIPS);
-const _: () = assert!(size_of::<AllocatorRecord>() == 24 + 16 + 5 * 24);
 const _: () = assert!(size_of::<FailureRecord>() == 24 + 8 * 8 + 16 + 16 + 8);
+const _: () = assert!(size_of::<AllocatorRecord>() == 24 + 16 + 5 * 32);

@@ -31,6 +31,12 @@ pub fn read<T: Copy + Default>(address: u64) -> Result<T, Fault> {
 /// Follows a chain and reads the 4 or 8 bytes at its end.
 #[inline(always)]
 pub fn read_chain(object: u64, chain: &Chain) -> Result<u64, Fault> {
+    read_field(object, chain).map(|(value, _)| value)
+}
+
+/// The same, and the object that the value is a field of.
+#[inline(always)]
+pub fn read_field(object: u64, chain: &Chain) -> Result<(u64, u64), Fault> {
     let len = chain.len as usize;
     let mut at = object;
     for step in 0..CHAIN_STEPS {
@@ -39,7 +45,9 @@ pub fn read_chain(object: u64, chain: &Chain) -> Result<u64, Fault> {
         }
         let field = at.wrapping_add(u64::from(chain.offsets[step]));
         if step + 1 == len {
-            return if chain.width == 4 { read::<u32>(field).map(u64::from) } else { read(field) };
+            let value =
+                if chain.width == 4 { u64::from(read::<u32>(field)?) } else { read(field)? };
+            return Ok((value, at));
         }
         at = read(field)?;
     }

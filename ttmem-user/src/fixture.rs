@@ -6,7 +6,7 @@ use crate::{
     event::BufferType,
     ledger::snapshot::{
         Anomalies, BufferSnapshot, ChipSnapshot, Failure, FailuresSnapshot, Lost, PoolSnapshot,
-        ProcessLabel, ResyncSnapshot, SCHEMA, Snapshot, TargetState, Unresolved,
+        ProcessLabel, ResyncSnapshot, SCHEMA, Snapshot, SpaceSnapshot, TargetState, Unresolved,
     },
     units::{ChipId, DeviceAddr, MeshId, Pid, Tid},
 };
@@ -50,6 +50,58 @@ pub(crate) fn chip(id: i32, dram: u64) -> ChipSnapshot {
     ChipSnapshot { chip: ChipId(id), pools }
 }
 
+/// What a mesh over two chips has free.
+pub(crate) fn space(
+    buffer_type: BufferType,
+    bank_size: u64,
+    free: u64,
+    holes: u64,
+) -> SpaceSnapshot {
+    let largest = if holes == 1 { free } else { free / 3 };
+    SpaceSnapshot {
+        id: 0,
+        mesh: Some(MeshId(1)),
+        chips: vec![ChipId(0), ChipId(1)],
+        buffer_type,
+        maybe_closed: false,
+        base: Some(DeviceAddr(0x10_0040)),
+        bank_size,
+        banks: 12,
+        alignment: 32,
+        block_minimum: Some(32),
+        block_unit: Some(32),
+        free_bank_bytes: Some(free),
+        largest_free_bank_bytes: Some(largest),
+        holes: Some(holes),
+        fragmentation_permille: Some((free - largest) * 1000 / free.max(1)),
+        unknown_because: None,
+        checked: true,
+        map: None,
+    }
+}
+
+/// A mesh over two chips whose DRAM is scattered, and a part of it of which less is known.
+pub(crate) fn spaces() -> Vec<SpaceSnapshot> {
+    let unknown = SpaceSnapshot {
+        id: 1,
+        mesh: Some(MeshId(2)),
+        chips: vec![ChipId(1)],
+        free_bank_bytes: None,
+        largest_free_bank_bytes: None,
+        holes: None,
+        fragmentation_permille: None,
+        unknown_because: Some("live buffers of unknown size per bank".into()),
+        checked: false,
+        ..space(BufferType::L1, MIB, MIB, 1)
+    };
+    vec![
+        space(BufferType::Dram, 1024 * MIB, 183 * MIB, 71),
+        space(BufferType::L1, MIB, MIB, 1),
+        SpaceSnapshot { banks: 0, bank_size: 0, ..space(BufferType::L1Small, 0, 0, 1) },
+        unknown,
+    ]
+}
+
 /// A running target in which nothing was opened.
 pub(crate) fn empty() -> Snapshot {
     Snapshot {
@@ -71,13 +123,15 @@ pub(crate) fn empty() -> Snapshot {
         unresolved: Vec::new(),
         failures: FailuresSnapshot { count: Some(0), ..FailuresSnapshot::default() },
         devices: Vec::new(),
+        allocators: Vec::new(),
         buffers: None,
     }
 }
 
 /// Two chips, all well.
 pub(crate) fn normal() -> Snapshot {
-    Snapshot { devices: vec![chip(0, 5_000 * MIB), chip(1, 9_000 * MIB)], ..empty() }
+    let devices = vec![chip(0, 5_000 * MIB), chip(1, 9_000 * MIB)];
+    Snapshot { devices, allocators: spaces(), ..empty() }
 }
 
 /// DRAM and L1 of one chip nearly full, L1 of it full.

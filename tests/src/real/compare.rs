@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::truth::{Checkpoint, Live, Pages, Pool, Truth};
+use crate::space;
 
 /// How ttmem came by a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +75,8 @@ pub struct Tally {
     pub pools: usize,
     /// Live buffers found equal.
     pub buffers: usize,
+    /// Figures and maps of free space found equal.
+    pub spaces: usize,
     /// Every difference, in words.
     pub differences: Vec<String>,
 }
@@ -117,10 +120,11 @@ impl Tally {
     /// If there was one, or nothing was compared.
     pub fn close(&self) {
         println!(
-            "{} snapshots, {} pools, {} buffers equal, {} differences",
+            "{} snapshots, {} pools, {} buffers, {} figures of free space equal, {} differences",
             self.snapshots,
             self.pools,
             self.buffers,
+            self.spaces,
             self.differences.len()
         );
         assert!(self.snapshots > 0, "nothing was compared");
@@ -137,6 +141,9 @@ impl Tally {
         self.compare_state(&snapshot);
         self.compare_pools(how, &truth, &snapshot);
         self.compare_buffers(how, &truth, &snapshot);
+        let (equal, differences) = space::compare(&checkpoint.spaces(), value)?;
+        self.spaces += equal;
+        self.differences.extend(differences);
         self.add_up(&snapshot);
         Ok(truth.freed_in_bulk)
     }

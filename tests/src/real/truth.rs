@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 
+use crate::space::TrueSpace;
+
 /// Where the script waits, and the truth there.
 #[derive(Debug, Deserialize)]
 pub struct Checkpoint {
@@ -31,6 +33,9 @@ struct View {
     total_bytes_per_bank: u64,
     total_bytes_allocated_per_bank: u64,
     total_bytes_free_per_bank: u64,
+    largest_contiguous_bytes_free_per_bank: u64,
+    /// The free blocks: address from the beginning of the bank, and size.
+    holes: Vec<(u64, u64)>,
     /// The allocated blocks: address from the beginning of the bank, and size.
     blocks: Vec<(u64, u64)>,
 }
@@ -106,6 +111,11 @@ impl Checkpoint {
         self.views.iter().flat_map(|view| view.chips.iter().copied()).collect()
     }
 
+    /// What each allocator has free.
+    pub fn spaces(&self) -> Vec<TrueSpace> {
+        self.views.iter().map(View::space).collect()
+    }
+
     /// The truth. Fails where tt-metal contradicts itself.
     pub fn truth(&self) -> Result<Truth> {
         ensure!(self.still, "{} is not still", self.name);
@@ -159,6 +169,24 @@ impl Checkpoint {
 }
 
 impl View {
+    /// What `get_memory_view()` says is free.
+    fn space(&self) -> TrueSpace {
+        let mut map = self.holes.clone();
+        map.sort_unstable();
+        TrueSpace {
+            mesh: Some(self.mesh),
+            chips: self.chips.clone(),
+            buffer_type: self.buffer_type.clone(),
+            banks: self.num_banks,
+            bank_size: self.total_bytes_per_bank,
+            base: None,
+            free: self.total_bytes_free_per_bank,
+            largest: self.largest_contiguous_bytes_free_per_bank,
+            holes: map.len() as u64,
+            map: Some(map),
+        }
+    }
+
     fn check(&self) -> Result<()> {
         let total = self.total_bytes_allocated_per_bank + self.total_bytes_free_per_bank;
         ensure!(total == self.total_bytes_per_bank, "allocated and free are not all: {self:?}");

@@ -57,6 +57,7 @@ private:
     std::string free_buffer(Words& words);
     std::string close(Words& words, bool bulk);
     std::string oom(Words& words);
+    std::string shrink(Words& words);
     std::string hooked(Words& words);
     std::string churn_load(Words& words);
     std::string storm_load(Words& words, bool hold);
@@ -170,6 +171,15 @@ std::string Driver::oom(Words& words) {
     words.end();
     allocate(device, type, std::uint64_t{1} << 44, 1U << 20);
     return "error the allocation has succeeded";
+}
+
+std::string Driver::shrink(Words& words) {
+    const OpenDevice& device = session_.device(words.word("DEV"));
+    const BufferType type = words.type();
+    const std::uint64_t bytes = words.number("BYTES");
+    words.end();
+    device.device->allocator_impl()->shrink_allocator_size(type, bytes);
+    return "ok";
 }
 
 std::string Driver::hooked(Words& words) {
@@ -286,6 +296,7 @@ std::optional<std::string> Driver::run(Words& words) {
         {"bulk", [&] { return close(words, true); }},
         {"close", [&] { return close(words, false); }},
         {"oom", [&] { return oom(words); }},
+        {"shrink", [&] { return shrink(words); }},
         {"hooked", [&] { return hooked(words); }},
         {"churn", [&] { return churn_load(words); }},
         {"storm", [&] { return storm_load(words, false); }},

@@ -37,6 +37,12 @@ void write_pool(std::ostream& out, std::size_t type, const PoolTruth& pool) {
         << ",\"capacity\":" << pool.bank_size * pool.banks << ",\"consistent\":" << (pool.consistent ? "true" : "false");
 }
 
+/// Of one allocator: what several have free on a chip says nothing together.
+void write_space(std::ostream& out, const PoolTruth& pool) {
+    out << ",\"base\":" << pool.base << ",\"bank_size\":" << pool.bank_size << ",\"free\":" << pool.free
+        << ",\"largest_free\":" << pool.largest_free << ",\"holes\":" << pool.holes;
+}
+
 using Pools = std::array<PoolTruth, kBufferTypes>;
 
 void add(Pools& sum, const Pools& pools) {
@@ -66,6 +72,7 @@ std::string state_json(const Session& session) {
                 << ",\"id\":" << device.device->id() << ",\"chips\":" << list(device.chips) << ",\"allocator\":\""
                 << hex(allocator.get()) << "\",";
             write_pool(out, type, pools[type]);
+            write_space(out, pools[type]);
             out << '}';
             comma = ",";
         }

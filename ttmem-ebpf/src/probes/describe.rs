@@ -9,7 +9,7 @@ use ttmem_common::{
     layout::{ABSENT, Chain, LayoutTable, PoolLayout},
     loss::LossCause,
     record::{
-        AllocatorRecord, DeviceRecord, KIND_ALLOCATOR, KIND_DEVICE, MAX_CHIPS, NO_POOL,
+        AllocatorRecord, DeviceRecord, KIND_ALLOCATOR, KIND_DEVICE, MAX_CHIPS, NO_BASE, NO_POOL,
         PoolGeometry, REMOTE_CHIP, UNREADABLE_CHIP,
     },
 };
@@ -17,7 +17,7 @@ use ttmem_common::{
 use crate::{
     emit::{Hit, lose, reserve, submit},
     maps::{KNOWN, KNOWN_ENTRIES, Known},
-    user_memory::{Fault, read, read_chain},
+    user_memory::{Fault, read, read_chain, read_field},
 };
 
 /// `SubDeviceManagerTracker(this, IDevice*, unique_ptr<AllocatorImpl>&&, …)`.
@@ -197,8 +197,14 @@ fn describe_allocator(device: u64, allocator: u64, hit: &Hit, layout: &LayoutTab
 }
 
 /// A pool that is there but empty.
-const NO_MEMORY: PoolGeometry =
-    PoolGeometry { bank_size: 0, banks: 0, alignment: 0, block_minimum: 0, block_unit: 0 };
+const NO_MEMORY: PoolGeometry = PoolGeometry {
+    bank_size: 0,
+    banks: 0,
+    alignment: 0,
+    block_minimum: 0,
+    block_unit: 0,
+    base: NO_BASE,
+};
 
 /// `None`: this allocator has no such pool.
 #[inline(always)]
@@ -208,13 +214,25 @@ fn read_geometry(allocator: u64, pool: &PoolLayout) -> Option<PoolGeometry> {
         // Such a pool has no free list, and so no size.
         return Some(NO_MEMORY);
     }
+    let (bank_size, owner) = read_field(allocator, &pool.bank_size).ok()?;
     Some(PoolGeometry {
-        bank_size: read_chain(allocator, &pool.bank_size).ok()?,
+        bank_size,
         banks,
         alignment: read_chain(allocator, &pool.alignment).ok()? as u32,
         block_minimum: read_chain(allocator, &pool.block_minimum).unwrap_or(0) as u32,
         block_unit: read_chain(allocator, &pool.block_unit).unwrap_or(0) as u32,
+        base: read_base(owner, pool).unwrap_or(NO_BASE),
     })
+}
+
+/// The first byte of a bank that can be allocated.
+#[inline(always)]
+fn read_base(owner: u64, pool: &PoolLayout) -> Result<u64, Fault> {
+    if pool.base == ABSENT || pool.shrunk == ABSENT {
+        return Err(Fault);
+    }
+    let base: u64 = read(owner.wrapping_add(u64::from(pool.base)))?;
+    Ok(base.wrapping_add(read(owner.wrapping_add(u64::from(pool.shrunk)))?))
 }
 
 /// Counts a fault.

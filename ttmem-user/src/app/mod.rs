@@ -4,6 +4,7 @@ mod agent;
 mod attach;
 mod bpf_log;
 mod doctor;
+mod fits;
 mod launch;
 mod output;
 mod privileges;
@@ -26,6 +27,8 @@ enum Outcome {
     Complete,
     /// Something was shown, but it is not exact or not complete.
     Incomplete,
+    /// The answer is no.
+    No,
 }
 
 /// Runs the program.
@@ -44,11 +47,13 @@ pub fn main() -> ExitCode {
         Command::Run(args) => return exit_code(run::run(args)),
         Command::Launch(args) => return exit_code(launch::run(args)),
         Command::Snapshot(args) => snapshot::run(args),
+        Command::Fits(args) => fits::run(args),
         Command::Doctor(args) => doctor::run(args),
     };
     exit_code(result.map(|outcome| match outcome {
         Outcome::Complete => 0,
         Outcome::Incomplete => 2,
+        Outcome::No => 3,
     }))
 }
 

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     cli::config::WatchConfig,
     kernel::{Kernel, LoadOptions},
-    ledger::report::Report,
+    ledger::{report::Report, snapshot::Detail},
     pipeline::{Command, Control, Options, Pipeline},
     tui::{self, Request, Ui},
 };
@@ -61,7 +61,7 @@ impl Session {
             duration: config.duration,
             once: config.once,
             ends_with_targets: selection.ends_with_targets(),
-            with_buffers: config.buffers,
+            detail: Detail { buffers: config.buffers, map: config.map },
             audit: config.audit,
         };
         let (agent, started) =

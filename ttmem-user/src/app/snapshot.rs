@@ -10,7 +10,11 @@ use super::{
 use crate::{
     cli::args::{Format, SnapshotArgs},
     event::LiveBaseline,
-    ledger::{Ledger, report::Report, snapshot::TargetState},
+    ledger::{
+        Ledger,
+        report::Report,
+        snapshot::{Detail, Snapshot, TargetState},
+    },
     pipeline::now_ns,
     target::live_buffers::Reader,
     units::Pid,
@@ -21,7 +25,16 @@ const ATTEMPTS: usize = 10;
 
 /// Runs the command.
 pub fn run(args: &SnapshotArgs) -> anyhow::Result<Outcome> {
-    let target = Target::examine(Pid(args.pid))?;
+    let detail = Detail { buffers: args.buffers, map: args.map };
+    let report = Report::of_one(take(Pid(args.pid), detail)?);
+    let format = if args.json { Format::Json } else { Format::Text };
+    Lines::new(format, None, Stream::Stdout)?.print(&report)?;
+    Ok(outcome(&report))
+}
+
+/// Reads a process once.
+pub fn take(pid: Pid, detail: Detail) -> anyhow::Result<Snapshot> {
+    let target = Target::examine(pid)?;
     let reader = target.reader()?;
     // Nothing is attached, so a probe that was not found hides nothing.
     let mut ledger = Ledger::of_process(Arc::new(target.label(0)), Vec::new());
@@ -31,11 +44,7 @@ pub fn run(args: &SnapshotArgs) -> anyhow::Result<Outcome> {
     };
     ledger.finish_baseline(baseline);
     let state = if target.process.has_ended() { TargetState::Exited } else { TargetState::Running };
-    let snapshot = ledger.snapshot(time_ns, state, args.buffers);
-    let report = Report::of_one(snapshot);
-    let format = if args.json { Format::Json } else { Format::Text };
-    Lines::new(format, None, Stream::Stdout)?.print(&report)?;
-    Ok(outcome(&report))
+    Ok(ledger.snapshot(time_ns, state, detail))
 }
 
 /// Without probes only a second reading shows that the first one was of one instant.

@@ -26,6 +26,8 @@ pub struct WatchConfig {
     pub keep_failures: usize,
     /// How often memory is read again and compared.
     pub audit: Option<Duration>,
+    /// With every block of every bank.
+    pub map: bool,
     /// Size of the ring buffer, bytes.
     pub ring_bytes: u32,
     /// Diagnostics of the eBPF side.
@@ -56,6 +58,7 @@ impl WatchConfig {
             || once
             || on_failure
             || args.buffers
+            || args.map
             || args.format.is_some()
             || args.output.is_some();
         if !lines && !is_terminal {
@@ -77,6 +80,7 @@ impl WatchConfig {
             on_failure,
             keep_failures: args.keep_failures.into(),
             audit: args.audit.map(Duration::from_secs_f64),
+            map: args.map,
             ring_bytes: args.ring_size.max(page_kib).next_power_of_two() * 1024,
             debug_bpf: args.debug_bpf,
             perf_events: args.perf_events,
@@ -109,7 +113,9 @@ mod tests {
 
     #[test]
     fn what_only_lines_can_do_implies_headless() {
-        for option in [&["--once"][..], &["--buffers"], &["--format", "json"], &["-o", "x"]] {
+        let options =
+            [&["--once"][..], &["--buffers"], &["--map"], &["--format", "json"], &["-o", "x"]];
+        for option in options {
             assert!(matches!(config(option, true).unwrap().output, Output::Lines(_)), "{option:?}");
         }
     }

@@ -1,7 +1,7 @@
 //! Facts read from the target's memory, beside those that events bring.
 
-use super::types::{AllocatorSeen, BufferShape, DeviceSeen};
-use crate::units::Avma;
+use super::types::{AllocatorSeen, BufferShape, BufferType, DeviceSeen};
+use crate::units::{Avma, DeviceAddr};
 
 /// The live buffers of a target, as read from its memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,6 +14,21 @@ pub struct LiveBaseline {
     pub buffers: Vec<BaselineBuffer>,
     /// Buffers that a bulk free took before the attach; a late free of their own may follow.
     pub bulk_freed: Vec<Avma>,
+    /// What allocators say is free, as far as it could be read.
+    pub free_lists: Vec<FreeListSeen>,
+    /// Whether it was read twice alike, with nothing attached: then no event is under way.
+    pub steady: bool,
+}
+
+/// What an allocator says is free of the banks of one buffer type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FreeListSeen {
+    /// `AllocatorImpl*`.
+    pub allocator: Avma,
+    /// Buffer type.
+    pub buffer_type: BufferType,
+    /// Free blocks in order of address: the first byte, and the first byte behind.
+    pub holes: Vec<(DeviceAddr, DeviceAddr)>,
 }
 
 /// One live buffer, as read from the target's memory.

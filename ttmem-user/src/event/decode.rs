@@ -197,6 +197,7 @@ pub(crate) fn geometry(pool: &PoolGeometry) -> Option<Geometry> {
         alignment: pool.alignment,
         block_minimum: pool.block_minimum,
         block_unit: pool.block_unit,
+        base: (pool.base < MAX_BANK_SIZE).then_some(DeviceAddr(pool.base)),
     })
 }
 

@@ -7,7 +7,7 @@ mod decode;
 mod failure;
 mod types;
 
-pub use baseline::{BaselineBuffer, LiveBaseline};
+pub use baseline::{BaselineBuffer, FreeListSeen, LiveBaseline};
 pub use decode::{DecodeError, Decoded, decode};
 pub(crate) use decode::{geometry, shape};
 pub use failure::{AllocationFailed, FailureNumbers, FailurePlace};

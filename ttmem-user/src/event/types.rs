@@ -175,6 +175,8 @@ pub struct Geometry {
     pub block_minimum: u32,
     /// What the bytes of a block are rounded up to; 0 if not known.
     pub block_unit: u32,
+    /// Address of the first byte of each bank that can be allocated, if known.
+    pub base: Option<DeviceAddr>,
 }
 
 impl Geometry {
@@ -217,6 +219,7 @@ mod tests {
         alignment: 16,
         block_minimum: 32,
         block_unit: 32,
+        base: None,
     };
 
     fn bytes(size: u64, page_size: u64, spread: Spread) -> Option<u64> {

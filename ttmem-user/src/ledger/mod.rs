@@ -9,10 +9,14 @@
 mod exactness;
 mod failure_view;
 mod failures;
+pub mod fit;
 mod reconcile;
 pub mod report;
 mod resync;
 pub mod snapshot;
+pub mod space;
+pub mod space_view;
+mod spaces;
 pub mod table;
 mod topology;
 mod view;
@@ -25,6 +29,7 @@ pub use exactness::BaselineState;
 use exactness::Settled;
 pub use resync::ReadingBegun;
 use snapshot::{Anomalies, Lost, ProcessLabel, ResyncSnapshot, Unresolved};
+use spaces::Spaces;
 use table::{ChipCounters, Measured, PoolCounters, Share};
 use topology::Topology;
 
@@ -64,6 +69,8 @@ pub struct Ledger {
     /// Buffers that went in a bulk free; a late free of their own may follow.
     bulk_freed: HashSet<Avma, foldhash::fast::FixedState>,
     topology: Topology,
+    /// What is free of each allocator's banks.
+    spaces: Spaces,
     chips: Vec<ChipCounters>,
     anomalies: Anomalies,
     lost: Lost,
@@ -95,6 +102,7 @@ impl Ledger {
             live: HashMap::default(),
             bulk_freed: HashSet::default(),
             topology: Topology::default(),
+            spaces: Spaces::new(),
             chips: Vec::new(),
             anomalies: Anomalies::default(),
             lost: Lost::default(),
@@ -134,13 +142,14 @@ impl Ledger {
                 self.topology.learn_device(device);
                 self.chips.resize_with(self.topology.chips().len(), Default::default);
             }
-            Event::Allocator(allocator) => self.topology.learn_allocator(allocator),
+            Event::Allocator(allocator) => self.learn_allocator(allocator),
             Event::Failed(failed) => self.failed(failed),
         }
     }
 
     fn allocated(&mut self, allocated: &Allocated) {
         self.touch(allocated.buffer);
+        self.spaces.stir(allocated.allocator);
         self.bulk_freed.remove(&allocated.buffer);
         if let Some(older) = self.live.get(&allocated.buffer) {
             // The set of live buffers may have been read between the allocation and its event.
@@ -169,6 +178,7 @@ impl Ledger {
 
     fn freed(&mut self, freed: &Freed) {
         self.touch(freed.buffer);
+        self.spaces.stir(freed.allocator);
         if self.release(freed.buffer) {
             return;
         }
@@ -194,6 +204,7 @@ impl Ledger {
             self.release(buffer);
             self.bulk_freed.insert(buffer);
         }
+        self.spaces.stir(allocator);
         self.topology.close_allocator(allocator);
         self.note_bulk_free(allocator);
     }
@@ -219,6 +230,7 @@ impl Ledger {
         self.failures.note_change();
         let share = live.share();
         let (entry, buffer_type) = (live.device, live.shape.buffer_type);
+        self.occupy(buffer, &live);
         self.live.insert(buffer, live);
         for &chip in self.chips_of_live(entry) {
             self.pool(chip, buffer_type).enter(share);
@@ -228,6 +240,7 @@ impl Ledger {
     fn remove(&mut self, buffer: Avma) {
         let Some(live) = self.live.remove(&buffer) else { return };
         self.failures.note_change();
+        self.vacate(buffer, &live);
         for &chip in self.chips_of_live(live.device) {
             self.pool(chip, live.shape.buffer_type).leave(live.share());
         }

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use ttmem_common::layout::BUFFER_TYPES;
 
-use super::{snapshot::TargetState, *};
+use super::{
+    snapshot::{Detail, TargetState},
+    *,
+};
 use crate::{
     event::{AllocatorSeen, DeviceSeen, Geometry, LiveBaseline, Spread},
     units::{ChipId, DeviceAddr},
@@ -40,6 +43,7 @@ fn owner_events(owner: u8) -> [Event; 2] {
         alignment: 64,
         block_minimum: 64,
         block_unit: 64,
+        base: None,
     };
     let device = Avma(0x100 + u64::from(owner));
     [
@@ -166,7 +170,7 @@ proptest! {
             ledger.apply(&event(step));
             model.apply(step);
         }
-        let snapshot = ledger.snapshot(0, TargetState::Running, true);
+        let snapshot = ledger.snapshot(0, TargetState::Running, Detail { buffers: true, map: false });
         prop_assert_eq!(snapshot.anomalies.unknown_free, model.unknown_free);
         prop_assert_eq!(snapshot.anomalies.double_allocation, model.double_allocation);
         prop_assert_eq!(snapshot.buffers.unwrap().len(), model.live.len());

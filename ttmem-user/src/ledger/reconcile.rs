@@ -35,6 +35,7 @@ impl Ledger {
         for allocator in std::mem::take(&mut self.bulk_freed_while_reading) {
             self.bulk_free_of(allocator);
         }
+        self.check_free_lists(&baseline.free_lists, baseline.steady);
     }
 
     /// Devices and allocators that no event has described since.
@@ -47,7 +48,7 @@ impl Ledger {
         self.chips.resize_with(self.topology.chips().len(), Default::default);
         for allocator in &baseline.allocators {
             if !self.topology.knows_allocator(allocator.allocator) {
-                self.topology.learn_allocator(allocator);
+                self.learn_allocator(allocator);
             }
         }
     }

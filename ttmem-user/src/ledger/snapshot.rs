@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 pub use super::failure_view::{FAILURE_SCHEMA, Failure, FailureLine, FailuresSnapshot};
+pub use super::space_view::{BlockSnapshot, SpaceSnapshot};
 pub use crate::missing::{Lost, Unresolved};
 use crate::{
     event::BufferType,
@@ -47,9 +48,20 @@ pub struct Snapshot {
     pub failures: FailuresSnapshot,
     /// Chips in id order, pools in buffer type order; empty pools included.
     pub devices: Vec<ChipSnapshot>,
+    /// What each allocator has free, by allocator, then buffer type.
+    pub allocators: Vec<SpaceSnapshot>,
     /// The live set, when asked for; by unique id, then address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub buffers: Option<Vec<BufferSnapshot>>,
+}
+
+/// What a snapshot holds beyond the totals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Detail {
+    /// The live set.
+    pub buffers: bool,
+    /// Every block of every bank.
+    pub map: bool,
 }
 
 /// Whether the target still runs.
@@ -101,6 +113,10 @@ pub struct Anomalies {
     pub undecodable: u64,
     /// A buffer read from memory whose bytes per bank are not what its fields say.
     pub size_mismatch: u64,
+    /// A buffer that overlapped a live one of the same allocator, or left its bank.
+    pub overlap: u64,
+    /// A free list in the target's memory that is not what the live buffers leave.
+    pub free_list_mismatch: u64,
     /// A live buffer found in memory whose allocation had not been seen.
     pub missed_allocation: u64,
     /// A buffer that was taken as live and was not there any more.
@@ -147,6 +163,8 @@ impl Anomalies {
             + self.double_allocation
             + self.undecodable
             + self.size_mismatch
+            + self.overlap
+            + self.free_list_mismatch
             + self.missed_allocation
             + self.missed_free
             + self.changed
@@ -163,6 +181,8 @@ impl Anomalies {
             missed_allocation: self.missed_allocation.saturating_sub(earlier.missed_allocation),
             missed_free: self.missed_free.saturating_sub(earlier.missed_free),
             changed: self.changed.saturating_sub(earlier.changed),
+            overlap: self.overlap.saturating_sub(earlier.overlap),
+            free_list_mismatch: self.free_list_mismatch.saturating_sub(earlier.free_list_mismatch),
         }
     }
 }

@@ -2,7 +2,10 @@
 
 use ttmem_common::layout::BUFFER_TYPES;
 
-use super::{snapshot::TargetState, *};
+use super::{
+    snapshot::{Detail, TargetState},
+    *,
+};
 use crate::{
     event::{AllocatorSeen, BaselineBuffer, Described, DeviceSeen, Geometry, LiveBaseline, Spread},
     units::{ChipId, DeviceAddr, MeshId},
@@ -26,6 +29,7 @@ fn allocator_seen() -> AllocatorSeen {
         alignment: 32,
         block_minimum: 32,
         block_unit: 32,
+        base: None,
     };
     let mut pools = [Some(pool); BUFFER_TYPES];
     pools[BufferType::SystemMemory.index()] = None;
@@ -80,6 +84,7 @@ fn baseline(buffers: &[u64]) -> LiveBaseline {
         allocators: vec![allocator_seen()],
         buffers: buffers.iter().map(|&id| older(id)).collect(),
         bulk_freed: Vec::new(),
+        ..LiveBaseline::default()
     }
 }
 
@@ -95,7 +100,7 @@ fn pool(ledger: &Ledger, chip: usize) -> snapshot::PoolSnapshot {
 }
 
 fn view(ledger: &Ledger) -> snapshot::Snapshot {
-    ledger.snapshot(99, TargetState::Running, true)
+    ledger.snapshot(99, TargetState::Running, Detail { buffers: true, map: false })
 }
 
 #[test]

@@ -23,10 +23,28 @@ pub struct Device {
 /// An allocator.
 #[derive(Clone, Debug)]
 struct Allocator {
+    address: Avma,
+    /// When it was first seen, or first seen again after it was closed.
+    opened: u64,
     device: usize,
     pools: [Option<Geometry>; BUFFER_TYPES],
     /// Its buffers have been freed in bulk and it has not been seen since: most likely closed.
     closed: bool,
+}
+
+/// An allocator that is open, or the last that was on its chips.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenAllocator<'a> {
+    /// Its number.
+    pub id: u32,
+    /// `AllocatorImpl*`.
+    pub address: Avma,
+    /// Its device or mesh.
+    pub device: &'a Device,
+    /// By buffer type.
+    pub pools: &'a [Option<Geometry>; BUFFER_TYPES],
+    /// Its buffers have been freed in bulk and it has not been seen since: most likely closed.
+    pub closed: bool,
 }
 
 /// What is known of the target's devices.
@@ -37,6 +55,8 @@ pub struct Topology {
     capacities: Vec<[Option<Geometry>; BUFFER_TYPES]>,
     devices: Vec<Device>,
     allocators: Vec<Allocator>,
+    /// Counts when allocators were opened.
+    openings: u64,
     device_at: HashMap<Avma, usize, foldhash::fast::FixedState>,
     allocator_at: HashMap<Avma, usize, foldhash::fast::FixedState>,
 }
@@ -63,6 +83,32 @@ impl Topology {
         self.allocators[entry].pools[buffer_type.index()]
     }
 
+    /// The allocators that are open, and of those that are closed or idle the last on their
+    /// chips, in the order of their numbers.
+    pub fn open_allocators(&self) -> Vec<OpenAllocator<'_>> {
+        let chips = |allocator: &Allocator| &self.devices[allocator.device].chips;
+        let is_past = |it: &Allocator| {
+            let newer = |other: &Allocator| other.opened > it.opened;
+            let shares = |other| chips(it).iter().any(|chip| chips(other).contains(chip));
+            it.closed && self.allocators.iter().any(|other| newer(other) && shares(other))
+        };
+        let shown = self.allocators.iter().filter(|allocator| !is_past(allocator));
+        let number = |allocator: &Allocator| {
+            u32::try_from(self.allocator_at.get(&allocator.address).copied().unwrap_or(0))
+        };
+        let mut shown: Vec<OpenAllocator<'_>> = shown
+            .map(|allocator| OpenAllocator {
+                id: number(allocator).unwrap_or(u32::MAX),
+                address: allocator.address,
+                device: &self.devices[allocator.device],
+                pools: &allocator.pools,
+                closed: allocator.closed,
+            })
+            .collect();
+        shown.sort_unstable_by_key(|allocator| allocator.id);
+        shown
+    }
+
     /// Whether an allocator at this address has been described.
     pub fn knows_allocator(&self, allocator: Avma) -> bool {
         self.allocator_at.contains_key(&allocator)
@@ -87,8 +133,13 @@ impl Topology {
     /// Takes a description of an allocator in; its device must be known.
     pub fn learn_allocator(&mut self, seen: &AllocatorSeen) {
         let Some(device) = self.device_at(seen.device) else { return };
-        let allocator = Allocator { device, pools: seen.pools, closed: false };
-        if let Some(&entry) = self.allocator_at.get(&seen.allocator) {
+        let known = self.allocator_at.get(&seen.allocator).copied();
+        let still_open = known.map(|entry| &self.allocators[entry]).filter(|known| !known.closed);
+        let opened = still_open.map_or(self.openings + 1, |known| known.opened);
+        self.openings = self.openings.max(opened);
+        let (address, pools) = (seen.allocator, seen.pools);
+        let allocator = Allocator { address, opened, device, pools, closed: false };
+        if let Some(entry) = known {
             self.allocators[entry] = allocator;
         } else {
             self.allocators.push(allocator);
@@ -153,6 +204,7 @@ mod tests {
             alignment: 32,
             block_minimum: 32,
             block_unit: 32,
+            base: None,
         });
         AllocatorSeen { allocator: Avma(address), device: Avma(device), pools }
     }
@@ -193,6 +245,29 @@ mod tests {
         topology.learn_device(&device(2, Some(1), &[0]));
         topology.learn_allocator(&allocator(12, 2, 900));
         assert_eq!(dram(&topology, 0), Some(900));
+    }
+
+    #[test]
+    fn a_closed_allocator_is_shown_until_another_takes_its_chips() {
+        let mut topology = Topology::default();
+        let shown = |topology: &Topology| -> Vec<(u64, bool)> {
+            let open = topology.open_allocators();
+            open.iter().map(|allocator| (allocator.address.0, allocator.closed)).collect()
+        };
+        topology.learn_device(&device(1, Some(0), &[0, 1]));
+        topology.learn_device(&device(2, Some(1), &[1]));
+        topology.learn_allocator(&allocator(10, 1, 1000));
+        topology.learn_allocator(&allocator(11, 2, 100));
+        topology.close_allocator(Avma(11));
+        assert_eq!(shown(&topology), [(10, false), (11, true)], "it may only be idle");
+        topology.learn_allocator(&allocator(10, 1, 1000));
+        assert_eq!(shown(&topology), [(10, false), (11, true)], "the older one is not newer");
+        topology.close_allocator(Avma(10));
+        assert_eq!(shown(&topology), [(11, true)]);
+        topology.learn_allocator(&allocator(12, 2, 100));
+        assert_eq!(shown(&topology), [(12, false)]);
+        topology.learn_allocator(&allocator(10, 1, 1000));
+        assert_eq!(shown(&topology), [(10, false), (12, false)], "seen again");
     }
 
     #[test]

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::{
     Ledger, Live, Origin,
-    snapshot::{BufferSnapshot, ChipSnapshot, PoolSnapshot, SCHEMA, Snapshot, TargetState},
+    snapshot::{BufferSnapshot, ChipSnapshot, Detail, PoolSnapshot, SCHEMA, Snapshot, TargetState},
 };
 use crate::event::BufferType;
 
 impl Ledger {
     /// The state now; `time_ns` is the time up to which every event has been applied.
-    pub fn snapshot(&self, time_ns: u64, state: TargetState, with_buffers: bool) -> Snapshot {
+    pub fn snapshot(&self, time_ns: u64, state: TargetState, detail: Detail) -> Snapshot {
         let inexact_because = self.doubts();
         let failures = self.failures_snapshot(&inexact_because);
         Snapshot {
@@ -27,7 +27,8 @@ impl Ledger {
             unresolved: self.unresolved.clone(),
             failures,
             devices: self.chip_snapshots(),
-            buffers: with_buffers.then(|| self.buffer_snapshots()),
+            allocators: self.space_snapshots(detail.map),
+            buffers: detail.buffers.then(|| self.buffer_snapshots()),
         }
     }
 

@@ -26,7 +26,10 @@ use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::watch;
 
 use crate::{
-    ledger::report::{Report, Unwatched},
+    ledger::{
+        report::{Report, Unwatched},
+        snapshot::Detail,
+    },
     source::EventSource,
     units::Pid,
 };
@@ -46,8 +49,8 @@ pub struct Options {
     pub once: bool,
     /// Ends when all known targets have ended; else it waits for others.
     pub ends_with_targets: bool,
-    /// Whether snapshots hold the live set.
-    pub with_buffers: bool,
+    /// What snapshots hold beyond the totals.
+    pub detail: Detail,
     /// How often every target's memory is read again and compared.
     pub audit: Option<Duration>,
 }

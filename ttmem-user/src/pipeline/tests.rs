@@ -52,7 +52,7 @@ fn options() -> Options {
         duration: None,
         once: false,
         ends_with_targets: true,
-        with_buffers: false,
+        detail: Detail::default(),
         audit: None,
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     event::LiveBaseline,
     ledger::{
         Ledger, ReadingBegun,
-        snapshot::{Lost, Snapshot, TargetState},
+        snapshot::{Detail, Lost, Snapshot, TargetState},
     },
 };
 
@@ -156,8 +156,8 @@ impl Watched {
         &self,
         time_ns: u64,
         state: TargetState,
-        with_buffers: bool,
+        detail: Detail,
     ) -> Arc<Snapshot> {
-        Arc::new(self.target.ledger.snapshot(time_ns, state, with_buffers))
+        Arc::new(self.target.ledger.snapshot(time_ns, state, detail))
     }
 }

@@ -252,7 +252,7 @@ impl<S: EventSource> Worker<S> {
         let Some(mut watched) = self.targets[slot].take() else { return };
         watched.set_lost(self.source.lost());
         let pid = watched.target.ledger.process().pid;
-        self.ended.push_back(watched.snapshot(time_ns, state, self.options.with_buffers));
+        self.ended.push_back(watched.snapshot(time_ns, state, self.options.detail));
         while self.ended.len() > KEPT_ENDED {
             self.ended.pop_front();
         }
@@ -314,12 +314,12 @@ impl<S: EventSource> Worker<S> {
         self.take_in(true);
         self.look_at_targets();
         self.note_loss();
-        let with_buffers = self.options.with_buffers;
+        let detail = self.options.detail;
         let mut targets: Vec<Arc<Snapshot>> = self
             .targets
             .iter()
             .flatten()
-            .map(|watched| watched.snapshot(time_ns, TargetState::Running, with_buffers))
+            .map(|watched| watched.snapshot(time_ns, TargetState::Running, detail))
             .chain(self.ended.iter().cloned())
             .collect();
         targets.sort_by_key(|target| target.process.serial);

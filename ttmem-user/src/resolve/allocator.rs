@@ -1,11 +1,12 @@
 //! What an allocator knows: its banks, its live buffers, its table of allocated blocks.
 
-use ttmem_common::layout::{BUFFER_TYPES, Chain, PoolLayout};
+use ttmem_common::layout::{ABSENT, BUFFER_TYPES, Chain, PoolLayout};
 
 use super::{
     buffer::own_write,
     device,
     field::{Facts, Field, Refusal, agreed, paths, returned},
+    free_list,
     plan::{BlockTableLayout, MemoryLayout},
     probes,
     symbolic::{
@@ -22,6 +23,8 @@ pub const UNKNOWN: PoolLayout = PoolLayout {
     bank_size: Chain::ABSENT,
     block_minimum: Chain::ABSENT,
     block_unit: Chain::ABSENT,
+    base: ABSENT,
+    shrunk: ABSENT,
 };
 
 /// The functions of `BankManager` that `AllocatorImpl` forwards to.
@@ -118,6 +121,7 @@ pub fn pools(image: &Image<'_>, facts: &mut Facts) -> Pools {
     if let Err(reason) = blocks_of_pools(image, facts, &mut pools) {
         pools.failed.push(("FreeListOpt block size".into(), reason));
     }
+    free_list::bases(image, facts, &mut pools.layouts, &pools.free_lists);
     pools
 }
 
@@ -359,7 +363,11 @@ pub fn memory(
             None
         }
     };
-    Ok(MemoryLayout { allocator_vptrs, live_set, mesh_allocator, device_allocator, blocks })
+    let flags = match &blocks {
+        Some(blocks) => free_list::flags(image, facts, blocks.sizes),
+        None => None,
+    };
+    Ok(MemoryLayout { allocator_vptrs, live_set, mesh_allocator, device_allocator, blocks, flags })
 }
 
 #[cfg(test)]

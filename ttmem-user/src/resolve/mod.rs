@@ -9,6 +9,7 @@ mod cache;
 mod device;
 mod failure;
 mod field;
+mod free_list;
 pub mod plan;
 mod probes;
 mod shard;

@@ -78,6 +78,19 @@ pub struct MemoryLayout {
     pub device_allocator: Option<ttmem_common::layout::Chain>,
     /// The allocator's table of allocated blocks, the truth about bytes per bank.
     pub blocks: Option<BlockTableLayout>,
+    /// Which of its blocks are free; `None`: only the allocated ones can be read.
+    pub flags: Option<BlockFlagsLayout>,
+}
+
+/// Where `FreeListOpt` keeps all blocks, the free ones too: vectors with an element per block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockFlagsLayout {
+    /// Offset in `FreeListOpt` of the vector of addresses relative to the bank's base, `u64`.
+    pub addresses: u32,
+    /// Offset of the vector of bytes that are not 0 where there is a block.
+    pub exists: u32,
+    /// Offset of the vector of bytes that are not 0 where the block is allocated.
+    pub allocated: u32,
 }
 
 /// Where `FreeListOpt` keeps its table of allocated blocks.

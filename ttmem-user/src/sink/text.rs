@@ -9,7 +9,9 @@ use crate::{
     format::{self, Level, UNKNOWN},
     ledger::{
         report::Totals,
-        snapshot::{BufferSnapshot, ChipSnapshot, PoolSnapshot, Snapshot, TargetState},
+        snapshot::{
+            BufferSnapshot, ChipSnapshot, PoolSnapshot, Snapshot, SpaceSnapshot, TargetState,
+        },
     },
     units::ChipId,
 };
@@ -86,6 +88,7 @@ pub fn render(snapshot: &Snapshot, width: Option<usize>, color: bool) -> String 
     let mut page = Page { width, color, text: String::new() };
     header(&mut page, snapshot);
     pools(&mut page, snapshot);
+    spaces(&mut page, &snapshot.allocators);
     if let Some(buffers) = &snapshot.buffers {
         live_buffers(&mut page, buffers, snapshot.time_ns);
     }
@@ -134,11 +137,13 @@ fn header(page: &mut Page, snapshot: &Snapshot) {
     if odd.total() > 0 {
         let kinds = format!(
             "{} unknown free, {} double allocation, {} undecodable, {} size mismatch, \
-             {} missed allocation, {} missed free, {} changed",
+             {} overlap, {} free list mismatch, {} missed allocation, {} missed free, {} changed",
             odd.unknown_free,
             odd.double_allocation,
             odd.undecodable,
             odd.size_mismatch,
+            odd.overlap,
+            odd.free_list_mismatch,
             odd.missed_allocation,
             odd.missed_free,
             odd.changed,
@@ -231,6 +236,39 @@ fn pool_line(page: &mut Page, chip: ChipId, pool: &PoolSnapshot) {
     page.line(&[(Paint::Plain, &start), (paint, &percent), (Paint::Plain, &end)]);
 }
 
+/// What is free, of each bank: a row per allocator and type, not per chip.
+fn spaces(page: &mut Page, spaces: &[SpaceSnapshot]) {
+    let mut rows = spaces.iter().filter(|space| space.banks > 0).peekable();
+    if rows.peek().is_none() {
+        return;
+    }
+    page.line(&[]);
+    let heading = format!(
+        "{:>5} {:<13} {:>9} {:>9} {:>9} {:>7} {:>6}  CHIPS",
+        "ALLOC", "TYPE", "BANK", "FREE", "LARGEST", "HOLES", "FRAG"
+    );
+    page.line(&[(Paint::Bold, &heading)]);
+    for space in rows {
+        let fragmentation =
+            space.fragmentation_permille.and_then(|part| format::percent(part, 1000));
+        let line = format!(
+            "{:>5} {:<13} {:>9} {:>9} {:>9} {:>7} {:>6}  {}",
+            space.id,
+            space.buffer_type.name(),
+            format::bytes(space.bank_size),
+            format::bytes_or_unknown(space.free_bank_bytes),
+            format::bytes_or_unknown(space.largest_free_bank_bytes),
+            or_unknown(space.holes),
+            fragmentation.unwrap_or_else(|| UNKNOWN.to_owned()),
+            chip_ranges(&space.chips),
+        );
+        page.line(&[(Paint::Plain, &line)]);
+        if let Some(reason) = &space.unknown_because {
+            page.line(&[(Paint::Dim, &format!("{:>5} {}", "", format::one_line(reason)))]);
+        }
+    }
+}
+
 fn live_buffers(page: &mut Page, buffers: &[BufferSnapshot], now_ns: u64) {
     page.line(&[]);
     let heading = format!(
@@ -269,7 +307,7 @@ fn age(buffer: &BufferSnapshot, now_ns: u64) -> String {
 }
 
 /// `0-3,7` for chips 0, 1, 2, 3 and 7, in whatever order a mesh lists them.
-fn chip_ranges(chips: &[ChipId]) -> String {
+pub fn chip_ranges(chips: &[ChipId]) -> String {
     let mut ranges: Vec<(i32, i32)> = Vec::new();
     let mut sorted = chips.to_vec();
     sorted.sort_unstable();

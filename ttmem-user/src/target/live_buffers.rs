@@ -9,6 +9,7 @@
 //! no device and no mesh.
 
 mod blocks;
+mod free_lists;
 mod hash_set;
 mod objects;
 
@@ -154,6 +155,7 @@ impl Walk<'_> {
         }
         self.read_owners(objects, &closed, &mut baseline);
         self.describe_devices(&mut baseline);
+        self.read_free_lists(&mut baseline);
         Ok(baseline)
     }
 

@@ -117,6 +117,8 @@ mod tests {
             bank_size: absent,
             block_minimum: absent,
             block_unit: absent,
+            base: ttmem_common::layout::ABSENT,
+            shrunk: ttmem_common::layout::ABSENT,
         };
         let device = DeviceLayout {
             device_vptr: 0,

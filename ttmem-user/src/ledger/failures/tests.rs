@@ -8,7 +8,7 @@ use crate::{
         Allocated, BufferShape, BufferType, DeviceSeen, Event, FailureNumbers, FailurePlace, Freed,
         LiveBaseline, Spread,
     },
-    ledger::snapshot::{Snapshot, TargetState},
+    ledger::snapshot::{Detail, Snapshot, TargetState},
     units::{Avma, ChipId, DeviceAddr, MeshId, Pid, Tid},
 };
 
@@ -54,7 +54,7 @@ fn fail(ledger: &mut Ledger, time_ns: u64) {
 }
 
 fn shown(ledger: &Ledger) -> Snapshot {
-    ledger.snapshot(0, TargetState::Running, false)
+    ledger.snapshot(0, TargetState::Running, Detail::default())
 }
 
 fn ids(snapshot: &Snapshot) -> Vec<u64> {

@@ -83,14 +83,26 @@ fn read(
 }
 
 /// The words of a vector's elements.
-fn vector(walk: &Walk<'_>, at: Avma) -> Result<Vec<u64>, Unreadable> {
+pub(super) fn vector(walk: &Walk<'_>, at: Avma) -> Result<Vec<u64>, Unreadable> {
     let header = walk.memory.words(at, (VECTOR / 8) as usize)?;
     elements(walk, header[0], header[1])
 }
 
-fn elements(walk: &Walk<'_>, begin: u64, end: u64) -> Result<Vec<u64>, Unreadable> {
+/// The bytes of a vector of bytes.
+pub(super) fn bytes(walk: &Walk<'_>, at: Avma) -> Result<Vec<u8>, Unreadable> {
+    let header = walk.memory.words(at, (VECTOR / 8) as usize)?;
+    let mut bytes = vec![0; usize::try_from(length(header[0], header[1])?).unwrap_or(0)];
+    walk.memory.read(Avma(header[0]), &mut bytes)?;
+    Ok(bytes)
+}
+
+fn length(begin: u64, end: u64) -> Result<u64, Unreadable> {
     let bytes = end.checked_sub(begin).filter(|bytes| *bytes <= MAX_BYTES);
-    let bytes = bytes.ok_or(Unreadable(Avma(begin)))?;
+    bytes.ok_or(Unreadable(Avma(begin)))
+}
+
+fn elements(walk: &Walk<'_>, begin: u64, end: u64) -> Result<Vec<u64>, Unreadable> {
+    let bytes = length(begin, end)?;
     if bytes == 0 {
         return Ok(Vec::new());
     }

@@ -2,10 +2,13 @@
 //! does in the kernel, and the same decoder for what was read.
 
 use ttmem_common::{
-    layout::{ABSENT, BUFFER_TYPES, BufferLayout, CORE_BYTES, FIRST_SHARDED, MAX_WINDOW},
+    layout::{
+        ABSENT, BUFFER_TYPES, BufferLayout, CORE_BYTES, Chain, FIRST_SHARDED, MAX_WINDOW,
+        PoolLayout,
+    },
     record::{
         AllocateRecord, FLAG_DISTRIBUTION_SPEC, FLAG_NO_UNIQUE_ID, FLAG_SHARD_SPEC, MAX_CHIPS,
-        PoolGeometry,
+        NO_BASE, PoolGeometry,
     },
 };
 use zerocopy::FromZeros as _;
@@ -144,7 +147,7 @@ impl Walk<'_> {
             let banks = u32::try_from(number(&pool.banks)?).ok()?;
             if banks == 0 {
                 // Such a pool has no free list, and so no size.
-                return geometry(&PoolGeometry::default());
+                return geometry(&PoolGeometry { base: NO_BASE, ..PoolGeometry::default() });
             }
             geometry(&PoolGeometry {
                 bank_size: number(&pool.bank_size)?,
@@ -152,8 +155,19 @@ impl Walk<'_> {
                 alignment: u32::try_from(number(&pool.alignment)?).ok()?,
                 block_minimum: small(number(&pool.block_minimum)),
                 block_unit: small(number(&pool.block_unit)),
+                base: self.base_of(allocator, &pool).unwrap_or(NO_BASE),
             })
         })
+    }
+
+    /// The first byte of a bank that can be allocated.
+    fn base_of(&self, allocator: Avma, pool: &PoolLayout) -> Option<u64> {
+        let beside = |offset: u32| {
+            let owner = pool.bank_size.steps().split_last().filter(|_| offset != ABSENT)?.1;
+            let chain = Chain::new(&[owner, &[offset]].concat(), 8)?;
+            self.memory.chain(allocator, &chain).ok()
+        };
+        Some(beside(pool.base)?.wrapping_add(beside(pool.shrunk)?))
     }
 
     /// Which chips a device stands for; `None` if that cannot be read.

@@ -24,6 +24,10 @@ use crate::{
 const FIXED: usize = 1 + 8 + 1 + 1 + PERCENT;
 const PERCENT: usize = 7;
 const LEAST_BAR: usize = 8;
+/// Width of the largest hole, the gap to the left included.
+const LARGEST: usize = 11;
+/// The largest hole is shown only where the bar stays this wide.
+const ROOMY_BAR: usize = 35;
 
 struct Column {
     heading: &'static str,
@@ -61,6 +65,8 @@ struct Plan {
     columns: &'static [Column],
     bar: usize,
     width: u16,
+    /// Whether there is room for the largest hole.
+    largest: bool,
 }
 
 impl Plan {
@@ -71,7 +77,9 @@ impl Plan {
             room -= column.width;
             shown += 1;
         }
-        Self { columns: &COLUMNS[..shown], bar: room, width }
+        let largest = shown == COLUMNS.len() && room >= LARGEST + ROOMY_BAR;
+        let bar = if largest { room - LARGEST } else { room };
+        Self { columns: &COLUMNS[..shown], bar, width, largest }
     }
 }
 
@@ -114,6 +122,9 @@ fn headings(scene: &Scene, plan: &Plan) -> Line<'static> {
     for column in plan.columns {
         text.push_str(&right(column.heading, column.width));
     }
+    if plan.largest {
+        text.push_str(&right("hole/bank", LARGEST));
+    }
     Line::styled(text, scene.theme.dim())
 }
 
@@ -150,7 +161,21 @@ fn pool_line(
     for column in plan.columns {
         spans.push(Span::styled(right(&(column.cell)(pool, rate), column.width), text));
     }
+    if plan.largest {
+        let largest = largest_hole(scene, chip, pool.buffer_type);
+        spans.push(Span::styled(right(&format::bytes_or_unknown(largest), LARGEST), text));
+    }
     Line::from(spans)
+}
+
+/// The largest hole of each bank; `None` if it is not known, or if several allocators share the
+/// chip: what they have free is not one number.
+fn largest_hole(scene: &Scene, chip: &ChipSnapshot, buffer_type: BufferType) -> Option<u64> {
+    let mut of_chip = scene.snapshot.allocators.iter().filter(|space| {
+        space.buffer_type == buffer_type && space.chips.contains(&chip.chip) && !space.maybe_closed
+    });
+    let space = of_chip.next()?;
+    of_chip.next().is_none().then_some(space.largest_free_bank_bytes)?
 }
 
 fn bar_spans(scene: &Scene, pool: &PoolSnapshot, width: usize, used: Style) -> Vec<Span<'static>> {

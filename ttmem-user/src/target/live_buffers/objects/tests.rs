@@ -45,6 +45,8 @@ fn layout() -> LayoutTable {
         bank_size: absent,
         block_minimum: absent,
         block_unit: absent,
+        base: ABSENT,
+        shrunk: ABSENT,
     };
     let buffer = buffer.with_window().unwrap();
     LayoutTable {
@@ -82,6 +84,7 @@ fn spread(layout: &LayoutTable, memory_layout: u32, has_spec: bool) -> Spread {
         mesh_allocator: None,
         device_allocator: None,
         blocks: None,
+        flags: None,
     };
     let walk = Walk { memory: &memory, layout, memory_layout: &memory_layout };
     walk.read_buffer(ALLOCATOR, BUFFER).unwrap().shape.spread

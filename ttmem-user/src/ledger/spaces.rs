@@ -1,0 +1,122 @@
+//! The [`Space`]s of all allocators, and how the ledger keeps them.
+
+use hashbrown::HashMap;
+use ttmem_common::layout::BUFFER_TYPES;
+
+use super::{
+    Ledger, Live,
+    space::{Range, Space},
+};
+use crate::{
+    event::{AllocatorSeen, BufferType, FreeListSeen},
+    units::Avma,
+};
+
+type ByAddress<T> = HashMap<Avma, T, foldhash::fast::FixedState>;
+
+/// By allocator and buffer type. `None`: there is no such pool, or its allocator is not known.
+#[derive(Debug, Default)]
+pub(super) struct Spaces {
+    of: ByAddress<Box<[Option<Space>; BUFFER_TYPES]>>,
+    /// Allocators of which an event was seen since the attach, while that matters: what was read
+    /// of their free lists may be older.
+    stirred: Option<ByAddress<()>>,
+}
+
+impl Spaces {
+    /// Waits for what is read of the target's free lists.
+    pub fn new() -> Self {
+        Self { of: HashMap::default(), stirred: Some(HashMap::default()) }
+    }
+
+    /// The space of an allocator's pool.
+    pub fn get(&self, allocator: Avma, buffer_type: BufferType) -> Option<&Space> {
+        self.of.get(&allocator)?[buffer_type.index()].as_ref()
+    }
+
+    fn get_mut(&mut self, allocator: Avma, buffer_type: BufferType) -> Option<&mut Space> {
+        self.of.get_mut(&allocator)?[buffer_type.index()].as_mut()
+    }
+
+    /// Notes that an allocator's free lists may have changed.
+    pub fn stir(&mut self, allocator: Avma) {
+        if let Some(stirred) = &mut self.stirred {
+            stirred.insert(allocator, ());
+        }
+    }
+
+    /// Takes the pools of an allocator in; `true` if its live buffers have to be entered anew.
+    fn learn(&mut self, seen: &AllocatorSeen) -> bool {
+        let known = self.of.get(&seen.allocator);
+        let same = known.is_some_and(|spaces| {
+            spaces.iter().zip(&seen.pools).all(|(space, pool)| match (space, pool) {
+                (Some(space), Some(pool)) => space.is(pool),
+                (None, None) => true,
+                _ => false,
+            })
+        });
+        if same {
+            return false;
+        }
+        let fresh = seen.pools.map(|pool| pool.as_ref().map(Space::new));
+        let had = self.of.insert(seen.allocator, Box::new(fresh));
+        // Buffers may have come before their allocator was described.
+        had.is_none_or(|had| had.iter().flatten().any(|space| !space.is_empty()))
+    }
+}
+
+impl Live {
+    fn range(&self) -> Range {
+        let bytes = self.measured.map(|measured| measured.bank_bytes);
+        Range { start: self.shape.address.0, bytes }
+    }
+}
+
+impl Ledger {
+    /// Takes a description of an allocator in.
+    pub(super) fn learn_allocator(&mut self, seen: &AllocatorSeen) {
+        self.topology.learn_allocator(seen);
+        if self.topology.knows_allocator(seen.allocator) && self.spaces.learn(seen) {
+            let of_it = self.live.iter().filter(|(_, live)| live.allocator == seen.allocator);
+            for (&buffer, live) in of_it {
+                enter(&mut self.spaces, buffer, live);
+            }
+        }
+    }
+
+    /// Gives a buffer that is about to be live its place.
+    pub(super) fn occupy(&mut self, buffer: Avma, live: &Live) {
+        if !enter(&mut self.spaces, buffer, live) {
+            self.anomalies.overlap += 1;
+        }
+    }
+
+    /// Gives the place of a buffer back that is no longer live.
+    pub(super) fn vacate(&mut self, buffer: Avma, live: &Live) {
+        if let Some(space) = self.spaces.get_mut(live.allocator, live.shape.buffer_type) {
+            space.leave(buffer, live.range());
+        }
+    }
+
+    /// Compares with what was read of the target's own free lists, where no event has changed
+    /// them meanwhile. `steady`: with nothing attached, so that no event can be under way.
+    pub(super) fn check_free_lists(&mut self, seen: &[FreeListSeen], steady: bool) {
+        let stirred = self.spaces.stirred.take().unwrap_or_default();
+        for list in seen.iter().filter(|list| !stirred.contains_key(&list.allocator)) {
+            let own: Vec<_> = list.holes.iter().map(|(start, end)| (start.0, end.0)).collect();
+            let space = self.spaces.get_mut(list.allocator, list.buffer_type);
+            if space.is_some_and(|space| !space.check(&own, steady)) {
+                self.anomalies.free_list_mismatch += 1;
+            }
+        }
+    }
+}
+
+/// `false` if it overlaps another or leaves its bank.
+fn enter(spaces: &mut Spaces, buffer: Avma, live: &Live) -> bool {
+    let space = spaces.get_mut(live.allocator, live.shape.buffer_type);
+    space.is_none_or(|space| space.enter(buffer, live.range()))
+}
+
+#[cfg(test)]
+mod tests;
