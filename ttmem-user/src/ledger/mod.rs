@@ -27,7 +27,8 @@ use hashbrown::{HashMap, HashSet};
 
 pub use exactness::BaselineState;
 use exactness::Settled;
-pub use resync::ReadingBegun;
+use resync::Suspicion;
+pub use resync::{ReadingBegun, Resynced};
 use snapshot::{Anomalies, Lost, ProcessLabel, ResyncSnapshot, Unresolved};
 use spaces::Spaces;
 use table::{ChipCounters, Measured, PoolCounters, Share};
@@ -79,6 +80,7 @@ pub struct Ledger {
     /// What has been set right by a reading since, and raises no doubt any more.
     settled: Settled,
     resync: ResyncSnapshot,
+    suspicion: Suspicion,
     /// Allocations on a device that could not be resolved.
     unknown_devices: u64,
     /// While the live buffers are being read from memory: every buffer of which an event was
@@ -110,6 +112,7 @@ impl Ledger {
             baseline: BaselineState::Pending,
             settled: Settled::default(),
             resync: ResyncSnapshot::default(),
+            suspicion: Suspicion::default(),
             unknown_devices: 0,
             touched: Some(HashSet::default()),
             failures: failures::Failures::default(),
@@ -151,15 +154,18 @@ impl Ledger {
         self.touch(allocated.buffer);
         self.spaces.stir(allocated.allocator);
         self.bulk_freed.remove(&allocated.buffer);
+        let mut already_counted = false;
         if let Some(older) = self.live.get(&allocated.buffer) {
             // The set of live buffers may have been read between the allocation and its event.
-            let same = older.origin == Origin::PreAttach
+            let same = matches!(older.origin, Origin::PreAttach | Origin::Missed)
                 && older.shape.unique_id.is_some()
                 && older.shape.unique_id == allocated.shape.unique_id;
+            let counted = same && older.origin == Origin::Missed;
             self.remove(allocated.buffer);
             if !same {
                 self.anomalies.double_allocation += 1;
             }
+            already_counted = counted;
         }
         let device = self.topology.device_at(allocated.device);
         if device.is_none_or(|entry| self.chips_of(entry).is_empty()) {
@@ -173,7 +179,9 @@ impl Ledger {
             origin: Origin::Seen(allocated.tid, allocated.time_ns),
         };
         self.insert(allocated.buffer, live);
-        self.count(allocated.buffer, |pool| pool.allocations.add(1));
+        if !already_counted {
+            self.count(allocated.buffer, |pool| pool.allocations.add(1));
+        }
     }
 
     fn freed(&mut self, freed: &Freed) {

@@ -1,9 +1,13 @@
 //! Compares what is known with a later reading of the target's memory, and sets it right.
 //!
 //! As with the first reading ([`super::reconcile`]): of what an event was seen meanwhile, the
-//! event decides. All else must agree; what does not is counted by kind.
+//! event decides. All else must agree. But an event comes a moment before or after the change in
+//! memory that it stands for, and a thread may be stopped in between for a while. So a difference
+//! counts only if a second reading shows the same one, with no event of that buffer since.
 //!
 //! Invariant: a doubt is only laid to rest if nothing was lost while the memory was being read.
+
+use hashbrown::{HashMap, HashSet};
 
 use super::{
     BaselineState, Ledger, Live, Origin,
@@ -15,6 +19,9 @@ use crate::{
     units::Avma,
 };
 
+/// Readings in which some difference is always new; then those seen twice are taken as true.
+const MAX_ROUNDS: u32 = 5;
+
 /// What the ledger was like when a reading began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadingBegun {
@@ -22,10 +29,40 @@ pub struct ReadingBegun {
     undecodable: u64,
 }
 
+/// What became of a reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resynced {
+    /// What was in doubt has been set right.
+    Settled,
+    /// It failed, or something was lost meanwhile: another one has to begin.
+    Unsettled,
+    /// Something differs: it has to be read once more, to be sure.
+    Suspicious,
+}
+
+/// What differs, and has been seen to differ before.
+#[derive(Debug, Default)]
+pub(super) struct Suspicion {
+    differences: HashMap<Avma, Difference, foldhash::fast::FixedState>,
+    rounds: u32,
+}
+
+/// How a buffer differs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Difference {
+    /// It is in memory, and not known.
+    MissedAllocation(BaselineBuffer),
+    /// It is known as live, and not in memory.
+    MissedFree,
+    /// It is not what is known of it.
+    Changed(BaselineBuffer),
+}
+
 impl Ledger {
     /// The target's memory is about to be read. From here on every event is remembered.
     pub fn begin_reading(&mut self) -> ReadingBegun {
         self.touched.get_or_insert_default();
+        self.suspicion = Suspicion::default();
         ReadingBegun { lost: self.lost, undecodable: self.anomalies.undecodable }
     }
 
@@ -41,103 +78,134 @@ impl Ledger {
         self.baseline == BaselineState::Read
     }
 
-    /// Takes a later reading in; `false`: something was lost meanwhile, it settles nothing.
-    ///
-    /// Every event up to the end of the reading must have been applied, and the loss set.
+    /// Takes a later reading in. Every event up to its end must have been applied, and the loss
+    /// set.
     pub fn finish_resync(
         &mut self,
         begun: ReadingBegun,
         time_ns: u64,
         reading: Result<LiveBaseline, String>,
-    ) -> bool {
+    ) -> Resynced {
         let Ok(reading) = reading else {
             self.touched = None;
             self.bulk_freed_while_reading.clear();
             self.resync.failed += 1;
-            return false;
+            return Resynced::Unsettled;
         };
-        let touched = self.touched.take().unwrap_or_default();
         self.learn_places(&reading);
-        let mut differences = Differences::default();
-        let untouched = |buffer: Avma| !touched.contains(&buffer);
-        for found in reading.buffers.iter().filter(|found| untouched(found.buffer)) {
-            self.compare(found, &mut differences);
+        let mut found = self.differences(&reading);
+        let before = std::mem::take(&mut self.suspicion);
+        let seen_before = |buffer: &Avma, how: &Difference| {
+            before.differences.get(buffer).is_some_and(|earlier| earlier == how)
+        };
+        if found.iter().any(|(buffer, how)| !seen_before(buffer, how)) {
+            if before.rounds < MAX_ROUNDS {
+                self.suspicion = Suspicion { differences: found, rounds: before.rounds + 1 };
+                return Resynced::Suspicious;
+            }
+            found.retain(|buffer, how| seen_before(buffer, how));
         }
-        self.drop_stale(&reading, untouched, &mut differences);
+        self.set_right(found, &reading);
+        self.resync.done += 1;
+        self.resync.last_ns = Some(time_ns);
+        self.baseline = BaselineState::Read;
+        if self.lost != begun.lost || self.anomalies.undecodable != begun.undecodable {
+            return Resynced::Unsettled;
+        }
+        self.settled = Settled { lost: self.lost, anomalies: self.anomalies };
+        self.unknown_devices = self.on_unknown_devices();
+        Resynced::Settled
+    }
+
+    /// How each buffer differs of which no event was seen since the reading began.
+    fn differences(
+        &self,
+        reading: &LiveBaseline,
+    ) -> HashMap<Avma, Difference, foldhash::fast::FixedState> {
+        let touched = self.touched.as_ref();
+        let untouched = |buffer| touched.is_none_or(|touched| !touched.contains(buffer));
+        let found = reading.buffers.iter().filter(|found| untouched(&found.buffer));
+        let mut differences: HashMap<Avma, Difference, _> = found
+            .filter_map(|found| match self.live.get(&found.buffer) {
+                None => Some((found.buffer, Difference::MissedAllocation(found.clone()))),
+                Some(live) if same(live, found) => None,
+                Some(_) => Some((found.buffer, Difference::Changed(found.clone()))),
+            })
+            .collect();
+        let there: HashSet<Avma, foldhash::fast::FixedState> =
+            reading.buffers.iter().map(|found| found.buffer).collect();
+        let gone = self.live.keys().filter(|buffer| untouched(buffer) && !there.contains(*buffer));
+        differences.extend(gone.map(|buffer| (*buffer, Difference::MissedFree)));
+        differences
+    }
+
+    fn set_right(
+        &mut self,
+        differences: HashMap<Avma, Difference, foldhash::fast::FixedState>,
+        reading: &LiveBaseline,
+    ) {
+        let touched = self.touched.take().unwrap_or_default();
+        let first = !self.has_baseline();
+        let mut counts = Differences::default();
+        for (buffer, difference) in differences {
+            match difference {
+                Difference::MissedAllocation(found) if first => {
+                    self.adopt(&found, Origin::PreAttach);
+                }
+                Difference::MissedAllocation(found) => {
+                    counts.missed_allocation += 1;
+                    self.adopt(&found, Origin::Missed);
+                    self.count(buffer, |pool| pool.allocations.add(1));
+                }
+                Difference::MissedFree => {
+                    counts.missed_free += 1;
+                    self.release(buffer);
+                }
+                Difference::Changed(found) => {
+                    counts.changed += 1;
+                    self.replace(&found);
+                }
+            }
+        }
+        self.place(reading, &touched);
+        let late = reading.bulk_freed.iter().copied().filter(|buffer| !touched.contains(buffer));
+        self.bulk_freed.extend(late);
         for allocator in std::mem::take(&mut self.bulk_freed_while_reading) {
             for buffer in self.buffers_of(allocator) {
-                if untouched(buffer) {
+                if !touched.contains(&buffer) {
                     self.release(buffer);
                     self.bulk_freed.insert(buffer);
                 }
             }
         }
-        self.anomalies.missed_allocation += differences.missed_allocation;
-        self.anomalies.missed_free += differences.missed_free;
-        self.anomalies.changed += differences.changed;
-        self.resync.done += 1;
-        self.resync.last_ns = Some(time_ns);
-        self.resync.last_differences = Some(differences);
-        self.baseline = BaselineState::Read;
-        let steady = self.lost == begun.lost && self.anomalies.undecodable == begun.undecodable;
-        if steady {
-            self.settled = Settled { lost: self.lost, anomalies: self.anomalies };
-            self.unknown_devices = self.on_unknown_devices();
-        }
-        steady
+        self.anomalies.missed_allocation += counts.missed_allocation;
+        self.anomalies.missed_free += counts.missed_free;
+        self.anomalies.changed += counts.changed;
+        self.resync.last_differences = Some(counts);
+        self.check_free_lists(&reading.free_lists, reading.steady);
     }
 
-    fn compare(&mut self, found: &BaselineBuffer, differences: &mut Differences) {
-        let Some(live) = self.live.get(&found.buffer) else {
-            if self.has_baseline() {
-                differences.missed_allocation += 1;
-                self.adopt(found, Origin::Missed);
-                self.count(found.buffer, |pool| pool.allocations.add(1));
-            } else {
-                self.adopt(found, Origin::PreAttach);
-            }
-            return;
-        };
-        let same = same(live, found);
-        let placed = !self.chips_of_live(live.device).is_empty();
-        if same && placed {
-            return;
-        }
-        // Another buffer may have come to the place of one whose free was missed.
-        let origin = if live.shape.unique_id == found.shape.unique_id {
-            live.origin
-        } else {
-            Origin::Missed
-        };
-        if !same {
-            differences.changed += 1;
-        }
+    /// Another buffer may have come to the place of one whose free was missed.
+    fn replace(&mut self, found: &BaselineBuffer) {
+        let known = self.live.get(&found.buffer);
+        let same_one = known.filter(|live| live.shape.unique_id == found.shape.unique_id);
+        let origin = same_one.map_or(Origin::Missed, |live| live.origin);
         self.remove(found.buffer);
         self.adopt(found, origin);
     }
 
-    /// Takes out what is not there any more. Buffers freed in bulk are known as such already, or
-    /// are now.
-    fn drop_stale(
+    /// Buffers whose device was not known may have found it.
+    fn place(
         &mut self,
         reading: &LiveBaseline,
-        untouched: impl Fn(Avma) -> bool,
-        differences: &mut Differences,
+        touched: &HashSet<Avma, foldhash::fast::FixedState>,
     ) {
-        let there: hashbrown::HashSet<Avma, foldhash::fast::FixedState> =
-            reading.buffers.iter().map(|found| found.buffer).collect();
-        let stale: Vec<Avma> = self
-            .live
-            .keys()
-            .copied()
-            .filter(|buffer| untouched(*buffer) && !there.contains(buffer))
-            .collect();
-        for buffer in stale {
-            differences.missed_free += 1;
-            self.release(buffer);
+        for found in reading.buffers.iter().filter(|found| !touched.contains(&found.buffer)) {
+            let nowhere = |live: &Live| self.chips_of_live(live.device).is_empty();
+            if self.live.get(&found.buffer).is_some_and(nowhere) {
+                self.replace(found);
+            }
         }
-        let late = reading.bulk_freed.iter().copied().filter(|buffer| untouched(*buffer));
-        self.bulk_freed.extend(late);
     }
 
     fn on_unknown_devices(&self) -> u64 {

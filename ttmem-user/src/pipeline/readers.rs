@@ -7,6 +7,7 @@ use std::{
         mpsc::{Receiver, Sender, channel},
     },
     thread,
+    time::Duration,
 };
 
 use super::Control;
@@ -14,6 +15,14 @@ use crate::event::LiveBaseline;
 
 /// Reads a target's live buffers from its memory, or says why that is not possible.
 pub type ReadLive = Arc<dyn Fn() -> Result<LiveBaseline, String> + Send + Sync>;
+
+/// A target to be read.
+struct Job {
+    serial: u64,
+    read: ReadLive,
+    /// To wait before.
+    delay: Duration,
+}
 
 /// How many targets are read at the same time: a reading keeps a core busy.
 const THREADS: usize = 2;
@@ -28,14 +37,14 @@ pub struct Reading {
 
 /// The threads that read. They end when this is dropped and their reading is done.
 pub struct Readers {
-    jobs: Sender<(u64, ReadLive)>,
+    jobs: Sender<Job>,
     readings: Receiver<Reading>,
 }
 
 impl Readers {
     /// Starts the threads; each reading wakes `control` up.
     pub fn start(control: &Arc<Control>) -> io::Result<Self> {
-        let (jobs, waiting) = channel::<(u64, ReadLive)>();
+        let (jobs, waiting) = channel::<Job>();
         let waiting = Arc::new(Mutex::new(waiting));
         let (done, readings) = channel();
         for _ in 0..THREADS {
@@ -45,7 +54,8 @@ impl Readers {
                 loop {
                     // Held while waiting: the other thread waits for the lock instead.
                     let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                    let Ok((serial, read)) = job else { return };
+                    let Ok(Job { serial, read, delay }) = job else { return };
+                    thread::sleep(delay);
                     if done.send(Reading { serial, result: read() }).is_err() {
                         return;
                     }
@@ -56,9 +66,9 @@ impl Readers {
         Ok(Self { jobs, readings })
     }
 
-    /// Has a target read; `false` if that is not possible any more.
-    pub fn request(&self, serial: u64, read: &ReadLive) -> bool {
-        self.jobs.send((serial, Arc::clone(read))).is_ok()
+    /// Has a target read after a while; `false` if that is not possible any more.
+    pub fn request(&self, serial: u64, read: &ReadLive, delay: Duration) -> bool {
+        self.jobs.send(Job { serial, read: Arc::clone(read), delay }).is_ok()
     }
 
     /// A reading that is done.
@@ -67,7 +77,7 @@ impl Readers {
     }
 
     /// The next reading that is done, waiting for it at most this long.
-    pub fn done_within(&self, patience: std::time::Duration) -> Option<Reading> {
+    pub fn done_within(&self, patience: Duration) -> Option<Reading> {
         self.readings.recv_timeout(patience).ok()
     }
 }

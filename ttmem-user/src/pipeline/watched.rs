@@ -1,12 +1,12 @@
 //! One target in the pipeline: its ledger, its end, the readings of its memory.
 
-use std::{os::fd::OwnedFd, sync::Arc};
+use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use super::readers::{ReadLive, Readers};
 use crate::{
     event::LiveBaseline,
     ledger::{
-        Ledger, ReadingBegun,
+        Ledger, ReadingBegun, Resynced,
         snapshot::{Detail, Lost, Snapshot, TargetState},
     },
 };
@@ -51,6 +51,8 @@ enum Phase {
     Settled,
 }
 
+/// How long to wait before differences are looked at once more.
+const CONFIRM: Duration = Duration::from_millis(20);
 /// Loss comes in bursts: a reading begins this long after the first is noticed.
 const CALM_NS: u64 = 50_000_000;
 /// The wait doubles with every reading that settled nothing, this often at most.
@@ -91,8 +93,8 @@ impl Watched {
     pub(super) fn attached(&mut self, readers: &Readers) {
         if self.phase == Phase::Attaching {
             self.phase = Phase::Baseline;
-            if !readers.request(self.serial(), &self.target.read_live) {
-                self.finish_reading(Err("their reader is gone".to_owned()), 0);
+            if !readers.request(self.serial(), &self.target.read_live, Duration::ZERO) {
+                self.finish_reading(Err("their reader is gone".to_owned()), 0, readers);
             }
         }
     }
@@ -107,7 +109,7 @@ impl Watched {
         self.unsettled = false;
         self.doubtful_since = None;
         let begun = self.target.ledger.begin_reading();
-        if readers.request(self.serial(), &self.target.read_live) {
+        if readers.request(self.serial(), &self.target.read_live, Duration::ZERO) {
             self.phase = Phase::Resync(begun);
         }
     }
@@ -136,18 +138,27 @@ impl Watched {
     }
 
     /// Takes a reading in. Every event up to its end must have been applied.
-    pub(super) fn finish_reading(&mut self, reading: Result<LiveBaseline, String>, now_ns: u64) {
+    pub(super) fn finish_reading(
+        &mut self,
+        reading: Result<LiveBaseline, String>,
+        now_ns: u64,
+        readers: &Readers,
+    ) {
         let ledger = &mut self.target.ledger;
         match std::mem::replace(&mut self.phase, Phase::Settled) {
             Phase::Attaching | Phase::Baseline => ledger.finish_baseline(reading),
-            Phase::Resync(begun) => {
-                if ledger.finish_resync(begun, now_ns, reading) {
-                    self.failures = 0;
-                } else {
+            Phase::Resync(begun) => match ledger.finish_resync(begun, now_ns, reading) {
+                Resynced::Settled => self.failures = 0,
+                Resynced::Unsettled => {
                     self.failures += 1;
                     self.unsettled = true;
                 }
-            }
+                Resynced::Suspicious => {
+                    if readers.request(self.serial(), &self.target.read_live, CONFIRM) {
+                        self.phase = Phase::Resync(begun);
+                    }
+                }
+            },
             Phase::Settled => {}
         }
     }

@@ -188,7 +188,7 @@ impl<S: EventSource> Worker<S> {
             let mut of_it = self.targets.iter_mut().flatten();
             if let Some(watched) = of_it.find(|watched| watched.serial() == reading.serial) {
                 first |= watched.awaits_baseline();
-                watched.finish_reading(reading.result, now);
+                watched.finish_reading(reading.result, now, &self.readers);
             }
             if !self.targets.iter().flatten().any(|watched| watched.is_reading()) {
                 self.source.describe_frees(false);
@@ -281,7 +281,7 @@ impl<S: EventSource> Worker<S> {
             };
             let mut watched = self.targets.iter_mut().flatten();
             if let Some(watched) = watched.find(|watched| watched.serial() == of) {
-                watched.finish_reading(result, now);
+                watched.finish_reading(result, now, &self.readers);
             }
         }
     }

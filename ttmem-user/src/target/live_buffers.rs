@@ -176,11 +176,16 @@ impl Walk<'_> {
                 return Err(format!("the live set of allocator {allocator} changes too fast"));
             }
         };
+        let mut pools = None;
         let mut device = None;
         let freed = baseline.bulk_freed.len();
         for buffer in live {
             let Some(found) = self.read_buffer(allocator, buffer) else { continue };
-            match blocks.size_of(self, allocator, &found.shape) {
+            let buffer_type = found.shape.buffer_type.index();
+            let pool = pools.get_or_insert_with(|| self.pools_of(allocator))[buffer_type];
+            let expected = pool.and_then(|pool| pool.bank_bytes(&found.shape));
+            let still = || self.read_buffer(allocator, buffer).as_ref() == Some(&found);
+            match blocks.size_of(self, allocator, &found.shape, expected, still) {
                 blocks::Found::Size(bytes) => {
                     device = Some(found.device);
                     baseline.buffers.push(BaselineBuffer { block_bytes: Some(bytes), ..found });
@@ -189,6 +194,7 @@ impl Walk<'_> {
                     device = Some(found.device);
                     baseline.buffers.push(found);
                 }
+                blocks::Found::Gone => {}
                 // Freed in bulk; the set keeps such buffers until they are freed one by one.
                 blocks::Found::NoBlock => baseline.bulk_freed.push(buffer),
             }

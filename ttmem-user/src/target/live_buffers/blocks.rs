@@ -17,8 +17,9 @@ const MAX_BYTES: u64 = 1 << 28;
 const VECTOR: u64 = 24;
 /// Size of an entry: address, index of the block.
 const ENTRY: u64 = 16;
-/// A block that is not found is looked for again: entries move while the table is read.
-const ATTEMPTS: usize = 3;
+/// A block that is not found, or is not what it should be, is looked for again: entries move
+/// while the table is read.
+const ATTEMPTS: usize = 8;
 
 /// What the tables say of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub enum Found {
     NoBlock,
     /// There is no table to ask.
     NoTable,
+    /// The buffer itself has gone meanwhile.
+    Gone,
 }
 
 /// The tables read so far.
@@ -38,22 +41,40 @@ pub struct BlockTables {
 }
 
 impl BlockTables {
-    /// What the table of a buffer's pool says of it.
-    pub fn size_of(&mut self, walk: &Walk<'_>, allocator: Avma, shape: &BufferShape) -> Found {
+    /// What the table of a buffer's pool says of it. `expected`: the bytes of a bank that its
+    /// fields say it takes; `still`: whether it is still there.
+    ///
+    /// Of what is not as expected only the last of many readings counts.
+    pub fn size_of(
+        &mut self,
+        walk: &Walk<'_>,
+        allocator: Avma,
+        shape: &BufferShape,
+        expected: Option<u64>,
+        still: impl Fn() -> bool,
+    ) -> Found {
         let Some(layout) = &walk.memory_layout.blocks else { return Found::NoTable };
         let key = (allocator, shape.buffer_type);
-        for _ in 0..ATTEMPTS {
+        let mut last = Found::NoBlock;
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 && !still() {
+                return Found::Gone;
+            }
             let table = self
                 .tables
                 .entry(key)
                 .or_insert_with(|| read(walk, layout, allocator, shape.buffer_type).ok());
             let Some(table) = table else { return Found::NoTable };
-            if let Some(&bytes) = table.get(&shape.address.0) {
-                return Found::Size(bytes);
+            last = table.get(&shape.address.0).map_or(Found::NoBlock, |&bytes| Found::Size(bytes));
+            if expected.is_some_and(|expected| last == Found::Size(expected)) {
+                return last;
+            }
+            if expected.is_none() && last != Found::NoBlock {
+                return last;
             }
             self.tables.remove(&key);
         }
-        Found::NoBlock
+        if still() { last } else { Found::Gone }
     }
 }
 

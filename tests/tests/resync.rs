@@ -1,0 +1,123 @@
+//! After a loss, and on request: the live set is read from memory again, and is exact again.
+
+use anyhow::{Context as _, Result, ensure};
+use e2e::{
+    or_skip,
+    standin::{Driver, Standin},
+    ttmem::{Attached, Ttmem, now_ns},
+};
+use rustix::process::Signal;
+use serde_json::Value;
+
+fn prepared(variant: &str) -> Result<(Ttmem, Driver), String> {
+    let ttmem = Ttmem::locate()?;
+    let standin = Standin::locate(variant)?;
+    let mut driver = standin.start().map_err(|error| format!("{error:#}"))?;
+    driver.ok("open mesh 0 2 name=m").map_err(|error| format!("{error:#}"))?;
+    Ok((ttmem, driver))
+}
+
+/// Attached, with the older buffers read.
+fn attach(ttmem: &Ttmem, driver: &Driver, options: &[&str]) -> Result<Attached> {
+    let mut all = vec!["--buffers", "-r", "30"];
+    all.extend(options);
+    let mut watch = ttmem.attach(driver.pid(), &all)?;
+    watch.find(|line| line["exact"] == true)?;
+    Ok(watch)
+}
+
+/// A stopped agent with a ring of a few pages loses nearly everything, of which it is told.
+fn lose(watch: &mut Attached, driver: &mut Driver) -> Result<()> {
+    watch.signal(Signal::STOP)?;
+    driver.ok("churn 2 20000 5 keep=40")?;
+    driver.ok("release")?;
+    driver.ok("churn 2 5000 6 keep=25")?;
+    watch.signal(Signal::CONT)?;
+    Ok(())
+}
+
+#[test]
+fn after_a_loss_it_is_exact_again() {
+    for variant in ["pimpl", "inline", "stripped"] {
+        let (ttmem, mut driver) = or_skip!(prepared(variant));
+        let mut watch = attach(&ttmem, &driver, &["--ring-size", "16"]).unwrap();
+        for round in 0..3 {
+            driver.ok("churn 1 200 9 keep=3").unwrap();
+            lose(&mut watch, &mut driver).unwrap();
+            let time_ns = now_ns();
+            let inexact = |line: &Value| !line["inexact_because"].as_array().unwrap().is_empty();
+            let later = |line: &Value| line["time_ns"].as_u64().unwrap() >= time_ns;
+            let told = |line: &Value| line["resync"]["last_ns"].as_u64() > Some(time_ns);
+            let settled =
+                watch.find(|line| later(line) && told(line) && !inexact(line)).unwrap();
+            assert!(settled["lost"]["ring_full"].as_u64().unwrap() > 0, "still counted");
+            let anomalies = &settled["anomalies"];
+            let missed = ["missed_allocation", "missed_free"].map(|kind| anomalies[kind].as_u64());
+            assert!(missed.iter().all(|count| *count > Some(0)), "{anomalies}");
+            let truth = driver.truth().unwrap();
+            truth.compare(&settled).with_context(|| format!("{variant} {round}")).unwrap();
+            println!("{variant} {round}: lost {}, {anomalies}", settled["lost"]);
+        }
+        // And what happens from then on is counted on top of it.
+        driver.ok("release").unwrap();
+        let snapshot = watch.at_or_after(now_ns()).unwrap();
+        driver.truth().unwrap().compare(&snapshot).context(variant).unwrap();
+        watch.signal(Signal::INT).unwrap();
+        assert!(watch.finish().unwrap().1.success());
+    }
+}
+
+/// Under load, with losses all the time: what settles it does so while events come in.
+#[test]
+fn under_load_it_is_exact_in_the_end() {
+    let (ttmem, mut driver) = or_skip!(prepared("pimpl"));
+    let mut watch = attach(&ttmem, &driver, &["--ring-size", "16"]).unwrap();
+    for round in 0..4 {
+        driver.tell(&format!("churn 4 30000 {round} keep=10")).unwrap();
+        watch.signal(Signal::STOP).unwrap();
+        watch.signal(Signal::CONT).unwrap();
+        driver.answer().unwrap();
+    }
+    let time_ns = now_ns();
+    let settled = watch
+        .find(|line| line["exact"] == true && line["time_ns"].as_u64().unwrap() >= time_ns)
+        .unwrap();
+    println!("lost {}, anomalies {}", settled["lost"], settled["anomalies"]);
+    driver.truth().unwrap().compare(&settled).unwrap();
+}
+
+#[test]
+fn on_request_nothing_differs() {
+    let (ttmem, mut driver) = or_skip!(prepared("pimpl"));
+    driver.ok("churn 1 100 2 keep=20").unwrap();
+    let mut watch = attach(&ttmem, &driver, &[]).unwrap();
+    for asked in 1..=3_u64 {
+        driver.tell("churn 2 20000 3 keep=5").unwrap();
+        watch.signal(Signal::USR1).unwrap();
+        driver.answer().unwrap();
+        let done = watch.find(|line| line["resync"]["done"] == asked).unwrap();
+        no_difference(&done).unwrap();
+    }
+    let snapshot = watch.at_or_after(now_ns()).unwrap();
+    driver.truth().unwrap().compare(&snapshot).unwrap();
+    assert_eq!(snapshot["exact"], true);
+}
+
+#[test]
+fn an_audit_repeats_by_itself() {
+    let (ttmem, mut driver) = or_skip!(prepared("pimpl"));
+    let mut watch = attach(&ttmem, &driver, &["--audit", "0.1"]).unwrap();
+    driver.ok("churn 2 40000 3 keep=5").unwrap();
+    let done = watch.find(|line| line["resync"]["done"].as_u64() >= Some(5)).unwrap();
+    no_difference(&done).unwrap();
+}
+
+fn no_difference(line: &Value) -> Result<()> {
+    let resync = &line["resync"];
+    for kind in ["missed_allocation", "missed_free", "changed"] {
+        ensure!(resync["last_differences"][kind] == 0, "{resync}");
+        ensure!(line["anomalies"][kind] == 0, "{}", line["anomalies"]);
+    }
+    ensure!(resync["failed"] == 0, "{resync}");
+    Ok(())
+}
