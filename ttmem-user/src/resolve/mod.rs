@@ -6,6 +6,7 @@
 mod allocator;
 mod buffer;
 mod cache;
+mod circular;
 mod device;
 mod field;
 pub mod plan;
@@ -45,11 +46,12 @@ pub fn resolve(image: &Image<'_>) -> AttachPlan {
     for (name, reason) in failed.into_iter().chain(pools.failed) {
         refuse(&name, reason);
     }
+    let programs = circular::resolve(image, &mut facts);
     let mut points = Vec::new();
-    for probe in PROBES {
+    for probe in PROBES.into_iter().filter(|probe| programs.exists(*probe)) {
         let point = probes::attach_point(image, probe).and_then(|point| match &essential {
             Err(reason) if probe == ProbeId::Allocate => Err(reason.clone()),
-            _ => Ok(point),
+            _ => programs.check(probe).map(|()| point),
         });
         match point {
             Ok(point) => points.push(point),
@@ -63,7 +65,14 @@ pub fn resolve(image: &Image<'_>) -> AttachPlan {
     };
     AttachPlan {
         points,
-        layout: LayoutTable { tgid: 0, in_use: 0, buffer, device, pools: pools.layouts },
+        layout: LayoutTable {
+            tgid: 0,
+            in_use: 0,
+            buffer,
+            device,
+            pools: pools.layouts,
+            circular: programs.layout,
+        },
         memory,
         facts: facts.0,
         unresolved,

@@ -47,6 +47,7 @@ fn symbol_of(image: &Image<'_>, probe: ProbeId) -> Result<String, Refusal> {
             .ok_or_else(|| {
                 "there is no SubDeviceManagerTracker(IDevice*, unique_ptr<allocator>&&, …)".into()
             }),
+        _ => super::circular::symbol_of(image, probe),
     }
 }
 

@@ -9,6 +9,6 @@
 pub mod exec;
 pub mod expr;
 mod flags;
-mod returns;
+pub mod returns;
 mod semantics;
 mod state;
