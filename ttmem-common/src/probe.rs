@@ -74,6 +74,11 @@ impl ProbeId {
         matches!(self, Self::Allocate | Self::Free | Self::BulkFree)
     }
 
+    /// Whether it tells of programs rather than of buffers.
+    pub const fn watches_programs(self) -> bool {
+        (self as u16) >= (Self::CircularContext as u16) && (self as u16) <= (Self::Dispatch as u16)
+    }
+
     /// The probe of a cookie's low half.
     pub const fn from_raw(raw: u16) -> Option<Self> {
         match raw {

@@ -8,7 +8,8 @@ use tokio::{sync::watch, time};
 use ttmem::{
     event::BufferType,
     ledger::snapshot::{
-        Anomalies, ChipSnapshot, Lost, PoolSnapshot, SCHEMA, Snapshot, TargetState,
+        Anomalies, ChipSnapshot, CircularSnapshot, Lost, PoolSnapshot, SCHEMA, Snapshot,
+        TargetState,
     },
     tui::{self, TargetLabel, Theme, Ui},
     units::{ChipId, Pid},
@@ -54,6 +55,7 @@ fn snapshot(chips: u32, tick: u64, ticks: u64) -> Snapshot {
         unresolved: Vec::new(),
         devices: (0..chips).map(|id| chip(id, tick)).collect(),
         buffers: None,
+        programs: None,
     }
 }
 
@@ -79,5 +81,9 @@ fn chip(id: u32, tick: u64) -> ChipSnapshot {
             pre_attach_frees: 0,
         }
     });
-    ChipSnapshot { chip: ChipId(i32::try_from(id).unwrap_or(i32::MAX)), pools: pools.collect() }
+    ChipSnapshot {
+        chip: ChipId(i32::try_from(id).unwrap_or(i32::MAX)),
+        pools: pools.collect(),
+        circular: CircularSnapshot::default(),
+    }
 }

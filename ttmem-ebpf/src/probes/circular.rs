@@ -32,12 +32,8 @@ const NOBODY: Placing = Placing { program: 0, device: 0, batch: 0, flags: 0 };
 pub fn on_context(ctx: &ProbeContext, hit: &Hit, flags: u32) -> Option<()> {
     // SAFETY: the helper has no preconditions.
     let batch = unsafe { bpf_ktime_get_ns() };
-    let placing = Placing {
-        program: ctx.arg(0)?,
-        device: ctx.arg(1)?,
-        batch,
-        flags: u64::from(flags),
-    };
+    let placing =
+        Placing { program: ctx.arg(0)?, device: ctx.arg(1)?, batch, flags: u64::from(flags) };
     // Should it fail, what follows has no program, and the agent says so.
     let _ = PLACING.remove(&thread(hit));
     let _ = PLACING.insert(&thread(hit), &placing, 0);

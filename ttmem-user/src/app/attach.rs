@@ -60,6 +60,9 @@ pub fn run(args: &AttachArgs) -> anyhow::Result<Outcome> {
 async fn watch(config: &AttachConfig) -> anyhow::Result<Outcome> {
     let target = Target::examine(config.pid, config.wait, &mut PlanCache::default())?;
     target.check_probes()?;
+    if config.dispatches {
+        target.check_dispatches()?;
+    }
     let (mut kernel, link) = attach(&target, config)?;
     if config.debug_bpf {
         pass_on_log(&mut kernel)?;
@@ -94,7 +97,7 @@ fn attach(target: &Target, config: &AttachConfig) -> anyhow::Result<(Kernel, Lin
     kernel.describe_frees(true);
     let pid = target.process.pid();
     let path = &target.library.open_path;
-    let attached = kernel.attach(path, pid, SLOT, &target.plan.points);
+    let attached = kernel.attach(path, pid, SLOT, &target.points(config.dispatches));
     let link = attached.map_err(|error| {
         if target.process.has_ended() {
             anyhow::Error::from(ProcessError::Ended(pid))
@@ -113,7 +116,8 @@ fn start(target: Target, kernel: Kernel, config: &AttachConfig) -> anyhow::Resul
     let reader = target.reader()?;
     let same_program = target.program_check()?;
     let ended = target.process.as_fd().try_clone_to_owned()?;
-    let ledger = Ledger::new(target.process.pid(), target.doubtful());
+    let mut ledger = Ledger::new(target.process.pid(), target.doubtful());
+    ledger.watch_programs(target.program_watch(), config.dispatches);
     // The parsed library is large, and no longer needed.
     drop(target);
     privileges::drop_all().context("cannot drop capabilities")?;

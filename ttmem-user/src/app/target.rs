@@ -3,11 +3,17 @@
 use std::{sync::Arc, thread, time::Duration};
 
 use anyhow::{Context as _, bail};
-use ttmem_common::layout::LayoutTable;
+use ttmem_common::{
+    layout::LayoutTable,
+    probe::{PROBES, ProbeId},
+};
 
 use crate::{
     missing::Unresolved,
-    resolve::{PlanCache, plan::AttachPlan},
+    resolve::{
+        PlanCache,
+        plan::{AttachPlan, AttachPoint},
+    },
     target::{
         library::{self, Library, LibraryError},
         live_buffers::Reader,
@@ -72,7 +78,7 @@ impl Target {
 
     /// Refuses a target in which a probe is missing without which all numbers would be wrong.
     pub fn check_probes(&self) -> anyhow::Result<()> {
-        for probe in ttmem_common::probe::PROBES {
+        for probe in PROBES {
             if !probe.is_essential() || self.plan.points.iter().any(|point| point.probe == probe) {
                 continue;
             }
@@ -92,12 +98,41 @@ impl Target {
         Ok(())
     }
 
+    /// Where to attach; dispatches only if asked for.
+    pub fn points(&self, dispatches: bool) -> Vec<AttachPoint> {
+        let wanted = |point: &&AttachPoint| dispatches || point.probe != ProbeId::Dispatch;
+        self.plan.points.iter().filter(wanted).cloned().collect()
+    }
+
+    /// Whether the circular and dataflow buffers of programs can be watched, or why not.
+    pub fn program_watch(&self) -> Result<(), String> {
+        let family = |probe: ProbeId| probe.watches_programs() && probe != ProbeId::Dispatch;
+        let missing = PROBES.into_iter().filter(|probe| family(*probe)).find_map(|probe| {
+            self.plan.unresolved.iter().find(|missing| missing.probe == probe.name())
+        });
+        match missing {
+            Some(missing) => Err(format!("{}: {}", missing.probe, missing.reason)),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses to watch dispatches where they cannot be.
+    pub fn check_dispatches(&self) -> anyhow::Result<()> {
+        let name = ProbeId::Dispatch.name();
+        match self.plan.unresolved.iter().find(|missing| missing.probe == name) {
+            Some(missing) => bail!(
+                "cannot watch dispatches in {}: {}; leave --dispatches out",
+                self.library.path.display(),
+                missing.reason
+            ),
+            None => Ok(()),
+        }
+    }
+
     /// What is missing and could make numbers wrong.
     pub fn doubtful(&self) -> Vec<Unresolved> {
         let harmless = |missing: &Unresolved| {
-            ttmem_common::probe::PROBES
-                .iter()
-                .any(|probe| probe.name() == missing.probe && !probe.is_essential())
+            PROBES.iter().any(|probe| probe.name() == missing.probe && !probe.is_essential())
         };
         self.plan.unresolved.iter().filter(|missing| !harmless(missing)).cloned().collect()
     }

@@ -66,9 +66,12 @@ pub struct AttachArgs {
     /// Print one snapshot and end; implies --headless.
     #[arg(long)]
     pub once: bool,
-    /// Print every live buffer too; implies --headless.
+    /// Print every live buffer, and every program's circular buffers, too; implies --headless.
     #[arg(long)]
     pub buffers: bool,
+    /// Watch which program runs when; costs the process a probe hit per dispatch.
+    #[arg(long)]
+    pub dispatches: bool,
     /// Size of the ring buffer between kernel and agent, in KiB; rounded up to a power of two.
     #[arg(long, value_name = "KIB", default_value_t = 4096,
           value_parser = clap::value_parser!(u32).range(4..=1_048_576))]

@@ -23,6 +23,8 @@ pub struct AttachConfig {
     pub once: bool,
     /// With the live set.
     pub buffers: bool,
+    /// Dispatches of programs are watched.
+    pub dispatches: bool,
     /// Size of the ring buffer, bytes.
     pub ring_bytes: u32,
     /// Diagnostics of the eBPF side.
@@ -65,6 +67,7 @@ impl AttachConfig {
             duration: args.duration.map(Duration::from_secs_f64),
             once: args.once,
             buffers: args.buffers,
+            dispatches: args.dispatches,
             ring_bytes: args.ring_size.max(page_kib).next_power_of_two() * 1024,
             debug_bpf: args.debug_bpf,
             perf_events: args.perf_events,

@@ -1,7 +1,7 @@
 //! Facts read from the target's memory, beside those that events bring.
 
 use super::types::{AllocatorSeen, BufferShape, DeviceSeen};
-use crate::units::Avma;
+use crate::units::{Avma, ChipId};
 
 /// The live buffers of a target, as read from its memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub struct LiveBaseline {
     pub buffers: Vec<BaselineBuffer>,
     /// Buffers that a bulk free took before the attach; a late free of their own may follow.
     pub bulk_freed: Vec<Avma>,
+    /// Chips that had a device: programs from before the attach may have buffers there.
+    pub chips: Vec<ChipId>,
 }
 
 /// One live buffer, as read from the target's memory.

@@ -3,10 +3,12 @@
 //! An unknown kind or a short record is an error, never a guess.
 
 mod baseline;
+mod circular;
 mod decode;
 mod types;
 
 pub use baseline::{BaselineBuffer, LiveBaseline};
+pub use circular::{CircularBuffer, CircularKind, CircularPlaced, CoreRange, Dispatched, Place};
 pub use decode::{DecodeError, Decoded, decode};
 pub(crate) use decode::{geometry, shape};
 pub use types::{

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use ttmem_common::layout::BUFFER_TYPES;
 
+use super::circular::{CircularPlaced, Dispatched};
 use crate::units::{Avma, ChipId, DeviceAddr, MeshId, Tid};
 
 /// `tt::tt_metal::BufferType`, in its numbering.
@@ -70,6 +71,15 @@ pub enum Event {
     Device(DeviceSeen),
     /// The geometry of an allocator's pools.
     Allocator(AllocatorSeen),
+    /// A circular or dataflow buffer has got its place.
+    Circular(CircularPlaced),
+    /// A program is gone, with its circular and dataflow buffers.
+    ProgramEnded {
+        /// `ProgramImpl*`.
+        program: Avma,
+    },
+    /// A program is dispatched.
+    Dispatched(Dispatched),
 }
 
 /// A buffer has been allocated.

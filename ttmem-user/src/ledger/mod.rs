@@ -6,6 +6,7 @@
 //!
 //! Never asks for the time, never does I/O.
 
+mod circular;
 mod exactness;
 mod reconcile;
 pub mod snapshot;
@@ -15,14 +16,15 @@ mod view;
 
 use hashbrown::{HashMap, HashSet};
 
+use circular::Circular;
 pub use exactness::BaselineState;
 use snapshot::{Anomalies, Lost, Unresolved};
 use table::{ChipCounters, Measured, PoolCounters, Share};
 use topology::Topology;
 
 use crate::{
-    event::{Allocated, BufferShape, BufferType, Event, Freed},
-    units::{Avma, Pid, Tid},
+    event::{Allocated, BufferShape, BufferType, DeviceSeen, Event, Freed, Place},
+    units::{Avma, ChipId, Pid, Tid},
 };
 
 /// One live buffer.
@@ -60,6 +62,8 @@ pub struct Ledger {
     another_program: bool,
     /// Allocators whose buffers were freed in bulk during that time.
     bulk_freed_while_reading: Vec<Avma>,
+    /// What programs keep in L1.
+    circular: Circular,
 }
 
 impl Ledger {
@@ -79,7 +83,13 @@ impl Ledger {
             touched: Some(HashSet::default()),
             another_program: false,
             bulk_freed_while_reading: Vec::new(),
+            circular: Circular::new(),
         }
+    }
+
+    /// Programs are watched, or why not; and whether their dispatches are.
+    pub fn watch_programs(&mut self, programs: Result<(), String>, dispatches: bool) {
+        self.circular.watch(programs, dispatches);
     }
 
     /// Sets how many records were lost so far.
@@ -108,7 +118,31 @@ impl Ledger {
                 self.chips.resize_with(self.topology.chips().len(), Default::default);
             }
             Event::Allocator(allocator) => self.topology.learn_allocator(allocator),
+            Event::Circular(placed) => {
+                let chips = self.chips_at(placed.place);
+                self.circular.placed(placed, &chips);
+            }
+            Event::ProgramEnded { program } => self.circular.ended(*program),
+            Event::Dispatched(dispatched) => {
+                let chips = self.chips_at(dispatched.place);
+                self.circular.dispatched(dispatched, &chips);
+            }
         }
+    }
+
+    /// The chips of a place where a program is. A chip that was not known so far is from now on.
+    fn chips_at(&mut self, place: Place) -> Vec<ChipId> {
+        if let Some(chip) = place.chip {
+            if !self.topology.chips().contains(&chip) {
+                let seen = DeviceSeen { device: place.device, mesh: None, chips: vec![chip] };
+                self.topology.learn_device(&seen);
+                self.chips.resize_with(self.topology.chips().len(), Default::default);
+            }
+            return vec![chip];
+        }
+        let entry = self.topology.device_at(place.device);
+        let places = entry.map_or(&[][..], |entry| self.chips_of(entry));
+        places.iter().map(|&place| self.topology.chips()[place]).collect()
     }
 
     fn allocated(&mut self, allocated: &Allocated) {

@@ -5,6 +5,9 @@
 
 use serde::Serialize;
 
+pub use super::circular::snapshot::{
+    CircularBufferSnapshot, CircularSnapshot, Dispatches, Headroom, HeadroomState, ProgramSnapshot,
+};
 pub use crate::missing::{Lost, Unresolved};
 use crate::{
     event::BufferType,
@@ -41,6 +44,9 @@ pub struct Snapshot {
     /// The live set, when asked for; by unique id, then address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub buffers: Option<Vec<BufferSnapshot>>,
+    /// The programs with circular or dataflow buffers, when asked for; by address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub programs: Option<Vec<ProgramSnapshot>>,
 }
 
 /// Whether the target still runs.
@@ -80,6 +86,8 @@ pub struct ChipSnapshot {
     pub chip: ChipId,
     /// Its pools.
     pub pools: Vec<PoolSnapshot>,
+    /// What programs keep in its L1.
+    pub circular: CircularSnapshot,
 }
 
 /// One pool: the memory of one buffer type on one chip.

@@ -80,6 +80,7 @@ fn baseline(buffers: &[u64]) -> LiveBaseline {
         allocators: vec![allocator_seen()],
         buffers: buffers.iter().map(|&id| older(id)).collect(),
         bulk_freed: Vec::new(),
+        chips: Vec::new(),
     }
 }
 

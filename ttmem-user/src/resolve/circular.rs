@@ -45,11 +45,9 @@ const CONTEXT: &str =
     "_ZN2tt8tt_metal6detail11ProgramImpl25allocate_circular_buffersEPKNS0_7IDeviceE";
 const DATAFLOW_CONTEXT: &str =
     "_ZN2tt8tt_metal6detail11ProgramImpl25allocate_dataflow_buffersEPKNS0_7IDeviceE";
-const MARK: &str =
-    "_ZN2tt8tt_metal6detail11ProgramImpl23CircularBufferAllocator12mark_addressEmmm";
+const MARK: &str = "_ZN2tt8tt_metal6detail11ProgramImpl23CircularBufferAllocator12mark_addressEmmm";
 const PROGRAM_END: &str = "_ZN2tt8tt_metal6detail11ProgramImplD2Ev";
-const DISPATCH: &str =
-    "_ZN2tt8tt_metal12GraphTracker13track_programEPNS0_7ProgramEPKNS0_7IDeviceE";
+const DISPATCH: &str = "_ZN2tt8tt_metal12GraphTracker13track_programEPNS0_7ProgramEPKNS0_7IDeviceE";
 /// An accessor of `Program` that asks its `ProgramImpl`.
 const ASKS_IMPLEMENTATION: &str = "_ZNK2tt8tt_metal7Program14get_runtime_idEv";
 

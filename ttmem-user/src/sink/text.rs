@@ -3,6 +3,8 @@
 //! One fact a line and no line without its keyword, so that people and grep read it alike. Byte
 //! counts are rounded down for people; programs take the JSON, which has every byte.
 
+mod circular;
+
 use std::fmt::Write as _;
 
 use crate::{
@@ -86,6 +88,9 @@ pub fn render(snapshot: &Snapshot, width: Option<usize>, color: bool) -> String 
     if let Some(buffers) = &snapshot.buffers {
         live_buffers(&mut page, buffers, snapshot.time_ns);
     }
+    if let Some(programs) = &snapshot.programs {
+        circular::programs(&mut page, programs, snapshot.time_ns);
+    }
     page.text
 }
 
@@ -141,6 +146,7 @@ fn pools(page: &mut Page, snapshot: &Snapshot) {
         for pool in chip.pools.iter().filter(|pool| format::has_row(pool)) {
             pool_line(page, chip.chip, pool);
         }
+        circular::chip_line(page, chip.chip, &chip.circular, snapshot.time_ns);
     }
 }
 
@@ -235,6 +241,7 @@ mod tests {
         assert_snapshot!("inexact", render(&fixture::inexact(), None, false));
         assert_snapshot!("unresolved", render(&fixture::unresolved(), None, false));
         assert_snapshot!("exited", render(&fixture::exited(), None, false));
+        assert_snapshot!("circulars", render(&fixture::circulars(), None, false));
         assert_snapshot!("buffers", render(&fixture::with_buffers(), None, false));
     }
 
