@@ -7,6 +7,8 @@
 //! Leaves out what a program may not place: dispatching one whose buffers have their place enters
 //! none of these functions but the last.
 
+use core::hint::black_box;
+
 use aya_ebpf::{helpers::bpf_ktime_get_ns, programs::ProbeContext};
 use ttmem_common::{
     layout::{ABSENT, LayoutTable, RANGE_BYTES},
@@ -22,6 +24,9 @@ use crate::{
     maps::{PLACING, Placing},
     user_memory::{Fault, read, read_chain, read_into},
 };
+
+/// Room for ranges of cores in a record, in bytes.
+const MAX_BYTES: u64 = MAX_RANGES as u64 * RANGE_BYTES;
 
 /// A place that nobody is known to have asked for.
 const NOBODY: Placing = Placing { program: 0, device: 0, batch: 0, flags: 0 };
@@ -166,10 +171,14 @@ fn emit(
         (*record).range_count = if count > MAX_RANGES as u64 { u32::MAX } else { count as u32 };
         (*record).reserved = 0;
     }
-    let listed = if count > MAX_RANGES as u64 { 0 } else { count as u32 };
+    // Opaque, so that what is compared is the very number that the verifier has to bound.
+    let mut listed = black_box(count.wrapping_mul(RANGE_BYTES));
+    if listed > MAX_BYTES {
+        listed = 0;
+    }
     // SAFETY: as above.
     let to = unsafe { (&raw mut (*record).ranges).cast::<u8>() };
-    if read_into(to, listed * RANGE_BYTES as u32, first).is_err() {
+    if read_into(to, listed as u32, first).is_err() {
         entry.discard(0);
         lose(LossCause::ReadFault);
         return None;
