@@ -180,6 +180,7 @@ fn programs_from_before_the_attach_are_unknown_and_not_zero() {
         let mut driver = standin.start()?;
         driver.all_ok(&["open mesh 0 2", "programs 3 mesh0 1"])?;
         let mut watch = ttmem.attach(driver.pid(), &["--buffers", "--refresh", "20"])?;
+        watch.next()?.context("ttmem has ended")?;
         driver.all_ok(&["program late", "cb late 4096 0,0-7,6", "dispatch late mesh0"])?;
         let snapshot = watch.at_or_after(now_ns())?;
         ensure!(snapshot["exact"] == true, "the totals of buffers are exact: {snapshot}");
