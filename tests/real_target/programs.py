@@ -4,7 +4,7 @@ A graph capture around each operation says where each circular buffer was placed
 cores. At each checkpoint the script writes one JSON line, and waits for a line on standard input
 (or its end) before it goes on:
 
-    {"checkpoint": NAME, "ran": [OPERATION, ...],
+    {"checkpoint": NAME, "ran": [OPERATION, ...], "lowest": lowest address of a tensor in L1,
      "buffers": [{"chip": N, "address": N, "size": N, "alias": BOOL, "cores": [[X, Y, X, Y], ...]}, ...]}
 
 `buffers` are those of all programs that still exist. The first checkpoint is `start`, before any
@@ -35,10 +35,11 @@ class Run:
         self.channel = channel
         self.ran: list[str] = []
         self.buffers: list[dict[str, Any]] = []
+        self.lowest: int | None = None
 
     def checkpoint(self, name: str) -> None:
         """Writes what is there, and waits."""
-        record = {"checkpoint": name, "ran": self.ran, "buffers": self.buffers}
+        record = {"checkpoint": name, "ran": self.ran, "lowest": self.lowest, "buffers": self.buffers}
         self.channel.write(json.dumps(record) + "\n")
         self.channel.flush()
         sys.stdin.readline()
@@ -73,8 +74,17 @@ def placed(params: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def operations(run: Run, mesh: Any) -> None:
-    """A mix of operations: with circular and with dataflow buffers, sharded ones among them."""
+def lowest_in_l1(mesh: Any) -> int:
+    """The lowest address of a tensor in L1."""
+    live = ttnn._ttnn.reports.get_buffers([mesh])
+    return min(buffer.address for buffer in live if buffer.buffer_type == ttnn.BufferType.L1)
+
+
+def operations(run: Run, mesh: Any) -> Any:
+    """A mix of operations: with circular and with dataflow buffers, sharded ones among them.
+
+    Returns the one tensor that stays in L1.
+    """
 
     def tensor(rows: int, columns: int, memory: Any = ttnn.DRAM_MEMORY_CONFIG) -> Any:
         return ttnn.zeros(
@@ -101,6 +111,7 @@ def operations(run: Run, mesh: Any) -> None:
     if over is not None:
         run.op("sharded add", lambda: ttnn.add(over, over, memory_config=sharded))
         run.op("sharded relu", lambda: ttnn.relu(over))
+    return in_l1
 
 
 def main() -> None:
@@ -113,8 +124,10 @@ def main() -> None:
     run = Run(channel)
     run.checkpoint("start")
     mesh = ttnn.open_mesh_device(ttnn.MeshShape(rows, columns))
-    operations(run, mesh)
+    in_l1 = operations(run, mesh)
+    run.lowest = lowest_in_l1(mesh)
     run.checkpoint("ran")
+    del in_l1
     mesh.disable_and_clear_program_cache()
     run.buffers = []
     run.checkpoint("cleared")

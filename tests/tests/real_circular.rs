@@ -89,7 +89,11 @@ fn compare(real: &Real, ttmem: &Ttmem, kind: &str, mesh: &str, chips: usize) -> 
         let largest = snapshot["programs"].as_array().context("no programs")?;
         let largest = largest.iter().filter_map(|program| program["core_bytes"].as_u64()).max();
         ensure!(circular["core_bytes"] == json!(largest), "{circular}");
-        ensure!(circular["headroom"]["state"] == "ok", "{circular}");
+        let room = &circular["headroom"];
+        ensure!(room["state"] == "ok" && room["lowest_buffer"] == record["lowest"], "{circular}");
+        let end = room["circular_end"].as_i64().context("no end")?;
+        let lowest = record["lowest"].as_i64().context("no lowest")?;
+        ensure!(room["bytes"] == lowest - end, "{circular}");
     }
     let equal = expected_now.len();
     println!("{kind}: {equal} circular buffers equal ({aliases} aliases), {dataflow} of dataflow");

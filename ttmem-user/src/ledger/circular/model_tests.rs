@@ -90,8 +90,8 @@ impl Model {
     }
 
     /// Marks each byte of each core.
-    fn core(&self, set: &[Buffer], at: (u32, u32)) -> u64 {
-        let mut bytes = vec![false; 64];
+    fn core(set: &[Buffer], at: (u32, u32)) -> u64 {
+        let mut bytes = [false; 64];
         for &(kind, address, size, x, y, columns, rows) in set {
             let inside = (x..x + columns).contains(&at.0) && (y..y + rows).contains(&at.1);
             if inside && kind_of(kind) != CircularKind::Alias {
@@ -101,9 +101,9 @@ impl Model {
         bytes.iter().filter(|used| **used).count() as u64
     }
 
-    fn largest_of(&self, set: &[Buffer]) -> u64 {
+    fn largest_of(set: &[Buffer]) -> u64 {
         let cores = (0..GRID + 2).flat_map(|x| (0..GRID + 2).map(move |y| (x, y)));
-        cores.map(|at| self.core(set, at)).max().unwrap_or(0)
+        cores.map(|at| Self::core(set, at)).max().unwrap_or(0)
     }
 
     fn on(&self, chip: i32) -> impl Iterator<Item = &Vec<Buffer>> {
@@ -111,7 +111,7 @@ impl Model {
     }
 
     fn largest(&self, chip: i32) -> u64 {
-        self.on(chip).map(|set| self.largest_of(set)).max().unwrap_or(0)
+        self.on(chip).map(|set| Self::largest_of(set)).max().unwrap_or(0)
     }
 
     fn end(&self, chip: i32) -> Option<u64> {

@@ -39,7 +39,9 @@ fn watching() -> Circular {
 
 fn with(buffers: &[CircularPlaced]) -> Circular {
     let mut circular = watching();
-    buffers.iter().for_each(|buffer| circular.placed(buffer, &[CHIP]));
+    for buffer in buffers {
+        circular.placed(buffer, &[CHIP]);
+    }
     circular
 }
 
