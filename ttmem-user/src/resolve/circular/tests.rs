@@ -11,8 +11,10 @@ const TRACK: &str =
 /// `(end - begin) >> 5`.
 const SIZE: &str = "488b4708482b0748c1f805c3";
 /// tt-metal 0.81.1: three early ends, and a comparison as the result.
-const BY_BRANCHES: &str = "488b4f1031c0483b0e7221488b4e1048390f7718488b4e0848394f18720e488b47\
-                           08483b46180f96c0c3";
+const BY_BRANCHES: &str =
+    "488b4f1031c0483b0e721e488b4e1048390f7715488b4e0848394f18720b488b4708483b46180f96c0c3";
+/// tt-metal 0.62.2: one early end, and a product of comparisons as the result.
+const BY_PRODUCT: &str = "488b4710483b06730331c0c3488b4608488b4e1848394f080f96c148394718488b070f93c2483b46100f96c020d020c8c3";
 /// What asks whether the range at +8 of an allocator intersects another, and then marks.
 const CALLER: &str = "53eb00498d7e084889dee8f1efffff84c074104c89f74c89e64c89eae8df0f000090905bc3";
 
@@ -32,6 +34,7 @@ fn with(size: &str, intersects: &str) -> Circular {
 
 #[test]
 fn ranges_are_found_and_checked() {
+    assert_eq!(with(SIZE, BY_PRODUCT).check(ProbeId::Circular), Ok(()));
     let circular = with(SIZE, BY_BRANCHES);
     assert_eq!(circular.check(ProbeId::Circular), Ok(()));
     assert_eq!((circular.layout.ranges_begin, circular.layout.ranges_end), (0, 8));
@@ -48,7 +51,7 @@ fn ranges_of_another_size_are_refused() {
 #[test]
 fn ranges_of_another_layout_are_refused() {
     // The end's row at 0x14 instead of 0x18.
-    let moved = BY_BRANCHES.replacen("394f18", "394f14", 1);
+    let moved = BY_BRANCHES.replacen("48394f18", "48394f14", 1);
     let refusal = with(SIZE, &moved).check(ProbeId::Circular).unwrap_err();
     assert!(refusal.contains("a range of cores is not as expected"), "{refusal}");
 }
