@@ -100,6 +100,13 @@ impl Real {
         Program::spawn(command)
     }
 
+    /// Starts another script of that folder. It imports ttnn at once.
+    pub fn start_script(&self, kind: &str, name: &str, arguments: &[&str]) -> Result<Program> {
+        let mut command = self.python(kind);
+        command.arg(script().with_file_name(name)).args(arguments);
+        Program::spawn(command)
+    }
+
     /// Starts the script, but it does not import ttnn before [`Program::go_on`].
     pub fn start_late(&self, kind: &str, arguments: &[&str]) -> Result<Program> {
         let mut command = self.python(kind);
@@ -174,6 +181,11 @@ impl Program {
 
     /// The next checkpoint; the script waits there. `None` at its end.
     pub fn checkpoint(&mut self) -> Result<Option<Checkpoint>> {
+        self.record()
+    }
+
+    /// The next line, as whatever the script writes; it waits there. `None` at its end.
+    pub fn record<T: serde::de::DeserializeOwned>(&mut self) -> Result<Option<T>> {
         if self.stdout.buffer().is_empty() {
             let timeout = Timespec::try_from(PATIENCE)?;
             let mut fds = [PollFd::from_borrowed_fd(self.stdout.get_ref().as_fd(), PollFlags::IN)];
@@ -183,9 +195,9 @@ impl Program {
         if self.stdout.read_line(&mut line)? == 0 {
             return Ok(None);
         }
-        let checkpoint =
-            serde_json::from_str(&line).with_context(|| format!("not JSON: {line}"))?;
-        Ok(Some(checkpoint))
+        let record =
+            serde_json::from_str(&line).with_context(|| format!("not as expected: {line}"))?;
+        Ok(Some(record))
     }
 
     /// The next checkpoint, which must have that name.

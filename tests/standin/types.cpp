@@ -1,6 +1,16 @@
 #include "types.hpp"
 
+#ifndef TTMEM_STANDIN_INLINE
 namespace tt::tt_metal {
+#endif
+
+bool CoreRange::intersects(const CoreRange& other) const {
+    return end.x >= other.start.x && start.x <= other.end.x && end.y >= other.start.y && start.y <= other.end.y;
+}
+
+std::size_t CoreRangeSet::size() const { return ranges_.size(); }
+
+const std::vector<CoreRange>& CoreRangeSet::ranges() const { return ranges_; }
 
 std::uint32_t CoreRangeSet::num_cores() const {
     std::uint32_t count = 0;
@@ -9,6 +19,12 @@ std::uint32_t CoreRangeSet::num_cores() const {
     }
     return count;
 }
+
+#ifndef TTMEM_STANDIN_INLINE
+}  // namespace tt::tt_metal
+#endif
+
+namespace tt::tt_metal {
 
 void throw_error(const char* what) { throw std::runtime_error(what); }
 

@@ -50,10 +50,20 @@ struct CoreCoord {
     std::uint64_t y = 0;
 };
 
+}  // namespace tt::tt_metal
+
+// Ranges of cores moved into the namespace in 0.64; their mangled names changed with it.
+#ifndef TTMEM_STANDIN_INLINE
+namespace tt::tt_metal {
+#else
+using tt::tt_metal::CoreCoord;
+#endif
+
 /// 32 bytes; both ends belong to the range.
 struct CoreRange {
     CoreCoord start;
     CoreCoord end;
+    bool intersects(const CoreRange& other) const;
 };
 
 class CoreRangeSet {
@@ -61,10 +71,23 @@ public:
     CoreRangeSet() = default;
     explicit CoreRangeSet(std::vector<CoreRange> ranges) : ranges_(std::move(ranges)) {}
     std::uint32_t num_cores() const;
+    std::size_t size() const;
+    const std::vector<CoreRange>& ranges() const;
 
 private:
     std::vector<CoreRange> ranges_;
 };
+
+#ifndef TTMEM_STANDIN_INLINE
+}  // namespace tt::tt_metal
+#endif
+
+namespace tt::tt_metal {
+
+#ifdef TTMEM_STANDIN_INLINE
+using ::CoreRange;
+using ::CoreRangeSet;
+#endif
 
 /// A two-dimensional shard on each core of a grid.
 struct ShardSpecBuffer {

@@ -48,8 +48,7 @@ fn after_a_loss_it_is_exact_again() {
             let inexact = |line: &Value| !line["inexact_because"].as_array().unwrap().is_empty();
             let later = |line: &Value| line["time_ns"].as_u64().unwrap() >= time_ns;
             let told = |line: &Value| line["resync"]["last_ns"].as_u64() > Some(time_ns);
-            let settled =
-                watch.find(|line| later(line) && told(line) && !inexact(line)).unwrap();
+            let settled = watch.find(|line| later(line) && told(line) && !inexact(line)).unwrap();
             assert!(settled["lost"]["ring_full"].as_u64().unwrap() > 0, "still counted");
             let anomalies = &settled["anomalies"];
             let missed = ["missed_allocation", "missed_free"].map(|kind| anomalies[kind].as_u64());

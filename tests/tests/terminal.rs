@@ -154,10 +154,15 @@ fn shown(name: &str) -> Result<(Terminal, Driver, Ttmem), String> {
     let driver = still_target()?;
     let start = || {
         let terminal = Terminal::start(&ttmem, &driver, name)?;
-        // A dash stands for a rate that is not known yet.
+        // A dash stands for a rate that is not known yet; what programs keep stays unknown, since
+        // the target is older.
         terminal.until("the first chips and rates", |screen| {
             let chips = screen.contains("chip 0") && screen.contains("running");
-            chips && screen.contains(" exact") && !screen.contains('–')
+            let names = ["DRAM", "L1", "SYSMEM", "L1_SMALL", "TRACE"];
+            let name = |line: &str| line.split_whitespace().next().map(str::to_owned);
+            let is_pool = |line: &&str| name(line).is_some_and(|name| names.contains(&&*name));
+            let mut pools = screen.lines().filter(is_pool);
+            chips && screen.contains(" exact") && !pools.any(|line| line.contains('–'))
         })?;
         anyhow::Ok(terminal)
     };

@@ -22,6 +22,10 @@ pub const FIRST_SHARDED: u32 = 2;
 /// Size of one core coordinate in a distribution spec, in bytes.
 pub const CORE_BYTES: u64 = 16;
 
+/// Size of a range of cores in a `CoreRangeSet`, in bytes: first column, first row, last column,
+/// last row, 8 bytes each. The agent refuses a library whose own code says otherwise.
+pub const RANGE_BYTES: u64 = 32;
+
 /// Number of targets that one loaded eBPF object can watch.
 pub const MAX_SLOTS: u32 = 64;
 
@@ -247,6 +251,34 @@ pub struct PoolLayout {
     pub shrunk: u32,
 }
 
+/// How to read what a program's circular and dataflow buffers take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "bytes",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
+#[repr(C)]
+pub struct CircularLayout {
+    /// Offset in `CoreRangeSet` of the begin of its vector of ranges, 8 bytes.
+    pub ranges_begin: u32,
+    /// Offset in `CoreRangeSet` of the end of that vector, 8 bytes.
+    pub ranges_end: u32,
+    /// Offset in `CircularBufferAllocator` of its range of cores.
+    pub allocator_range: u32,
+    /// Offset in `Program` of its `ProgramImpl*`, 8 bytes.
+    pub program_implementation: u32,
+}
+
+impl CircularLayout {
+    /// The layout of which nothing is known.
+    pub const ABSENT: Self = Self {
+        ranges_begin: ABSENT,
+        ranges_end: ABSENT,
+        allocator_range: ABSENT,
+        program_implementation: ABSENT,
+    };
+}
+
 /// Everything the eBPF side needs to know of one target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
@@ -267,9 +299,12 @@ pub struct LayoutTable {
     pub pools: [PoolLayout; BUFFER_TYPES],
     /// Where allocations fail.
     pub failure: FailureLayout,
+    /// Circular and dataflow buffers.
+    pub circular: CircularLayout,
 }
 
 const _: () = assert!(size_of::<Chain>() == 32);
 const _: () = assert!(size_of::<BufferLayout>() == 88);
 const _: () = assert!(size_of::<DeviceLayout>() == 16 + 4 * 32 + 8);
-const _: () = assert!(size_of::<LayoutTable>() == 8 + 88 + 152 + 5 * 168 + 4 * 32 + 8 * 16);
+const _: () = assert!(size_of::<CircularLayout>() == 16);
+const _: () = assert!(size_of::<LayoutTable>() == 8 + 88 + 152 + 5 * 168 + 4 * 32 + 8 * 16 + 16);

@@ -13,6 +13,23 @@ pub enum ProbeId {
     /// `SubDeviceManagerTracker(this, IDevice*, unique_ptr<AllocatorImpl>&&, …)`: a device or mesh
     /// has been opened and has its allocator.
     DeviceOpen = 4,
+    /// `ProgramImpl::allocate_circular_buffers(this, const IDevice*)`: whose circular buffers
+    /// this thread places next.
+    CircularContext = 5,
+    /// `ProgramImpl::allocate_dataflow_buffers(this, const IDevice*)`: whose dataflow buffers
+    /// this thread places next.
+    DataflowContext = 6,
+    /// `GraphTracker::track_allocate_cb(this, const CoreRangeSet&, address, size, globally
+    /// allocated, const IDevice*)`: a circular buffer has got its address.
+    Circular = 7,
+    /// `CircularBufferAllocator::mark_address(this, address, size, base)`: a range of cores gives
+    /// memory to a circular or dataflow buffer.
+    Dataflow = 8,
+    /// `~ProgramImpl(this)`: a program is gone, and its circular and dataflow buffers with it.
+    ProgramEnd = 9,
+    /// `GraphTracker::track_program(this, Program*, const IDevice*)`: a program is dispatched.
+    /// Only attached when asked for.
+    Dispatch = 10,
     /// `tt_throw(…, args…)` as called when `BankManager::allocate_buffer` runs out of memory.
     Failure = 16,
 }
@@ -22,8 +39,21 @@ pub enum ProbeId {
 /// The order matters: probes become active one after the other, so the allocation comes last.
 /// Then the worst that can be seen in between is the free of a buffer whose allocation was not
 /// seen, which is what happens to every older buffer anyway; never an allocation without its free.
-pub const PROBES: [ProbeId; 5] =
-    [ProbeId::BulkFree, ProbeId::Free, ProbeId::DeviceOpen, ProbeId::Failure, ProbeId::Allocate];
+///
+/// The same for programs: first their end, then what says whose buffers are placed, then those.
+pub const PROBES: [ProbeId; 11] = [
+    ProbeId::ProgramEnd,
+    ProbeId::CircularContext,
+    ProbeId::DataflowContext,
+    ProbeId::Circular,
+    ProbeId::Dataflow,
+    ProbeId::Dispatch,
+    ProbeId::BulkFree,
+    ProbeId::Free,
+    ProbeId::DeviceOpen,
+    ProbeId::Failure,
+    ProbeId::Allocate,
+];
 
 impl ProbeId {
     /// Name in messages and JSON.
@@ -33,13 +63,24 @@ impl ProbeId {
             Self::Free => "free",
             Self::BulkFree => "bulk_free",
             Self::DeviceOpen => "device_open",
+            Self::CircularContext => "circular_context",
+            Self::DataflowContext => "dataflow_context",
+            Self::Circular => "circular",
+            Self::Dataflow => "dataflow",
+            Self::ProgramEnd => "program_end",
+            Self::Dispatch => "dispatch",
             Self::Failure => "failure",
         }
     }
 
-    /// Whether totals could be wrong without it.
+    /// Whether totals of buffers could be wrong without it.
     pub const fn is_essential(self) -> bool {
-        !matches!(self, Self::DeviceOpen | Self::Failure)
+        matches!(self, Self::Allocate | Self::Free | Self::BulkFree)
+    }
+
+    /// Whether it tells of programs rather than of buffers.
+    pub const fn watches_programs(self) -> bool {
+        (self as u16) >= (Self::CircularContext as u16) && (self as u16) <= (Self::Dispatch as u16)
     }
 
     /// The probe of a cookie's low half.
@@ -49,6 +90,12 @@ impl ProbeId {
             2 => Some(Self::Free),
             3 => Some(Self::BulkFree),
             4 => Some(Self::DeviceOpen),
+            5 => Some(Self::CircularContext),
+            6 => Some(Self::DataflowContext),
+            7 => Some(Self::Circular),
+            8 => Some(Self::Dataflow),
+            9 => Some(Self::ProgramEnd),
+            10 => Some(Self::Dispatch),
             16 => Some(Self::Failure),
             _ => None,
         }

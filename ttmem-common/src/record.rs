@@ -15,6 +15,12 @@ pub const KIND_BULK_FREE: u32 = 3;
 pub const KIND_DEVICE: u32 = 4;
 /// Kind of an [`AllocatorRecord`].
 pub const KIND_ALLOCATOR: u32 = 5;
+/// Kind of a [`CircularRecord`].
+pub const KIND_CIRCULAR: u32 = 6;
+/// Kind of a [`ProgramEndRecord`].
+pub const KIND_PROGRAM_END: u32 = 7;
+/// Kind of a [`DispatchRecord`].
+pub const KIND_DISPATCH: u32 = 8;
 /// Kind of a [`FailureRecord`].
 pub const KIND_FAILURE: u32 = 16;
 
@@ -238,6 +244,102 @@ pub struct FailureRecord {
 /// The buffer that was to be allocated was found on the stack and read.
 pub const FAILURE_HAS_BUFFER: u32 = 1 << 16;
 
+/// Ranges of cores that one [`CircularRecord`] can name.
+pub const MAX_RANGES: usize = 32;
+
+/// In place of a chip id: the device is no single chip, its pointer has to do.
+pub const NO_CHIP: i32 = i32::MIN + 2;
+
+/// The circular buffer lies over a tensor: no memory of its own.
+pub const FLAG_GLOBALLY_ALLOCATED: u32 = 1;
+/// It is a dataflow buffer, or what one range of cores gives to it.
+pub const FLAG_DATAFLOW: u32 = 2;
+
+/// A rectangle of cores as tt-metal keeps it; both ends belong to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[cfg_attr(
+    feature = "bytes",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
+#[repr(C)]
+pub struct RawCoreRange {
+    /// First column.
+    pub start_x: u64,
+    /// First row.
+    pub start_y: u64,
+    /// Last column.
+    pub end_x: u64,
+    /// Last row.
+    pub end_y: u64,
+}
+
+/// A circular buffer, or a part of a dataflow buffer, has got its place on one chip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "bytes",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
+#[repr(C)]
+pub struct CircularRecord {
+    /// Header.
+    pub header: RecordHeader,
+    /// `ProgramImpl*` in the target; 0: not known.
+    pub program: u64,
+    /// When this thread began to place buffers for this program, CLOCK_MONOTONIC nanoseconds.
+    /// Buffers of a later time replace those of an earlier one.
+    pub batch: u64,
+    /// `IDevice*` in the target.
+    pub device: u64,
+    /// Address on the device, the same on every core.
+    pub address: u64,
+    /// Bytes on each core.
+    pub size: u64,
+    /// Chip id, or [`NO_CHIP`].
+    pub chip: i32,
+    /// [`FLAG_GLOBALLY_ALLOCATED`], [`FLAG_DATAFLOW`].
+    pub flags: u32,
+    /// Number of ranges; more than [`MAX_RANGES`]: there are more than could be listed.
+    pub range_count: u32,
+    /// Keeps the layout free of padding.
+    pub reserved: u32,
+    /// The cores.
+    pub ranges: [RawCoreRange; MAX_RANGES],
+}
+
+/// A program is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "bytes",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
+#[repr(C)]
+pub struct ProgramEndRecord {
+    /// Header.
+    pub header: RecordHeader,
+    /// `ProgramImpl*` in the target.
+    pub program: u64,
+}
+
+/// A program is dispatched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "bytes",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
+#[repr(C)]
+pub struct DispatchRecord {
+    /// Header.
+    pub header: RecordHeader,
+    /// `ProgramImpl*` in the target.
+    pub program: u64,
+    /// `IDevice*` in the target.
+    pub device: u64,
+    /// Chip id, or [`NO_CHIP`].
+    pub chip: i32,
+    /// Keeps the layout free of padding.
+    pub reserved: u32,
+}
+
 const _: () = assert!(size_of::<RecordHeader>() == 24);
 const _: () = assert!(size_of::<AllocateRecord>() == 24 + 7 * 8 + 16 + 32);
 const _: () = assert!(size_of::<FreeRecord>() == 24 + 5 * 8 + 8);
@@ -245,3 +347,7 @@ const _: () = assert!(size_of::<BulkFreeRecord>() == 32);
 const _: () = assert!(size_of::<DeviceRecord>() == 24 + 8 + 16 + 4 * MAX_CHIPS);
 const _: () = assert!(size_of::<FailureRecord>() == 24 + 8 * 8 + 16 + 16 + 8);
 const _: () = assert!(size_of::<AllocatorRecord>() == 24 + 16 + 5 * 32);
+const _: () = assert!(size_of::<RawCoreRange>() == 32);
+const _: () = assert!(size_of::<CircularRecord>() == 24 + 5 * 8 + 16 + 32 * MAX_RANGES);
+const _: () = assert!(size_of::<ProgramEndRecord>() == 32);
+const _: () = assert!(size_of::<DispatchRecord>() == 24 + 16 + 8);

@@ -3,7 +3,7 @@
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     macros::map,
-    maps::{Array, RingBuf},
+    maps::{Array, LruHashMap, RingBuf},
 };
 use ttmem_common::{
     control::CONTROL_WORDS,
@@ -46,3 +46,22 @@ pub const KNOWN_ENTRIES: u32 = 512;
 /// A direct-mapped cache. A collision only means that a pair is described once more.
 #[map]
 pub static KNOWN: Array<Known> = Array::with_max_entries(KNOWN_ENTRIES, 0);
+
+/// The program whose circular or dataflow buffers a thread places.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Placing {
+    /// `ProgramImpl*`.
+    pub program: u64,
+    /// `IDevice*` that it places them on.
+    pub device: u64,
+    /// When it began, CLOCK_MONOTONIC nanoseconds.
+    pub batch: u64,
+    /// 0 or `FLAG_DATAFLOW`.
+    pub flags: u64,
+}
+
+/// By process and thread. The oldest goes when it is full; what its thread places then has no
+/// program, and the agent says so.
+#[map]
+pub static PLACING: LruHashMap<u64, Placing> = LruHashMap::with_max_entries(4096, 0);

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use crate::{
-    event::BufferType,
+    event::{BufferType, CircularKind, CoreRange},
     ledger::snapshot::{
-        Anomalies, BufferSnapshot, ChipSnapshot, Failure, FailuresSnapshot, Lost, PoolSnapshot,
-        ProcessLabel, ResyncSnapshot, SCHEMA, Snapshot, SpaceSnapshot, TargetState, Unresolved,
+        Anomalies, BufferSnapshot, ChipSnapshot, CircularBufferSnapshot, CircularSnapshot,
+        Dispatches, Failure, FailuresSnapshot, Headroom, HeadroomState, Lost, PoolSnapshot,
+        ProcessLabel, ProgramSnapshot, ResyncSnapshot, SCHEMA, Snapshot, SpaceSnapshot,
+        TargetState, Unresolved,
     },
-    units::{ChipId, DeviceAddr, MeshId, Pid, Tid},
+    units::{Avma, ChipId, DeviceAddr, MeshId, Pid, Tid},
 };
 
 pub(crate) const MIB: u64 = 1 << 20;
@@ -47,7 +49,95 @@ pub(crate) fn chip(id: i32, dram: u64) -> ChipSnapshot {
         pool(BufferType::L1Small, 0, 4 * MIB),
         pool(BufferType::Trace, 3 * MIB, 24 * MIB),
     ];
-    ChipSnapshot { chip: ChipId(id), pools }
+    ChipSnapshot { chip: ChipId(id), pools, circular: circular(dram / 100_000) }
+}
+
+/// Three programs, of which one keeps `bytes` on a core.
+fn circular(bytes: u64) -> CircularSnapshot {
+    let end = DeviceAddr(105_824 + bytes);
+    CircularSnapshot {
+        unknown_because: None,
+        programs: 3,
+        buffers: 14,
+        core_bytes: Some(bytes),
+        seen_core_bytes: bytes,
+        peak_core_bytes: Some(bytes * 2),
+        core_capacity_bytes: Some(MIB + MIB / 3),
+        largest_program: Some(Avma(0x5555_5640_0000)),
+        headroom: Headroom {
+            bytes: Some(900_000),
+            unknown_because: None,
+            state: Some(HeadroomState::Ok),
+            circular_end: Some(end),
+            program: Some(Avma(0x5555_5640_0000)),
+            lowest_buffer: Some(DeviceAddr(end.0 + 900_000)),
+            buffer_unique_id: Some(17),
+        },
+        dispatches: None,
+    }
+}
+
+/// A chip on which circular buffers come near a tensor, one on which they reach into it, and one
+/// of which not all programs are known; dispatches are watched.
+pub(crate) fn circulars() -> Snapshot {
+    let mut snapshot = normal();
+    let [low, clash] = &mut *snapshot.devices else { unreachable!() };
+    low.circular.headroom.bytes = Some(4_096);
+    low.circular.headroom.state = Some(HeadroomState::Low);
+    clash.circular.headroom.bytes = Some(-2_048);
+    clash.circular.headroom.state = Some(HeadroomState::Clash);
+    clash.circular.dispatches = Some(Dispatches {
+        count: 42,
+        last_program: Some(Avma(0x5555_5640_0000)),
+        last_ns: Some(97 * SECOND),
+    });
+    let mut older = chip(2, 10 * MIB);
+    let reason = Some("programs from before the attach are not known".to_owned());
+    older.circular.core_bytes = None;
+    older.circular.peak_core_bytes = None;
+    older.circular.headroom.bytes = None;
+    older.circular.headroom.state = None;
+    older.circular.headroom.unknown_because.clone_from(&reason);
+    older.circular.unknown_because = reason;
+    snapshot.devices.push(older);
+    snapshot
+}
+
+/// What two programs keep, one of them more than could be listed.
+pub(crate) fn programs() -> Vec<ProgramSnapshot> {
+    let buffer = |kind, address, cores| CircularBufferSnapshot {
+        kind,
+        address: DeviceAddr(address),
+        size: 4096,
+        cores,
+    };
+    let grid = || Some(vec![CoreRange { start: (0, 0), end: (7, 6) }]);
+    let program = ProgramSnapshot {
+        program: Avma(0x5555_5640_0000),
+        chips: (0..8).map(ChipId).collect(),
+        tid: Tid(4250),
+        placed_ns: 88 * SECOND,
+        core_bytes: Some(4096),
+        chip_bytes: Some(4096 * 56),
+        cores: Some(56),
+        end: Some(DeviceAddr(109_920)),
+        dispatches: Some(12),
+        buffers: vec![
+            buffer(CircularKind::Circular, 105_824, grid()),
+            buffer(CircularKind::Alias, 1_466_368, grid()),
+        ],
+    };
+    let unlisted = ProgramSnapshot {
+        program: Avma(0x5555_5640_9000),
+        chips: vec![ChipId(0)],
+        core_bytes: None,
+        chip_bytes: None,
+        cores: None,
+        dispatches: None,
+        buffers: vec![buffer(CircularKind::Dataflow, 105_824, None)],
+        ..program.clone()
+    };
+    vec![program, unlisted]
 }
 
 /// What a mesh over two chips has free.
@@ -125,6 +215,7 @@ pub(crate) fn empty() -> Snapshot {
         devices: Vec::new(),
         allocators: Vec::new(),
         buffers: None,
+        programs: None,
     }
 }
 
@@ -226,7 +317,7 @@ pub(crate) fn with_buffers() -> Snapshot {
         pre_attach: true,
         ..buffer.clone()
     };
-    Snapshot { buffers: Some(vec![older, buffer]), ..one_chip() }
+    Snapshot { buffers: Some(vec![older, buffer]), programs: Some(programs()), ..one_chip() }
 }
 
 /// Seven failed allocations, two of them kept: one with all that can be known, one with nothing.

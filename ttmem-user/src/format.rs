@@ -5,7 +5,7 @@
 
 use crate::{
     event::BufferType,
-    ledger::snapshot::{Failure, PoolSnapshot, TargetState},
+    ledger::snapshot::{CircularSnapshot, Failure, Headroom, PoolSnapshot, TargetState},
 };
 
 /// Stands for a number that is not known.
@@ -124,6 +124,20 @@ impl Level {
 pub fn pool_percent(pool: &PoolSnapshot) -> String {
     let known = pool.used_bytes.zip(pool.capacity_bytes);
     known.and_then(|(used, whole)| percent(used, whole)).unwrap_or_else(|| UNKNOWN.to_owned())
+}
+
+/// What the fullest core's circular buffers take of it in percent, [`UNKNOWN`] if it cannot be
+/// told.
+pub fn circular_percent(circular: &CircularSnapshot) -> String {
+    let known = circular.core_bytes.zip(circular.core_capacity_bytes);
+    known.and_then(|(used, whole)| percent(used, whole)).unwrap_or_else(|| UNKNOWN.to_owned())
+}
+
+/// The room between circular buffers and tensors, with its sign; `None` if it is not known.
+pub fn headroom(headroom: &Headroom) -> Option<String> {
+    let amount = headroom.bytes?;
+    let sign = if amount < 0 { "-" } else { "" };
+    Some(format!("{sign}{}", bytes(amount.unsigned_abs())))
 }
 
 /// Whether a pool gets a row: not if it has no memory and was never used.

@@ -14,6 +14,7 @@
 
 #include "../graph_tracker.hpp"
 #include "loads.hpp"
+#include "programs.hpp"
 #include "truth.hpp"
 #include "words.hpp"
 
@@ -41,6 +42,10 @@ constexpr const char* kHelp =
     "  fork [K]             a child allocates and frees K buffers (default 10) and exits\n"
     "  exec [PATH]          replace this program (default: by itself); the script goes on there\n"
     "  throw N              N exceptions through allocate_buffer, all caught\n"
+    "  program NAME                        a program; cb/dfb PROGRAM SIZE CORES [alias=ADDRESS] gives it a buffer\n"
+    "      CORES: 0,0-7,6;2,2-2,2          resize PROGRAM INDEX SIZE places its circular buffers anew\n"
+    "  dispatch PROGRAM DEV [TIMES]        places its buffers if need be; end PROGRAM\n"
+    "  programs N DEV SEED | programs      N random programs, dispatched | what all keep, as JSON\n"
     "  state | live         the allocators' own tables as JSON\n"
     "  pid | sleep MS | crash | quit [CODE]\n";
 
@@ -68,6 +73,7 @@ private:
     const OpenDevice& first_device() const;
 
     Session session_;
+    Programs programs_;
 };
 
 std::string answer(const OpenDevice& opened) {
@@ -312,6 +318,9 @@ std::optional<std::string> Driver::run(Words& words) {
     };
     const auto entry = commands.find(command);
     if (entry == commands.end()) {
+        if (auto reply = programs_.run(command, words, session_)) {
+            return reply;
+        }
         throw ScriptError{"no command " + command};
     }
     return entry->second();

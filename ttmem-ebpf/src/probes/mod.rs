@@ -1,6 +1,7 @@
 //! The one program behind every probe: who was hit, and what for, is in the attach cookie.
 
 mod buffer;
+mod circular;
 mod describe;
 mod failure;
 
@@ -14,6 +15,7 @@ use aya_ebpf::{
 use ttmem_common::{
     layout::LayoutTable,
     probe::{ProbeId, cookie_probe, cookie_slot},
+    record::FLAG_DATAFLOW,
 };
 
 use crate::{emit::Hit, maps::LAYOUTS};
@@ -55,6 +57,12 @@ fn on_probe(ctx: &ProbeContext, probe: u16, hit: &Hit, layout: &LayoutTable) -> 
         ProbeId::BulkFree => buffer::on_bulk_free(ctx, hit),
         ProbeId::DeviceOpen => describe::on_device_open(ctx, hit, layout),
         ProbeId::Failure => failure::on_failure(ctx, hit, layout),
+        ProbeId::CircularContext => circular::on_context(ctx, hit, 0),
+        ProbeId::DataflowContext => circular::on_context(ctx, hit, FLAG_DATAFLOW),
+        ProbeId::Circular => circular::on_circular(ctx, hit, layout),
+        ProbeId::Dataflow => circular::on_mark(ctx, hit, layout),
+        ProbeId::ProgramEnd => circular::on_program_end(ctx, hit),
+        ProbeId::Dispatch => circular::on_dispatch(ctx, hit, layout),
     }
 }
 

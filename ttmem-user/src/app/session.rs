@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{
-    agent::{Agent, Selection, Started},
+    agent::{Agent, Selection, Started, TargetOptions},
     bpf_log,
     output::Lines,
     privileges,
@@ -64,8 +64,10 @@ impl Session {
             detail: Detail { buffers: config.buffers, map: config.map },
             audit: config.audit,
         };
+        let watched =
+            TargetOptions { keep_failures: config.keep_failures, dispatches: config.dispatches };
         let (agent, started) =
-            Agent::start(kernel.attacher, selection, Arc::clone(&control), config.keep_failures)?;
+            Agent::start(kernel.attacher, selection, Arc::clone(&control), watched)?;
         give_up().context("cannot drop capabilities")?;
         let (pipeline, reports) =
             Pipeline::start(kernel.records, options, Arc::clone(&control), agent.on_notice())

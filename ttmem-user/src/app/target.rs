@@ -4,12 +4,18 @@ use std::{sync::Arc, thread, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use procfs::process::MemoryMap;
-use ttmem_common::layout::LayoutTable;
+use ttmem_common::{
+    layout::LayoutTable,
+    probe::{PROBES, ProbeId},
+};
 
 use crate::{
     ledger::snapshot::ProcessLabel,
     missing::Unresolved,
-    resolve::{FAILED_BUFFER, PlanCache, plan::AttachPlan},
+    resolve::{
+        FAILED_BUFFER, PlanCache,
+        plan::{AttachPlan, AttachPoint},
+    },
     target::{
         library::{Finder, Library, LibraryError},
         live_buffers::Reader,
@@ -147,7 +153,7 @@ impl Target {
 
     /// Refuses a target in which a probe is missing without which all numbers would be wrong.
     pub fn check_probes(&self) -> anyhow::Result<()> {
-        for probe in ttmem_common::probe::PROBES {
+        for probe in PROBES {
             if !probe.is_essential() || self.plan.points.iter().any(|point| point.probe == probe) {
                 continue;
             }
@@ -169,18 +175,47 @@ impl Target {
 
     /// Why failed allocations are not seen, or not all of them.
     pub fn unseen_failures(&self) -> Option<String> {
-        let name = ttmem_common::probe::ProbeId::Failure.name();
+        let name = ProbeId::Failure.name();
         let missing = self.plan.unresolved.iter().find(|missing| missing.probe == name);
         missing.map(|missing| missing.reason.clone())
+    }
+
+    /// Where to attach; dispatches only if asked for.
+    pub fn points(&self, dispatches: bool) -> Vec<AttachPoint> {
+        let wanted = |point: &&AttachPoint| dispatches || point.probe != ProbeId::Dispatch;
+        self.plan.points.iter().filter(wanted).cloned().collect()
+    }
+
+    /// Whether the circular and dataflow buffers of programs can be watched, or why not.
+    pub fn program_watch(&self) -> Result<(), String> {
+        let family = |probe: ProbeId| probe.watches_programs() && probe != ProbeId::Dispatch;
+        let missing = PROBES.into_iter().filter(|probe| family(*probe)).find_map(|probe| {
+            self.plan.unresolved.iter().find(|missing| missing.probe == probe.name())
+        });
+        match missing {
+            Some(missing) => Err(format!("{}: {}", missing.probe, missing.reason)),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses to watch dispatches where they cannot be.
+    pub fn check_dispatches(&self) -> anyhow::Result<()> {
+        let name = ProbeId::Dispatch.name();
+        match self.plan.unresolved.iter().find(|missing| missing.probe == name) {
+            Some(missing) => bail!(
+                "cannot watch dispatches in {}: {}; leave --dispatches out",
+                self.library.path.display(),
+                missing.reason
+            ),
+            None => Ok(()),
+        }
     }
 
     /// What is missing and could make numbers wrong.
     pub fn doubtful(&self) -> Vec<Unresolved> {
         let harmless = |missing: &Unresolved| {
             missing.probe == FAILED_BUFFER
-                || ttmem_common::probe::PROBES
-                    .iter()
-                    .any(|probe| probe.name() == missing.probe && !probe.is_essential())
+                || PROBES.iter().any(|probe| probe.name() == missing.probe && !probe.is_essential())
         };
         self.plan.unresolved.iter().filter(|missing| !harmless(missing)).cloned().collect()
     }

@@ -148,7 +148,7 @@ pub struct WatchArgs {
     /// End after this many seconds.
     #[arg(long, value_name = "S", value_parser = seconds)]
     pub duration: Option<f64>,
-    /// Print every live buffer too; implies --headless.
+    /// Print every live buffer, and every program's circular buffers, too; implies --headless.
     #[arg(long)]
     pub buffers: bool,
     /// Print every failed allocation as it happens, with what is live then; implies --headless,
@@ -165,6 +165,9 @@ pub struct WatchArgs {
     /// Print every block and hole of the banks too, in JSON; implies --headless.
     #[arg(long)]
     pub map: bool,
+    /// Watch which program runs when; costs the process a probe hit per dispatch.
+    #[arg(long)]
+    pub dispatches: bool,
     /// Size of the ring buffer between kernel and agent, in KiB; rounded up to a power of two.
     #[arg(long, value_name = "KIB", default_value_t = 4096,
           value_parser = clap::value_parser!(u32).range(4..=1_048_576))]

@@ -28,6 +28,8 @@ pub struct WatchConfig {
     pub audit: Option<Duration>,
     /// With every block of every bank.
     pub map: bool,
+    /// Dispatches of programs are watched.
+    pub dispatches: bool,
     /// Size of the ring buffer, bytes.
     pub ring_bytes: u32,
     /// Diagnostics of the eBPF side.
@@ -81,6 +83,7 @@ impl WatchConfig {
             keep_failures: args.keep_failures.into(),
             audit: args.audit.map(Duration::from_secs_f64),
             map: args.map,
+            dispatches: args.dispatches,
             ring_bytes: args.ring_size.max(page_kib).next_power_of_two() * 1024,
             debug_bpf: args.debug_bpf,
             perf_events: args.perf_events,

@@ -1,7 +1,7 @@
 //! Facts read from the target's memory, beside those that events bring.
 
 use super::types::{AllocatorSeen, BufferShape, BufferType, DeviceSeen};
-use crate::units::{Avma, DeviceAddr};
+use crate::units::{Avma, ChipId, DeviceAddr};
 
 /// The live buffers of a target, as read from its memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct LiveBaseline {
     pub free_lists: Vec<FreeListSeen>,
     /// Whether it was read twice alike, with nothing attached: then no event is under way.
     pub steady: bool,
+    /// Chips that had a device: programs from before the attach may have buffers there.
+    pub chips: Vec<ChipId>,
 }
 
 /// What an allocator says is free of the banks of one buffer type.

@@ -4,16 +4,17 @@ use ttmem_common::layout::FIRST_SHARDED;
 use ttmem_common::record::{
     AllocateRecord, AllocatorRecord, BulkFreeRecord, DeviceRecord, FLAG_DESCRIBED,
     FLAG_DISTRIBUTION_SPEC, FLAG_NO_UNIQUE_ID, FLAG_SHARD_SPEC, FreeRecord, KIND_ALLOCATE,
-    KIND_ALLOCATOR, KIND_BULK_FREE, KIND_DEVICE, KIND_FAILURE, KIND_FREE, MAX_CHIPS, PoolGeometry,
-    REMOTE_CHIP, RecordHeader, UNREADABLE_CHIP,
+    KIND_ALLOCATOR, KIND_BULK_FREE, KIND_CIRCULAR, KIND_DEVICE, KIND_DISPATCH, KIND_FAILURE,
+    KIND_FREE, KIND_PROGRAM_END, MAX_CHIPS, PoolGeometry, ProgramEndRecord, REMOTE_CHIP,
+    RecordHeader, UNREADABLE_CHIP,
 };
 use zerocopy::FromBytes as _;
 
-use super::failure;
 use super::types::{
     Allocated, AllocatorSeen, BufferShape, BufferType, Described, DeviceSeen, Event, Freed,
     Geometry, Spread,
 };
+use super::{circular, failure};
 use crate::units::{Avma, ChipId, DeviceAddr, MeshId, Pid, Tid};
 
 /// Why a record could not be decoded.
@@ -41,6 +42,12 @@ pub enum DecodeError {
     /// A device whose chips could not be read.
     #[error("a device of which not every chip could be read")]
     UnreadableChip,
+    /// A circular buffer of a kind that this version does not know.
+    #[error("a circular buffer with unknown flags {0:#x}")]
+    UnknownCircularKind(u32),
+    /// A range of cores that no chip can have.
+    #[error("a range of cores that no chip can have")]
+    BadCoreRange,
 }
 
 /// A record decoded.
@@ -73,6 +80,12 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
         KIND_DEVICE => Event::Device(device(&whole(bytes, header.kind)?)?),
         KIND_ALLOCATOR => Event::Allocator(allocator(&whole(bytes, header.kind)?)),
         KIND_FAILURE => Event::Failed(failure::failed(&whole(bytes, header.kind)?)),
+        KIND_CIRCULAR => Event::Circular(circular::placed(&whole(bytes, header.kind)?)?),
+        KIND_PROGRAM_END => {
+            let record: ProgramEndRecord = whole(bytes, header.kind)?;
+            Event::ProgramEnded { program: Avma(record.program) }
+        }
+        KIND_DISPATCH => Event::Dispatched(circular::dispatched(&whole(bytes, header.kind)?)),
         unknown => return Err(DecodeError::UnknownKind(unknown)),
     };
     Ok(Decoded { time_ns: header.time_ns, slot: header.slot, pid: Pid(header.tgid), event })

@@ -3,11 +3,13 @@
 //! An unknown kind or a short record is an error, never a guess.
 
 mod baseline;
+mod circular;
 mod decode;
 mod failure;
 mod types;
 
 pub use baseline::{BaselineBuffer, FreeListSeen, LiveBaseline};
+pub use circular::{CircularBuffer, CircularKind, CircularPlaced, CoreRange, Dispatched, Place};
 pub use decode::{DecodeError, Decoded, decode};
 pub(crate) use decode::{geometry, shape};
 pub use failure::{AllocationFailed, FailureNumbers, FailurePlace};

@@ -3,7 +3,10 @@
 use serde::Serialize;
 use ttmem_common::layout::BUFFER_TYPES;
 
-use super::failure::AllocationFailed;
+use super::{
+    circular::{CircularPlaced, Dispatched},
+    failure::AllocationFailed,
+};
 use crate::units::{Avma, ChipId, DeviceAddr, MeshId, Tid};
 
 /// `tt::tt_metal::BufferType`, in its numbering.
@@ -73,6 +76,15 @@ pub enum Event {
     Allocator(AllocatorSeen),
     /// An allocation has failed for want of memory.
     Failed(AllocationFailed),
+    /// A circular or dataflow buffer has got its place.
+    Circular(CircularPlaced),
+    /// A program is gone, with its circular and dataflow buffers.
+    ProgramEnded {
+        /// `ProgramImpl*`.
+        program: Avma,
+    },
+    /// A program is dispatched.
+    Dispatched(Dispatched),
 }
 
 /// A buffer has been allocated.

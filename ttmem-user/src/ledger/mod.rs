@@ -6,6 +6,7 @@
 //!
 //! Never asks for the time, never does I/O.
 
+mod circular;
 mod exactness;
 mod failure_view;
 mod failures;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 
+use circular::Circular;
 pub use exactness::BaselineState;
 use exactness::Settled;
 use resync::Suspicion;
@@ -35,8 +37,8 @@ use table::{ChipCounters, Measured, PoolCounters, Share};
 use topology::Topology;
 
 use crate::{
-    event::{Allocated, BufferShape, BufferType, Event, Freed},
-    units::{Avma, Pid, Tid},
+    event::{Allocated, BufferShape, BufferType, DeviceSeen, Event, Freed, Place},
+    units::{Avma, ChipId, Pid, Tid},
 };
 
 /// One live buffer.
@@ -89,6 +91,8 @@ pub struct Ledger {
     failures: failures::Failures,
     /// Allocators whose buffers were freed in bulk during that time.
     bulk_freed_while_reading: Vec<Avma>,
+    /// What programs keep in L1.
+    circular: Circular,
 }
 
 impl Ledger {
@@ -117,12 +121,18 @@ impl Ledger {
             touched: Some(HashSet::default()),
             failures: failures::Failures::default(),
             bulk_freed_while_reading: Vec::new(),
+            circular: Circular::new(),
         }
     }
 
     /// What is watched.
     pub fn process(&self) -> &Arc<ProcessLabel> {
         &self.process
+    }
+
+    /// Programs are watched, or why not; and whether their dispatches are.
+    pub fn watch_programs(&mut self, programs: Result<(), String>, dispatches: bool) {
+        self.circular.watch(programs, dispatches);
     }
 
     /// Sets how many records were lost so far.
@@ -147,7 +157,31 @@ impl Ledger {
             }
             Event::Allocator(allocator) => self.learn_allocator(allocator),
             Event::Failed(failed) => self.failed(failed),
+            Event::Circular(placed) => {
+                let chips = self.chips_at(placed.place);
+                self.circular.placed(placed, &chips);
+            }
+            Event::ProgramEnded { program } => self.circular.ended(*program),
+            Event::Dispatched(dispatched) => {
+                let chips = self.chips_at(dispatched.place);
+                self.circular.dispatched(dispatched, &chips);
+            }
         }
+    }
+
+    /// The chips of a place where a program is. A chip that was not known so far is from now on.
+    fn chips_at(&mut self, place: Place) -> Vec<ChipId> {
+        if let Some(chip) = place.chip {
+            if !self.topology.chips().contains(&chip) {
+                let seen = DeviceSeen { device: place.device, mesh: None, chips: vec![chip] };
+                self.topology.learn_device(&seen);
+                self.chips.resize_with(self.topology.chips().len(), Default::default);
+            }
+            return vec![chip];
+        }
+        let entry = self.topology.device_at(place.device);
+        let places = entry.map_or(&[][..], |entry| self.chips_of(entry));
+        places.iter().map(|&place| self.topology.chips()[place]).collect()
     }
 
     fn allocated(&mut self, allocated: &Allocated) {

@@ -24,6 +24,7 @@ impl Ledger {
             }
         };
         self.baseline = BaselineState::Read;
+        self.circular.older_on(&baseline.chips);
         self.learn_places(&baseline);
         for buffer in &baseline.buffers {
             if !touched.contains(&buffer.buffer) {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Serialize;
 
-use super::snapshot::{ChipSnapshot, Lost, PoolSnapshot, Snapshot, TargetState};
+use super::snapshot::{Lost, PoolSnapshot, Snapshot, TargetState};
 use crate::{
     event::BufferType,
     units::{ChipId, Pid},
@@ -50,9 +50,18 @@ pub struct Totals {
     pub lost: Lost,
     /// Chips in id order. A sum is unknown if a part is; the capacity is the largest that a
     /// process sees, since they share it; there is no common peak.
-    pub devices: Vec<ChipSnapshot>,
+    pub devices: Vec<ChipTotals>,
     /// Processes with tt-metal that are not watched.
     pub unwatched: Vec<Unwatched>,
+}
+
+/// The pools of one chip, of all targets together.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ChipTotals {
+    /// Its id.
+    pub chip: ChipId,
+    /// Its pools.
+    pub pools: Vec<PoolSnapshot>,
 }
 
 impl Report {
@@ -95,14 +104,13 @@ impl Report {
             processes: self.running().map(|target| target.pid).collect(),
             exact: self.unwatched.is_empty() && self.running().all(|target| target.exact),
             lost,
-            devices: chips.into_iter().map(|(chip, pools)| chip_of(chip, pools)).collect(),
+            devices: chips
+                .into_iter()
+                .map(|(chip, pools)| ChipTotals { chip, pools: pools.into_values().collect() })
+                .collect(),
             unwatched: self.unwatched.clone(),
         }
     }
-}
-
-fn chip_of(chip: ChipId, pools: BTreeMap<BufferType, PoolSnapshot>) -> ChipSnapshot {
-    ChipSnapshot { chip, pools: pools.into_values().collect() }
 }
 
 fn add(sum: &mut PoolSnapshot, pool: &PoolSnapshot) {

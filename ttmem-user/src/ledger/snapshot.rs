@@ -7,6 +7,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+pub use super::circular::snapshot::{
+    CircularBufferSnapshot, CircularSnapshot, Dispatches, Headroom, HeadroomState, ProgramSnapshot,
+};
 pub use super::failure_view::{FAILURE_SCHEMA, Failure, FailureLine, FailuresSnapshot};
 pub use super::space_view::{BlockSnapshot, SpaceSnapshot};
 pub use crate::missing::{Lost, Unresolved};
@@ -53,6 +56,9 @@ pub struct Snapshot {
     /// The live set, when asked for; by unique id, then address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub buffers: Option<Vec<BufferSnapshot>>,
+    /// The programs with circular or dataflow buffers, when asked for; by address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub programs: Option<Vec<ProgramSnapshot>>,
 }
 
 /// What a snapshot holds beyond the totals.
@@ -194,6 +200,8 @@ pub struct ChipSnapshot {
     pub chip: ChipId,
     /// Its pools.
     pub pools: Vec<PoolSnapshot>,
+    /// What programs keep in its L1.
+    pub circular: CircularSnapshot,
 }
 
 /// One pool: the memory of one buffer type on one chip.

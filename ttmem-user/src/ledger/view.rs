@@ -3,10 +3,14 @@
 use std::sync::Arc;
 
 use super::{
-    Ledger, Live, Origin,
+    BaselineState, Ledger, Live, Origin,
+    circular::view::L1,
     snapshot::{BufferSnapshot, ChipSnapshot, Detail, PoolSnapshot, SCHEMA, Snapshot, TargetState},
 };
-use crate::event::BufferType;
+use crate::{event::BufferType, units::DeviceAddr};
+
+/// Address and unique id of a buffer.
+type Lowest = (DeviceAddr, Option<u64>);
 
 impl Ledger {
     /// The state now; `time_ns` is the time up to which every event has been applied.
@@ -29,10 +33,12 @@ impl Ledger {
             devices: self.chip_snapshots(),
             allocators: self.space_snapshots(detail.map),
             buffers: detail.buffers.then(|| self.buffer_snapshots()),
+            programs: detail.buffers.then(|| self.circular.program_snapshots()),
         }
     }
 
     fn chip_snapshots(&self) -> Vec<ChipSnapshot> {
+        let lowest = self.lowest_in_l1();
         let mut chips: Vec<ChipSnapshot> = self
             .topology
             .chips()
@@ -44,10 +50,31 @@ impl Ledger {
                     .iter()
                     .filter_map(|&buffer_type| self.pool_snapshot(place, buffer_type))
                     .collect(),
+                circular: self.circular.chip_snapshot(chip, self.l1(place, lowest[place])),
             })
             .collect();
         chips.sort_by_key(|chip| chip.chip);
         chips
+    }
+
+    fn l1(&self, place: usize, lowest: Option<Lowest>) -> L1 {
+        L1 {
+            bank_size: self.topology.capacity(place, BufferType::L1).map(|pool| pool.bank_size),
+            lowest,
+            known: self.baseline == BaselineState::Read,
+        }
+    }
+
+    /// The live buffer with the lowest address in each chip's L1, by the chip's place.
+    fn lowest_in_l1(&self) -> Vec<Option<Lowest>> {
+        let mut lowest: Vec<Option<Lowest>> = vec![None; self.topology.chips().len()];
+        for live in self.live.values().filter(|live| live.shape.buffer_type == BufferType::L1) {
+            let this = (live.shape.address, live.shape.unique_id);
+            for &place in self.chips_of_live(live.device) {
+                lowest[place] = Some(lowest[place].map_or(this, |other| other.min(this)));
+            }
+        }
+        lowest
     }
 
     /// `None` if the allocators have no such pool and it was never used.

@@ -6,6 +6,7 @@
 mod allocator;
 mod buffer;
 mod cache;
+mod circular;
 mod device;
 mod failure;
 mod field;
@@ -52,15 +53,16 @@ pub fn resolve(image: &Image<'_>) -> AttachPlan {
     for (name, reason) in failures.refused {
         refuse(&name, reason);
     }
+    let programs = circular::resolve(image, &mut facts);
     let mut points = Vec::new();
-    for probe in PROBES {
+    for probe in PROBES.into_iter().filter(|probe| programs.exists(*probe)) {
         if probe == ProbeId::Failure {
             points.extend_from_slice(&failures.points);
             continue;
         }
         let point = probes::attach_point(image, probe).and_then(|point| match &essential {
             Err(reason) if probe == ProbeId::Allocate => Err(reason.clone()),
-            _ => Ok(point),
+            _ => programs.check(probe).map(|()| point),
         });
         match point {
             Ok(point) => points.push(point),
@@ -81,6 +83,7 @@ pub fn resolve(image: &Image<'_>) -> AttachPlan {
             device,
             pools: pools.layouts,
             failure: failures.layout,
+            circular: programs.layout,
         },
         memory,
         facts: facts.0,

@@ -48,6 +48,7 @@ fn symbol_of(image: &Image<'_>, probe: ProbeId) -> Result<String, Refusal> {
                 "there is no SubDeviceManagerTracker(IDevice*, unique_ptr<allocator>&&, …)".into()
             }),
         ProbeId::Failure => Err("its place is decoded, and has no name of its own".into()),
+        _ => super::circular::symbol_of(image, probe),
     }
 }
 

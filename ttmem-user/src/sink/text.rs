@@ -3,15 +3,15 @@
 //! One fact a line and no line without its keyword, so that people and grep read it alike. Byte
 //! counts are rounded down for people; programs take the JSON, which has every byte.
 
+mod circular;
+
 use std::fmt::Write as _;
 
 use crate::{
     format::{self, Level, UNKNOWN},
     ledger::{
         report::Totals,
-        snapshot::{
-            BufferSnapshot, ChipSnapshot, PoolSnapshot, Snapshot, SpaceSnapshot, TargetState,
-        },
+        snapshot::{BufferSnapshot, PoolSnapshot, Snapshot, SpaceSnapshot, TargetState},
     },
     units::ChipId,
 };
@@ -91,6 +91,9 @@ pub fn render(snapshot: &Snapshot, width: Option<usize>, color: bool) -> String 
     spaces(&mut page, &snapshot.allocators);
     if let Some(buffers) = &snapshot.buffers {
         live_buffers(&mut page, buffers, snapshot.time_ns);
+    }
+    if let Some(programs) = &snapshot.programs {
+        circular::programs(&mut page, programs, snapshot.time_ns);
     }
     page.text
 }
@@ -182,7 +185,10 @@ pub fn render_totals(totals: &Totals, width: Option<usize>, color: bool) -> Stri
         page.line(&[(Paint::Bad, "not watched: "), (Paint::Plain, &text)]);
     }
     if !totals.devices.is_empty() {
-        pool_table(&mut page, &totals.devices);
+        heading(&mut page);
+        for chip in &totals.devices {
+            chip_pools(&mut page, chip.chip, &chip.pools);
+        }
     }
     page.text
 }
@@ -200,19 +206,24 @@ fn pools(page: &mut Page, snapshot: &Snapshot) {
         page.line(&[(Paint::Dim, format::no_device(snapshot.state))]);
         return;
     }
-    pool_table(page, &snapshot.devices);
+    heading(page);
+    for chip in &snapshot.devices {
+        chip_pools(page, chip.chip, &chip.pools);
+        circular::chip_line(page, chip.chip, &chip.circular, snapshot.time_ns);
+    }
 }
 
-fn pool_table(page: &mut Page, devices: &[ChipSnapshot]) {
+fn heading(page: &mut Page) {
     let heading = format!(
         "{:>4}  {:<13} {:>9} {:>9} {:>6} {:>9} {:>8} {:>10} {:>10}",
         "CHIP", "TYPE", "USED", "CAPACITY", "%", "PEAK", "BUFFERS", "ALLOCS", "FREES"
     );
     page.line(&[(Paint::Bold, &heading)]);
-    for chip in devices {
-        for pool in chip.pools.iter().filter(|pool| format::has_row(pool)) {
-            pool_line(page, chip.chip, pool);
-        }
+}
+
+fn chip_pools(page: &mut Page, chip: ChipId, pools: &[PoolSnapshot]) {
+    for pool in pools.iter().filter(|pool| format::has_row(pool)) {
+        pool_line(page, chip, pool);
     }
 }
 
@@ -340,6 +351,7 @@ mod tests {
         assert_snapshot!("inexact", render(&fixture::inexact(), None, false));
         assert_snapshot!("unresolved", render(&fixture::unresolved(), None, false));
         assert_snapshot!("exited", render(&fixture::exited(), None, false));
+        assert_snapshot!("circulars", render(&fixture::circulars(), None, false));
         assert_snapshot!("buffers", render(&fixture::with_buffers(), None, false));
     }
 

@@ -156,6 +156,10 @@ impl Walk<'_> {
         self.read_owners(objects, &closed, &mut baseline);
         self.describe_devices(&mut baseline);
         self.read_free_lists(&mut baseline);
+        let single = of_class(objects, Class::Device).filter_map(|at| self.describe_device(at));
+        baseline.chips = single.flat_map(|device| device.chips).collect();
+        baseline.chips.sort_unstable();
+        baseline.chips.dedup();
         Ok(baseline)
     }
 

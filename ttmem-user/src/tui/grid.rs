@@ -31,12 +31,13 @@ pub struct Extent {
 }
 
 impl Extent {
-    /// What `snapshot` has to show; all chips take as much as the tallest.
+    /// What `snapshot` has to show, a row of circular buffers included; all chips take as much as
+    /// the tallest.
     pub fn of(snapshot: &Snapshot) -> Self {
         let rows = snapshot
             .devices
             .iter()
-            .map(|chip| chip.pools.iter().filter(|pool| format::has_row(pool)).count());
+            .map(|chip| 1 + chip.pools.iter().filter(|pool| format::has_row(pool)).count());
         Self { chips: snapshot.devices.len(), block: 1 + rows.max().unwrap_or(0) }
     }
 }

@@ -189,11 +189,11 @@ mod tests {
         };
         assert_eq!(after(&mut state, Action::Up), 0);
         assert_eq!(after(&mut state, Action::Down), 1);
-        assert_eq!(after(&mut state, Action::PageDown), 5);
-        assert_eq!(after(&mut state, Action::Bottom), 28);
-        assert_eq!(after(&mut state, Action::Down), 28);
-        assert_eq!(after(&mut state, Action::PageDown), 28);
-        assert_eq!(after(&mut state, Action::PageUp), 24);
+        assert_eq!(after(&mut state, Action::PageDown), 4);
+        assert_eq!(after(&mut state, Action::Bottom), 29);
+        assert_eq!(after(&mut state, Action::Down), 29);
+        assert_eq!(after(&mut state, Action::PageDown), 29);
+        assert_eq!(after(&mut state, Action::PageUp), 26);
         assert_eq!(after(&mut state, Action::Top), 0);
     }
 
@@ -202,7 +202,7 @@ mod tests {
         let mut state = state(&fixture::galaxy());
         state.update(Action::Bottom);
         observe(&mut state, Size { width: 200, height: 60 }, &fixture::galaxy());
-        assert_eq!(state.offset, 5);
+        assert_eq!(state.offset, 7);
         observe(&mut state, USUAL, &fixture::normal());
         assert_eq!(state.offset, 0);
         observe(&mut state, Size::ZERO, &fixture::empty());

@@ -32,7 +32,16 @@ pub struct Admission {
     pub examiner: Examiner,
     admitted: HashMap<u32, Admitted>,
     next_serial: u64,
-    keep_failures: usize,
+    options: TargetOptions,
+}
+
+/// What is watched of each target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TargetOptions {
+    /// How many failed allocations are kept.
+    pub keep_failures: usize,
+    /// Whether dispatches of programs are watched.
+    pub dispatches: bool,
 }
 
 struct Admitted {
@@ -41,15 +50,15 @@ struct Admitted {
 }
 
 impl Admission {
-    /// Nothing is attached yet. `keep_failures`: how many failed allocations each target keeps.
-    pub fn new(attacher: Attacher, control: Arc<Control>, keep_failures: usize) -> Self {
+    /// Nothing is attached yet.
+    pub fn new(attacher: Attacher, control: Arc<Control>, options: TargetOptions) -> Self {
         Self {
             attacher,
             control,
             examiner: Examiner::default(),
             admitted: HashMap::new(),
             next_serial: 1,
-            keep_failures,
+            options,
         }
     }
 
@@ -72,6 +81,9 @@ impl Admission {
     /// there is nothing older than the probes.
     pub fn admit(&mut self, target: &Target, fresh: bool) -> anyhow::Result<()> {
         target.check_probes()?;
+        if self.options.dispatches {
+            target.check_dispatches()?;
+        }
         let slot =
             (0..MAX_SLOTS).find(|slot| !self.admitted.contains_key(slot)).ok_or_else(|| {
                 anyhow!("{MAX_SLOTS} processes are watched already, and no more can be")
@@ -80,7 +92,8 @@ impl Admission {
         self.attacher.set_layout(slot, &target.layout())?;
         self.announce(target, slot, fresh)?;
         let path = &target.library.open_path;
-        match self.attacher.attach(path, pid, slot, &target.plan.points) {
+        let points = target.points(self.options.dispatches);
+        match self.attacher.attach(path, pid, slot, &points) {
             Ok(link) => {
                 self.admitted.insert(slot, Admitted { pid, link });
                 self.tell(Command::Attached(slot));
@@ -114,7 +127,8 @@ impl Admission {
             Err(reason) => Arc::new(move || Err(reason.clone())),
         };
         let mut ledger = Ledger::of_process(Arc::new(target.label(serial)), target.doubtful());
-        ledger.watch_failures(self.keep_failures, target.unseen_failures());
+        ledger.watch_failures(self.options.keep_failures, target.unseen_failures());
+        ledger.watch_programs(target.program_watch(), self.options.dispatches);
         let new = NewTarget {
             slot,
             ledger,

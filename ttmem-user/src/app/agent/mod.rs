@@ -21,6 +21,7 @@ use crate::{
     pipeline::{Control, OnNotice},
 };
 use admission::Admission;
+pub use admission::TargetOptions;
 use mailbox::{Mailbox, Message};
 use search::Search;
 
@@ -41,7 +42,7 @@ impl Agent {
         attacher: Attacher,
         selection: Selection,
         control: Arc<Control>,
-        keep_failures: usize,
+        options: TargetOptions,
     ) -> anyhow::Result<(Self, Started)> {
         let mailbox = Arc::new(Mailbox::new().context("cannot make an eventfd")?);
         let (started, receiver) = oneshot::channel();
@@ -49,7 +50,7 @@ impl Agent {
         let thread = thread::Builder::new()
             .name("ttmem-agent".to_owned())
             .spawn(move || {
-                let admission = Admission::new(attacher, control, keep_failures);
+                let admission = Admission::new(attacher, control, options);
                 Search::new(admission, selection, letters).run(started);
             })
             .context("cannot start a thread")?;

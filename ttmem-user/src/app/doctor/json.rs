@@ -145,6 +145,7 @@ mod tests {
                 device,
                 pools: [pool; BUFFER_TYPES],
                 failure: FailureLayout::ABSENT,
+                circular: ttmem_common::layout::CircularLayout::ABSENT,
             },
             memory: Err("no set".into()),
             facts: vec![fact("Buffer::size", "+0x8"), fact("Buffer::unique_id", "absent: old")],

@@ -9,7 +9,7 @@
 pub mod exec;
 pub mod expr;
 mod flags;
-mod returns;
+pub mod returns;
 mod semantics;
 mod state;
 

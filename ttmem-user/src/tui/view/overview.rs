@@ -17,7 +17,7 @@ use super::{
 use crate::{
     event::BufferType,
     format::{self, Level, UNKNOWN},
-    ledger::snapshot::{ChipSnapshot, PoolSnapshot, TargetState},
+    ledger::snapshot::{ChipSnapshot, CircularSnapshot, HeadroomState, PoolSnapshot, TargetState},
 };
 
 /// Width of margin, name, percentage and the gaps between them.
@@ -113,8 +113,47 @@ fn chip_line(scene: &Scene, plan: &Plan, chip: &ChipSnapshot, row: usize) -> Lin
     let Some(row) = row.checked_sub(1) else {
         return title(scene, chip, plan.width);
     };
-    let mut pools = chip.pools.iter().filter(|pool| format::has_row(pool));
-    pools.nth(row).map_or_else(Line::default, |pool| pool_line(scene, plan, chip, pool))
+    let pools: Vec<_> = chip.pools.iter().filter(|pool| format::has_row(pool)).collect();
+    match pools.get(row) {
+        Some(pool) => pool_line(scene, plan, chip, pool),
+        None if row == pools.len() => circular_line(scene, plan, &chip.circular),
+        None => Line::default(),
+    }
+}
+
+/// Circular buffers, of the core with the most; a mark where they come near a tensor.
+fn circular_line(scene: &Scene, plan: &Plan, circular: &CircularSnapshot) -> Line<'static> {
+    let theme = scene.theme;
+    let is_empty = circular.buffers == 0;
+    let text = if is_empty { theme.dim() } else { Style::new() };
+    let as_pool = PoolSnapshot {
+        buffer_type: BufferType::L1,
+        buffers: circular.buffers,
+        logical_bytes: 0,
+        bank_bytes: circular.core_bytes,
+        banks: None,
+        used_bytes: circular.core_bytes,
+        capacity_bytes: circular.core_capacity_bytes,
+        peak_used_bytes: circular.peak_core_bytes,
+        allocations: 0,
+        frees: 0,
+        pre_attach_frees: 0,
+    };
+    let level = match circular.headroom.state {
+        Some(HeadroomState::Clash) => Some(Level::Critical),
+        Some(HeadroomState::Low) => Some(Level::High),
+        Some(HeadroomState::Ok) | None => Level::of_pool(&as_pool),
+    };
+    let style = if is_empty { theme.dim() } else { theme.level(level) };
+    let mark = if level >= Some(Level::High) { "!" } else { " " };
+    let mut spans = vec![Span::styled(format!(" {:<8} ", "CB/core"), text)];
+    spans.extend(bar_spans(scene, &as_pool, plan.bar, style));
+    spans.push(Span::styled(format!(" {:>6}{mark}", format::circular_percent(circular)), style));
+    // Programs come and go too seldom for a rate: the last column stays empty.
+    for column in plan.columns.iter().take(COLUMNS.len() - 1) {
+        spans.push(Span::styled(right(&(column.cell)(&as_pool, None), column.width), text));
+    }
+    Line::from(spans)
 }
 
 fn headings(scene: &Scene, plan: &Plan) -> Line<'static> {

@@ -56,6 +56,7 @@ fn layout() -> LayoutTable {
         device,
         pools: [pool; BUFFER_TYPES],
         failure: FailureLayout::ABSENT,
+        circular: ttmem_common::layout::CircularLayout::ABSENT,
     }
 }
 
