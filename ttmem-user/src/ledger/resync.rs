@@ -63,6 +63,7 @@ impl Ledger {
     pub fn begin_reading(&mut self) -> ReadingBegun {
         self.touched.get_or_insert_default();
         self.suspicion = Suspicion::default();
+        self.spaces.begin_reading();
         ReadingBegun { lost: self.lost, undecodable: self.anomalies.undecodable }
     }
 
@@ -71,6 +72,7 @@ impl Ledger {
         let odd = self.anomalies.since(&self.settled.anomalies);
         self.lost != self.settled.lost
             || odd.unknown_free + odd.double_allocation + odd.undecodable > 0
+            || odd.overlap + odd.free_list_mismatch > 0
     }
 
     /// Whether the target's memory has been read, so that a later reading can be compared.
@@ -114,6 +116,8 @@ impl Ledger {
         }
         self.settled = Settled { lost: self.lost, anomalies: self.anomalies };
         self.unknown_devices = self.on_unknown_devices();
+        // Only now: what they contradict is a doubt of its own.
+        self.check_free_lists(&reading.free_lists, reading.steady);
         Resynced::Settled
     }
 
@@ -182,7 +186,7 @@ impl Ledger {
         self.anomalies.missed_free += counts.missed_free;
         self.anomalies.changed += counts.changed;
         self.resync.last_differences = Some(counts);
-        self.check_free_lists(&reading.free_lists, reading.steady);
+        self.restart_spaces();
     }
 
     /// Another buffer may have come to the place of one whose free was missed.

@@ -107,6 +107,17 @@ impl Space {
         self.live == 0
     }
 
+    /// Whether its holes are not known for a reason that may pass.
+    pub const fn is_doubtful(&self) -> bool {
+        self.contradicted || self.given_up || !self.unplaced.is_empty()
+    }
+
+    /// Empties it, and forgets what had gone wrong.
+    pub fn restart(&mut self) {
+        *self = Self { bank: self.bank, ..Self::default() };
+        self.clear();
+    }
+
     /// Takes a buffer in; `false` if it overlaps another or leaves the bank.
     pub fn enter(&mut self, buffer: Avma, range: Range) -> bool {
         self.live += 1;

@@ -38,6 +38,17 @@ impl Spaces {
         self.of.get_mut(&allocator)?[buffer_type.index()].as_mut()
     }
 
+    /// The target's free lists are about to be read.
+    pub fn begin_reading(&mut self) {
+        self.stirred.get_or_insert_default();
+    }
+
+    /// Whether anything keeps a pool's free bytes from being known that a reading of the live
+    /// set could set right.
+    fn is_doubtful(&self) -> bool {
+        self.of.values().flat_map(|spaces| spaces.iter().flatten()).any(Space::is_doubtful)
+    }
+
     /// Notes that an allocator's free lists may have changed.
     pub fn stir(&mut self, allocator: Avma) {
         if let Some(stirred) = &mut self.stirred {
@@ -95,6 +106,24 @@ impl Ledger {
     pub(super) fn vacate(&mut self, buffer: Avma, live: &Live) {
         if let Some(space) = self.spaces.get_mut(live.allocator, live.shape.buffer_type) {
             space.leave(buffer, live.range());
+        }
+    }
+
+    /// Places every live buffer anew, where something had gone wrong: the live set has been set
+    /// right.
+    pub(super) fn restart_spaces(&mut self) {
+        if !self.spaces.is_doubtful() {
+            return;
+        }
+        self.spaces
+            .of
+            .values_mut()
+            .flat_map(|spaces| spaces.iter_mut().flatten())
+            .for_each(|space| space.restart());
+        for (&buffer, live) in &self.live {
+            if !enter(&mut self.spaces, buffer, live) {
+                self.anomalies.overlap += 1;
+            }
         }
     }
 

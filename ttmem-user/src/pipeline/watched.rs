@@ -56,7 +56,7 @@ const CONFIRM: Duration = Duration::from_millis(20);
 /// Loss comes in bursts: a reading begins this long after the first is noticed.
 const CALM_NS: u64 = 50_000_000;
 /// The wait doubles with every reading that settled nothing, this often at most.
-const MAX_DOUBLINGS: u32 = 7;
+const MAX_DOUBLINGS: u32 = 10;
 
 impl Watched {
     pub(super) fn new(target: NewTarget, lost: Lost) -> Self {
@@ -148,7 +148,8 @@ impl Watched {
         match std::mem::replace(&mut self.phase, Phase::Settled) {
             Phase::Attaching | Phase::Baseline => ledger.finish_baseline(reading),
             Phase::Resync(begun) => match ledger.finish_resync(begun, now_ns, reading) {
-                Resynced::Settled => self.failures = 0,
+                Resynced::Settled if !ledger.needs_resync() => self.failures = 0,
+                Resynced::Settled => self.failures += 1,
                 Resynced::Unsettled => {
                     self.failures += 1;
                     self.unsettled = true;
