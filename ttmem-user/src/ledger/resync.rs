@@ -227,3 +227,6 @@ fn same(live: &Live, found: &BaselineBuffer) -> bool {
     };
     live.allocator == found.allocator && live.shape == found.shape && bytes_agree
 }
+
+#[cfg(test)]
+mod tests;

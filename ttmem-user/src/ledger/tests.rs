@@ -47,7 +47,7 @@ fn shape(id: u64) -> BufferShape {
     }
 }
 
-fn allocate(id: u64) -> Event {
+pub(super) fn allocate(id: u64) -> Event {
     Event::Allocated(Allocated {
         time_ns: id,
         tid: Tid(7),
@@ -58,7 +58,7 @@ fn allocate(id: u64) -> Event {
     })
 }
 
-fn free(id: u64) -> Event {
+pub(super) fn free(id: u64) -> Event {
     Event::Freed(Freed { buffer: Avma(id << 8), allocator: ALLOCATOR, described: None })
 }
 
@@ -77,7 +77,7 @@ fn older(id: u64) -> BaselineBuffer {
     }
 }
 
-fn baseline(buffers: &[u64]) -> LiveBaseline {
+pub(super) fn baseline(buffers: &[u64]) -> LiveBaseline {
     let Event::Device(device) = mesh_of_two() else { unreachable!() };
     LiveBaseline {
         devices: vec![device],
@@ -89,7 +89,7 @@ fn baseline(buffers: &[u64]) -> LiveBaseline {
 }
 
 /// A ledger whose baseline has been read, with nothing in it but the device.
-fn started() -> Ledger {
+pub(super) fn started() -> Ledger {
     let mut ledger = Ledger::new(Pid(1), Vec::new());
     ledger.finish_baseline(Ok(baseline(&[])));
     ledger
@@ -99,7 +99,7 @@ fn pool(ledger: &Ledger, chip: usize) -> snapshot::PoolSnapshot {
     view(ledger).devices[chip].pools[0].clone()
 }
 
-fn view(ledger: &Ledger) -> snapshot::Snapshot {
+pub(super) fn view(ledger: &Ledger) -> snapshot::Snapshot {
     ledger.snapshot(99, TargetState::Running, Detail { buffers: true, map: false })
 }
 
