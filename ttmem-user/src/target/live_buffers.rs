@@ -28,8 +28,7 @@ use ttmem_common::layout::LayoutTable;
 use super::{
     memory::{LiveMemory, TargetMemory},
     process::{Process, ProcessError},
-    scan,
-    shm,
+    scan, shm,
 };
 use crate::{
     event::{AllocatorSeen, BaselineBuffer, LiveBaseline, SharedFile},

@@ -9,7 +9,7 @@
 
 use std::path::Path;
 
-use procfs::process::{MMapPath, MMPermissions, MemoryMap};
+use procfs::process::{MMPermissions, MMapPath, MemoryMap};
 
 use super::memory::TargetMemory;
 use crate::{

@@ -119,8 +119,7 @@ impl Admission {
         let reader = target.reader()?;
         let read_live: ReadLive = match reader {
             Ok(reader) => {
-                let reader =
-                    if self.options.audit { reader.with_shared_memory() } else { reader };
+                let reader = if self.options.audit { reader.with_shared_memory() } else { reader };
                 let nothing_older = AtomicBool::new(fresh);
                 Arc::new(move || match nothing_older.swap(false, Ordering::Relaxed) {
                     true => Ok(LiveBaseline::default()),

@@ -139,7 +139,8 @@ impl Ledger {
     /// How many allocators have live buffers of this type on a chip.
     fn allocators_with(&self, place: usize, buffer_type: BufferType) -> usize {
         let here = self.live.values().filter(|live| {
-            live.shape.buffer_type == buffer_type && self.chips_of_live(live.device).contains(&place)
+            live.shape.buffer_type == buffer_type
+                && self.chips_of_live(live.device).contains(&place)
         });
         here.map(|live| live.allocator).collect::<HashSet<Avma, foldhash::fast::FixedState>>().len()
     }

@@ -1,0 +1,54 @@
+//! The three witnesses of an audit as lines.
+
+use super::{Page, Paint, or_unknown};
+use crate::{
+    format,
+    ledger::snapshot::{AuditRow, AuditSnapshot, Verdict},
+};
+
+/// A line per chip and type; every byte, since a difference may be small.
+pub(super) fn audit(page: &mut Page, audit: &AuditSnapshot) {
+    page.line(&[]);
+    let done = format!("{} compared, {} busy", audit.compared, audit.busy);
+    page.line(&[(Paint::Bold, "audit: "), (Paint::Plain, &done)]);
+    if let Some(reason) = &audit.shm_unknown_because {
+        page.line(&[(Paint::Dim, &format!("audit: shared memory: {}", format::one_line(reason)))]);
+    }
+    if audit.rows.is_empty() {
+        return;
+    }
+    let heading = format!(
+        "{:>4}  {:<13} {:>15} {:>15} {:>15}  VERDICT",
+        "CHIP", "AUDIT", "PROBES", "MEMORY", "SHARED MEMORY"
+    );
+    page.line(&[(Paint::Bold, &heading)]);
+    let worth = |row: &&AuditRow| row.likely_reason.is_some() || has_bytes(row);
+    for row in audit.rows.iter().filter(worth) {
+        row_lines(page, row, audit.shm_unknown_because.is_none());
+    }
+}
+
+fn has_bytes(row: &AuditRow) -> bool {
+    row.probes_logical_bytes > 0 || row.memory_logical_bytes > 0 || row.shm_bytes > Some(0)
+}
+
+fn row_lines(page: &mut Page, row: &AuditRow, with_shm: bool) {
+    let figures = format!(
+        "{:>4}  {:<13} {:>15} {:>15} {:>15}  ",
+        row.chip.0,
+        row.buffer_type.name(),
+        row.probes_logical_bytes,
+        row.memory_logical_bytes,
+        or_unknown(row.shm_bytes),
+    );
+    let paint = match row.verdict {
+        Verdict::Agree | Verdict::AgreeWithoutShm => Paint::Good,
+        Verdict::Unconfirmed => Paint::Warn,
+        Verdict::Differ => Paint::Bad,
+    };
+    page.line(&[(Paint::Plain, &figures), (paint, row.verdict.name())]);
+    let unknown = row.shm_unknown_because.as_ref().filter(|_| with_shm);
+    for reason in row.likely_reason.iter().chain(unknown) {
+        page.line(&[(Paint::Dim, &format!("{:>4}  {}", "", format::one_line(reason)))]);
+    }
+}
