@@ -118,7 +118,12 @@ impl Real {
     }
 
     /// Starts the script with an empty `/dev/shm` that nobody else sees. It imports ttnn at once.
-    pub fn start_with_own_shm(&self, kind: &str, more: &[(&str, &str)]) -> Result<Program> {
+    pub fn start_with_own_shm(
+        &self,
+        kind: &str,
+        arguments: &[&str],
+        more: &[(&str, &str)],
+    ) -> Result<Program> {
         let mut command = Command::new("unshare");
         command.args(["--mount", "sh", "-c", OWN_SHM]);
         if let (Ok(uid), Ok(gid)) = (env::var("SUDO_UID"), env::var("SUDO_GID")) {
@@ -126,7 +131,7 @@ impl Real {
         } else {
             command.arg("env");
         }
-        command.arg(&self.python).arg(script());
+        command.arg(&self.python).arg(script()).args(arguments);
         self.set_up(&mut command, kind);
         command.envs(more.iter().copied());
         Program::spawn(command)

@@ -19,7 +19,7 @@ const ENTRY: usize = 0x78;
 /// With something live, and waiting.
 fn at_rest(ttmem: &Ttmem, environment: &[(&str, &str)]) -> Result<(Program, Attached)> {
     let real = e2e::real::Real::locate().map_err(anyhow::Error::msg)?;
-    let mut program = real.start_with_own_shm("n300", environment)?;
+    let mut program = real.start_with_own_shm("n300", &["--mesh", "1x2"], environment)?;
     program.until("interleaved/all")?;
     let watch = ttmem.attach(program.pid(), &["-r", "50", "--audit", "0.2"])?;
     Ok((program, watch))

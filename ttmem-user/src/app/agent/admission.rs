@@ -121,9 +121,11 @@ impl Admission {
             Ok(reader) => {
                 let reader = if self.options.audit { reader.with_shared_memory() } else { reader };
                 let nothing_older = AtomicBool::new(fresh);
-                Arc::new(move || match nothing_older.swap(false, Ordering::Relaxed) {
-                    true => Ok(LiveBaseline::default()),
-                    false => reader.read(),
+                Arc::new(move || {
+                    if nothing_older.swap(false, Ordering::Relaxed) {
+                        return Ok(LiveBaseline::default());
+                    }
+                    reader.read()
                 })
             }
             Err(_) if fresh => Arc::new(|| Ok(LiveBaseline::default())),

@@ -84,7 +84,9 @@ fn reading(ids: &[u64], shared: Vec<SharedFile>) -> LiveBaseline {
 /// A later reading, and what is shown of the audit after it.
 fn audited(ledger: &mut Ledger, meanwhile: &[Event], reading: &LiveBaseline) -> AuditSnapshot {
     ledger.begin_reading();
-    meanwhile.iter().for_each(|event| ledger.apply(event));
+    for event in meanwhile {
+        ledger.apply(event);
+    }
     ledger.audit(reading, 42);
     ledger.touched = None;
     ledger.snapshot(43, TargetState::Running, Detail::default()).audit.unwrap()
