@@ -39,8 +39,9 @@ fn rows(audit: &Value) -> &[Value] {
     audit["rows"].as_array().map_or(&[], Vec::as_slice)
 }
 
-fn kept(row: &&Value) -> bool {
-    row["type"] != "SYSTEM_MEMORY"
+/// Those of which tt-metal keeps totals.
+fn kept(audit: &Value) -> impl Iterator<Item = &Value> {
+    rows(audit).iter().filter(|row| row["type"] != "SYSTEM_MEMORY")
 }
 
 /// Its files, by the only way there is to its `/dev/shm`.
@@ -58,7 +59,7 @@ fn three_figures_agree_at_rest() {
     let audit = audit(&mut watch, |_| true).unwrap();
     assert_eq!(audit["shm_unknown_because"], Value::Null, "{audit}");
     let mut bytes = 0;
-    for row in rows(&audit).iter().filter(kept) {
+    for row in kept(&audit) {
         assert_eq!(row["verdict"], "agree", "{row}");
         assert_eq!(row["probes_logical_bytes"], row["memory_logical_bytes"], "{row}");
         assert_eq!(row["probes_logical_bytes"], row["shm_bytes"], "{row}");
@@ -112,7 +113,7 @@ fn a_ghost_is_named() {
     let (program, mut watch) = at_rest(&ttmem, &[]).unwrap();
     planted(&program).unwrap();
     let ghosts = audit(&mut watch, |_| true).unwrap();
-    for row in rows(&ghosts).iter().filter(kept) {
+    for row in kept(&ghosts) {
         assert_eq!(row["verdict"], "agree", "{row}");
         let is_dram = row["type"] == "DRAM";
         assert_eq!(row["shm_ended_bytes"], if is_dram { 12345 } else { 0 });
@@ -143,7 +144,7 @@ fn more_in_its_own_entry_differs_with_a_reason() {
     for row in rows(&audit).iter().filter(l1) {
         assert!(row["likely_reason"].as_str().unwrap().starts_with("a ghost: "), "{row}");
     }
-    assert!(rows(&audit).iter().filter(kept).filter(|r| !l1(r)).all(|r| r["verdict"] == "agree"));
+    assert!(kept(&audit).filter(|row| !l1(row)).all(|row| row["verdict"] == "agree"));
 }
 
 #[test]
@@ -155,7 +156,7 @@ fn garbage_is_refused() {
         file.write_all_at(&[0xa5; 8576], 0).unwrap();
     }
     let audit = audit(&mut watch, |_| true).unwrap();
-    for row in rows(&audit).iter().filter(kept) {
+    for row in kept(&audit) {
         assert_eq!(row["shm_bytes"], Value::Null);
         let reason = row["shm_unknown_because"].as_str().unwrap();
         assert!(reason.contains("version 2779096485, which is not known"), "{reason}");
@@ -165,7 +166,7 @@ fn garbage_is_refused() {
         fs::File::options().write(true).open(path).unwrap().set_len(0).unwrap();
     }
     let cut = |audit: &Value| {
-        rows(audit).iter().filter(kept).all(|row| {
+        kept(audit).all(|row| {
             row["shm_unknown_because"].as_str().is_some_and(|why| why.ends_with("cannot be read"))
         })
     };
