@@ -46,6 +46,9 @@ sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name='__main__')
 ";
 
+/// Runs what it is given with a `/dev/shm` of its own.
+const OWN_SHM: &str = "mount -t tmpfs -o mode=1777 shm /dev/shm && exec \"$0\" \"$@\"";
+
 /// Options of an attached ttmem that prints what tests compare, often.
 pub const STAY: [&str; 4] = ["--buffers", "--map", "--refresh", "50"];
 
@@ -114,13 +117,29 @@ impl Real {
         Program::spawn(command)
     }
 
+    /// Starts the script with an empty `/dev/shm` that nobody else sees. It imports ttnn at once.
+    pub fn start_with_own_shm(
+        &self,
+        kind: &str,
+        arguments: &[&str],
+        more: &[(&str, &str)],
+    ) -> Result<Program> {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", OWN_SHM]);
+        if let (Ok(uid), Ok(gid)) = (env::var("SUDO_UID"), env::var("SUDO_GID")) {
+            command.args(["setpriv", "--reuid", &uid, "--regid", &gid, "--clear-groups"]);
+        } else {
+            command.arg("env");
+        }
+        command.arg(&self.python).arg(script()).args(arguments);
+        self.set_up(&mut command, kind);
+        command.envs(more.iter().copied());
+        Program::spawn(command)
+    }
+
     fn python(&self, kind: &str) -> Command {
         let mut command = Command::new(&self.python);
-        command.env_remove("PYTHONPATH").env_remove("PYTHONHOME");
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        let cluster = self.dir.join(format!("clusters/{kind}.yaml"));
-        command.env("TT_METAL_MOCK_CLUSTER_DESC_PATH", cluster).current_dir(&self.dir);
-        command.env("HOME", &self.dir);
+        self.set_up(&mut command, kind);
         // As whoever called sudo: what it caches stays theirs.
         for (variable, is_user) in [("SUDO_UID", true), ("SUDO_GID", false)] {
             let id = env::var(variable).ok().and_then(|text| text.parse().ok());
@@ -131,6 +150,14 @@ impl Real {
             }
         }
         command
+    }
+
+    fn set_up(&self, command: &mut Command, kind: &str) {
+        command.env_remove("PYTHONPATH").env_remove("PYTHONHOME");
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        let cluster = self.dir.join(format!("clusters/{kind}.yaml"));
+        command.env("TT_METAL_MOCK_CLUSTER_DESC_PATH", cluster).current_dir(&self.dir);
+        command.env("HOME", &self.dir);
     }
 }
 

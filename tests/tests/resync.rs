@@ -112,6 +112,16 @@ fn an_audit_repeats_by_itself() {
     driver.ok("rate 20000 1").unwrap();
     let done = watch.find(|line| line["resync"]["done"].as_u64() >= Some(5)).unwrap();
     no_difference(&done).unwrap();
+    // The stand-in keeps no shared memory: that is said, and the other two agree.
+    let done = watch.find(|line| line["audit"]["compared"].as_u64() >= Some(1)).unwrap();
+    let audit = &done["audit"];
+    assert!(audit["shm_unknown_because"].as_str().unwrap().contains("has mapped no"), "{audit}");
+    let rows = audit["rows"].as_array().unwrap();
+    assert!(rows.iter().any(|row| row["memory_logical_bytes"].as_u64() > Some(0)), "{audit}");
+    for row in rows {
+        assert_eq!(row["verdict"], "agree_without_shm", "{row}");
+        assert_eq!(row["shm_bytes"], Value::Null, "{row}");
+    }
 }
 
 fn no_difference(line: &Value) -> Result<()> {

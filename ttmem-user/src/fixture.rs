@@ -210,6 +210,7 @@ pub(crate) fn empty() -> Snapshot {
         lost: Lost::default(),
         anomalies: Anomalies::default(),
         resync: ResyncSnapshot::default(),
+        audit: None,
         unresolved: Vec::new(),
         failures: FailuresSnapshot { count: Some(0), ..FailuresSnapshot::default() },
         devices: Vec::new(),

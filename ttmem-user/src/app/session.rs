@@ -64,8 +64,11 @@ impl Session {
             detail: Detail { buffers: config.buffers, map: config.map },
             audit: config.audit,
         };
-        let watched =
-            TargetOptions { keep_failures: config.keep_failures, dispatches: config.dispatches };
+        let watched = TargetOptions {
+            keep_failures: config.keep_failures,
+            dispatches: config.dispatches,
+            audit: config.audit.is_some(),
+        };
         let (agent, started) =
             Agent::start(kernel.attacher, selection, Arc::clone(&control), watched)?;
         give_up().context("cannot drop capabilities")?;

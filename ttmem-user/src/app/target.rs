@@ -143,7 +143,7 @@ impl Target {
         let map = maps.iter().find(|map| (map.address.0..map.address.1).contains(&slot.0));
         // The loader maps a library piece by piece: its data may not be where it belongs yet.
         let in_place = |map: &&MemoryMap| map.offset + (slot.0 - map.address.0) == offset.0;
-        if map.filter(in_place).is_none() {
+        if !map.as_ref().is_some_and(in_place) {
             return Ok(true);
         }
         // The first slot of a vtable holds an address once it is relocated, and 0 before.

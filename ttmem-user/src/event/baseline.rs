@@ -1,6 +1,9 @@
 //! Facts read from the target's memory, beside those that events bring.
 
-use super::types::{AllocatorSeen, BufferShape, BufferType, DeviceSeen};
+use super::{
+    shared::SharedFile,
+    types::{AllocatorSeen, BufferShape, BufferType, DeviceSeen},
+};
 use crate::units::{Avma, ChipId, DeviceAddr};
 
 /// The live buffers of a target, as read from its memory.
@@ -20,6 +23,8 @@ pub struct LiveBaseline {
     pub steady: bool,
     /// Chips that had a device: programs from before the attach may have buffers there.
     pub chips: Vec<ChipId>,
+    /// tt-metal's shared memory, if it was to be read.
+    pub shared: Vec<SharedFile>,
 }
 
 /// What an allocator says is free of the banks of one buffer type.

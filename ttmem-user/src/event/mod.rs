@@ -6,6 +6,7 @@ mod baseline;
 mod circular;
 mod decode;
 mod failure;
+mod shared;
 mod types;
 
 pub use baseline::{BaselineBuffer, FreeListSeen, LiveBaseline};
@@ -13,6 +14,7 @@ pub use circular::{CircularBuffer, CircularKind, CircularPlaced, CoreRange, Disp
 pub use decode::{DecodeError, Decoded, decode};
 pub(crate) use decode::{geometry, shape};
 pub use failure::{AllocationFailed, FailureNumbers, FailurePlace};
+pub use shared::{SHARED_TYPES, SharedBytes, SharedFile, SharedTotals};
 pub use types::{
     Allocated, AllocatorSeen, BufferShape, BufferType, Described, DeviceSeen, Event, Freed,
     Geometry, Spread,

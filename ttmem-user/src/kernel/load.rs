@@ -118,7 +118,7 @@ impl Kernel {
             .override_global("PID_NS_DEV", &namespace_dev, true)
             .override_global("PID_NS_INO", &namespace_ino, true)
             .override_global("AYA_LOG_LEVEL", &log_level, false)
-            .load(OBJECT)
+            .load(&without_line_info(OBJECT))
             .map_err(|error| load_error(&error))?;
         let multi = if support::has_dependable_multi() && !options.perf_events {
             Some(multi::load(&ebpf, OBJECT)?)
@@ -135,6 +135,21 @@ impl Kernel {
             records: Records::new(ring, control, loss, cpus),
         })
     }
+}
+
+/// The object without the section that says which line of source an instruction is of.
+///
+/// aya 0.14 puts functions together in a way that leaves two entries for one instruction, which
+/// the kernel refuses. Under another name nobody looks for the section.
+fn without_line_info(object: &[u8]) -> Vec<u8> {
+    const NAME: &[u8] = b".BTF.ext\0";
+    const OTHER: &[u8] = b".no.line\0";
+    let mut object = object.to_vec();
+    let found: Vec<usize> = memchr::memmem::find_iter(&object, NAME).collect();
+    for at in found {
+        object[at..at + NAME.len()].copy_from_slice(OTHER);
+    }
+    object
 }
 
 /// The end of a verifier's log, where the reason is, in one line.

@@ -6,6 +6,7 @@
 //!
 //! Never asks for the time, never does I/O.
 
+pub mod audit;
 mod circular;
 mod exactness;
 mod failure_view;
@@ -93,6 +94,8 @@ pub struct Ledger {
     bulk_freed_while_reading: Vec<Avma>,
     /// What programs keep in L1.
     circular: Circular,
+    /// The comparison with what others say, if it was asked for.
+    audit: Option<audit::Audit>,
 }
 
 impl Ledger {
@@ -122,6 +125,7 @@ impl Ledger {
             failures: failures::Failures::default(),
             bulk_freed_while_reading: Vec::new(),
             circular: Circular::new(),
+            audit: None,
         }
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+pub use super::audit::snapshot::{AuditRow, AuditSnapshot, Verdict};
 pub use super::circular::snapshot::{
     CircularBufferSnapshot, CircularSnapshot, Dispatches, Headroom, HeadroomState, ProgramSnapshot,
 };
@@ -45,6 +46,10 @@ pub struct Snapshot {
     pub anomalies: Anomalies,
     /// Readings of the target's memory after the first.
     pub resync: ResyncSnapshot,
+    /// What the probes, the allocators and tt-metal's shared memory say, side by side, when asked
+    /// for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit: Option<AuditSnapshot>,
     /// What could not be resolved in the target, and why.
     pub unresolved: Vec<Unresolved>,
     /// Allocations that failed for want of memory.

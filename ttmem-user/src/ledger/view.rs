@@ -28,6 +28,7 @@ impl Ledger {
             lost: self.lost,
             anomalies: self.anomalies,
             resync: self.resync,
+            audit: self.audit_snapshot(),
             unresolved: self.unresolved.clone(),
             failures,
             devices: self.chip_snapshots(),

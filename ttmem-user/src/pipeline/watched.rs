@@ -145,6 +145,9 @@ impl Watched {
         readers: &Readers,
     ) {
         let ledger = &mut self.target.ledger;
+        if let (Phase::Resync(_), Ok(reading)) = (self.phase, &reading) {
+            ledger.audit(reading, now_ns);
+        }
         match std::mem::replace(&mut self.phase, Phase::Settled) {
             Phase::Attaching | Phase::Baseline => ledger.finish_baseline(reading),
             Phase::Resync(begun) => match ledger.finish_resync(begun, now_ns, reading) {

@@ -3,6 +3,7 @@
 //! One fact a line and no line without its keyword, so that people and grep read it alike. Byte
 //! counts are rounded down for people; programs take the JSON, which has every byte.
 
+mod audit;
 mod circular;
 
 use std::fmt::Write as _;
@@ -89,6 +90,9 @@ pub fn render(snapshot: &Snapshot, width: Option<usize>, color: bool) -> String 
     header(&mut page, snapshot);
     pools(&mut page, snapshot);
     spaces(&mut page, &snapshot.allocators);
+    if let Some(audit) = &snapshot.audit {
+        audit::audit(&mut page, audit);
+    }
     if let Some(buffers) = &snapshot.buffers {
         live_buffers(&mut page, buffers, snapshot.time_ns);
     }

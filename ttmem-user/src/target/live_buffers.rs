@@ -28,12 +28,12 @@ use ttmem_common::layout::LayoutTable;
 use super::{
     memory::{LiveMemory, TargetMemory},
     process::{Process, ProcessError},
-    scan,
+    scan, shm,
 };
 use crate::{
-    event::{AllocatorSeen, BaselineBuffer, LiveBaseline},
+    event::{AllocatorSeen, BaselineBuffer, LiveBaseline, SharedFile},
     resolve::plan::MemoryLayout,
-    units::Avma,
+    units::{Avma, Pid},
 };
 use blocks::BlockTables;
 
@@ -49,6 +49,10 @@ pub struct Reader {
     layout: LayoutTable,
     memory_layout: Result<MemoryLayout, String>,
     bias: u64,
+    /// Whose entries in shared memory are to be read, if any.
+    shared: Option<shm::Owner>,
+    pid: Pid,
+    namespace_pid: Option<Pid>,
 }
 
 impl Reader {
@@ -67,13 +71,26 @@ impl Reader {
             layout,
             memory_layout,
             bias,
+            shared: None,
+            pid: process.pid(),
+            namespace_pid: process.namespace_pid(),
         })
+    }
+
+    /// The same, reading tt-metal's shared memory too.
+    #[must_use]
+    pub fn with_shared_memory(self) -> Self {
+        let pid = self.namespace_pid.unwrap_or(self.pid);
+        let same_namespace = self.namespace_pid.is_none();
+        Self { shared: Some(shm::Owner { pid, same_namespace }), ..self }
     }
 
     /// Reads the live buffers. An error says why they cannot be known.
     pub fn read(&self) -> Result<LiveBaseline, String> {
-        let objects = self.find_objects().map_err(|error| format!("its mappings: {error}"))?;
-        let baseline = match &self.memory_layout {
+        let maps = self.mappings().map_err(|error| format!("its mappings: {error}"))?;
+        let shared = if self.shared.is_some() { shm::mappings(&maps) } else { Vec::new() };
+        let objects = self.find_objects(&maps, &shared);
+        let mut baseline = match &self.memory_layout {
             Ok(memory_layout) => {
                 let walk = Walk { memory: &self.memory, layout: &self.layout, memory_layout };
                 walk.read(&objects)?
@@ -82,6 +99,7 @@ impl Reader {
             Err(_) if objects.is_empty() => LiveBaseline::default(),
             Err(reason) => return Err(reason.clone()),
         };
+        baseline.shared = self.read_shared(&shared, &objects);
         // The memory of a process that has ended reads like one that holds nothing.
         match self.memory.byte(Avma(self.layout.device.mesh_vptr)) {
             Ok(_) => Ok(baseline),
@@ -89,16 +107,19 @@ impl Reader {
         }
     }
 
-    /// Every word that is the vtable pointer of an allocator, device or mesh.
-    fn find_objects(&self) -> io::Result<Vec<(Avma, Class)>> {
+    /// Every word that is the vtable pointer of an allocator, device or mesh, or the address of
+    /// shared memory.
+    fn find_objects(&self, maps: &[MemoryMap], shared: &[shm::Mapping]) -> Vec<(Avma, Class)> {
         let allocators = self.memory_layout.iter().flat_map(|layout| &layout.allocator_vptrs);
         let mut classes: HashMap<u64, Class> = allocators
             .map(|(_, vptr)| (vptr.0.wrapping_add(self.bias), Class::Allocator))
             .collect();
         classes.insert(self.layout.device.device_vptr, Class::Device);
         classes.insert(self.layout.device.mesh_vptr, Class::Mesh);
+        let addresses = shared.iter().enumerate();
+        classes.extend(addresses.map(|(index, file)| (file.start.0, Class::SharedMemory(index))));
         let wanted: Vec<u64> = classes.keys().copied().collect();
-        let runs: Vec<_> = scan::regions(&self.mappings()?)
+        let runs: Vec<_> = scan::regions(maps)
             .into_iter()
             .flat_map(|region| match &self.pagemap {
                 Some(pagemap) => scan::present(pagemap, &region),
@@ -106,7 +127,16 @@ impl Reader {
             })
             .collect();
         let found = scan::find_words(&self.memory, &runs, &wanted);
-        Ok(found.into_iter().map(|(at, vptr)| (at, classes[&vptr])).collect())
+        found.into_iter().map(|(at, word)| (at, classes[&word])).collect()
+    }
+
+    fn read_shared(&self, files: &[shm::Mapping], objects: &[(Avma, Class)]) -> Vec<SharedFile> {
+        let Some(owner) = self.shared else { return Vec::new() };
+        let read = |(index, file)| {
+            let pointers = of_class(objects, Class::SharedMemory(index));
+            shm::read(&self.memory, file, pointers, owner, shm::exists)
+        };
+        files.iter().enumerate().map(read).collect()
     }
 
     /// The mappings of now: they change while the target runs.
@@ -130,6 +160,8 @@ pub enum Class {
     Device,
     /// A `MeshDevice`.
     Mesh,
+    /// Not an object itself: in it, the address of a file of shared memory, by its number.
+    SharedMemory(usize),
 }
 
 /// One reading.

@@ -5,3 +5,4 @@ pub mod live_buffers;
 pub mod memory;
 pub mod process;
 mod scan;
+pub mod shm;

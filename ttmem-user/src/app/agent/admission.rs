@@ -42,6 +42,8 @@ pub struct TargetOptions {
     pub keep_failures: usize,
     /// Whether dispatches of programs are watched.
     pub dispatches: bool,
+    /// Whether what is read again is compared with tt-metal's shared memory.
+    pub audit: bool,
 }
 
 struct Admitted {
@@ -117,10 +119,13 @@ impl Admission {
         let reader = target.reader()?;
         let read_live: ReadLive = match reader {
             Ok(reader) => {
+                let reader = if self.options.audit { reader.with_shared_memory() } else { reader };
                 let nothing_older = AtomicBool::new(fresh);
-                Arc::new(move || match nothing_older.swap(false, Ordering::Relaxed) {
-                    true => Ok(LiveBaseline::default()),
-                    false => reader.read(),
+                Arc::new(move || {
+                    if nothing_older.swap(false, Ordering::Relaxed) {
+                        return Ok(LiveBaseline::default());
+                    }
+                    reader.read()
                 })
             }
             Err(_) if fresh => Arc::new(|| Ok(LiveBaseline::default())),
@@ -129,6 +134,9 @@ impl Admission {
         let mut ledger = Ledger::of_process(Arc::new(target.label(serial)), target.doubtful());
         ledger.watch_failures(self.options.keep_failures, target.unseen_failures());
         ledger.watch_programs(target.program_watch(), self.options.dispatches);
+        if self.options.audit {
+            ledger.compare_witnesses();
+        }
         let new = NewTarget {
             slot,
             ledger,
