@@ -166,6 +166,7 @@ fn freed(record: &FreeRecord) -> Result<Freed, DecodeError> {
         Some(Described {
             device: Avma(record.device),
             buffer_type: buffer_type(record.buffer_type)?,
+            address: DeviceAddr(record.address),
         })
     };
     Ok(Freed { buffer: Avma(record.buffer), allocator: Avma(record.allocator), described })

@@ -150,6 +150,8 @@ pub struct Described {
     pub device: Avma,
     /// Buffer type.
     pub buffer_type: BufferType,
+    /// Address on the device.
+    pub address: DeviceAddr,
 }
 
 /// Which chips a device pointer stands for.

@@ -11,6 +11,7 @@ mod exactness;
 mod failure_view;
 mod failures;
 pub mod fit;
+mod late;
 mod reconcile;
 pub mod report;
 mod resync;
@@ -29,6 +30,7 @@ use hashbrown::{HashMap, HashSet};
 use circular::Circular;
 pub use exactness::BaselineState;
 use exactness::Settled;
+use late::{Block, Swept};
 use resync::Suspicion;
 pub use resync::{ReadingBegun, Resynced};
 use snapshot::{Anomalies, Lost, ProcessLabel, ResyncSnapshot, Unresolved};
@@ -37,7 +39,7 @@ use table::{ChipCounters, Measured, PoolCounters, Share};
 use topology::Topology;
 
 use crate::{
-    event::{Allocated, BufferShape, BufferType, DeviceSeen, Event, Freed, Place},
+    event::{Allocated, BufferShape, BufferType, Described, DeviceSeen, Event, Freed, Place},
     units::{Avma, ChipId, Pid, Tid},
 };
 
@@ -69,8 +71,8 @@ enum Origin {
 pub struct Ledger {
     process: Arc<ProcessLabel>,
     live: HashMap<Avma, Live, foldhash::fast::FixedState>,
-    /// Buffers that went in a bulk free; a late free of their own may follow.
-    bulk_freed: HashSet<Avma, foldhash::fast::FixedState>,
+    /// Buffers that have lost their block; a late free of their own may follow.
+    swept: Swept,
     topology: Topology,
     /// What is free of each allocator's banks.
     spaces: Spaces,
@@ -106,7 +108,7 @@ impl Ledger {
         Self {
             process,
             live: HashMap::default(),
-            bulk_freed: HashSet::default(),
+            swept: Swept::default(),
             topology: Topology::default(),
             spaces: Spaces::new(),
             chips: Vec::new(),
@@ -187,7 +189,7 @@ impl Ledger {
     fn allocated(&mut self, allocated: &Allocated) {
         self.touch(allocated.buffer);
         self.spaces.stir(allocated.allocator);
-        self.bulk_freed.remove(&allocated.buffer);
+        self.swept.remove(allocated.buffer);
         let mut already_counted = false;
         if let Some(older) = self.live.get(&allocated.buffer) {
             // The set of live buffers may have been read between the allocation and its event.
@@ -224,7 +226,8 @@ impl Ledger {
         if self.release(freed.buffer) {
             return;
         }
-        if self.bulk_freed.remove(&freed.buffer) {
+        if let Some(block) = self.swept.remove(freed.buffer) {
+            self.late_free(block);
             return;
         }
         // While the live set is being read, a free of an unseen buffer is one of an older buffer.
@@ -235,6 +238,8 @@ impl Ledger {
                         self.pool(chip, described.buffer_type).pre_attach_frees.add(1);
                     }
                 }
+                let Described { buffer_type, address, .. } = described;
+                self.free_while_reading(Block { allocator: freed.allocator, buffer_type, address });
             }
             (Some(_), None) | (None, _) => self.anomalies.unknown_free += 1,
         }
@@ -243,8 +248,7 @@ impl Ledger {
     fn bulk_freed(&mut self, allocator: Avma) {
         for buffer in self.buffers_of(allocator) {
             self.touch(buffer);
-            self.release(buffer);
-            self.bulk_freed.insert(buffer);
+            self.sweep(buffer);
         }
         self.spaces.stir(allocator);
         self.topology.close_allocator(allocator);
@@ -273,6 +277,7 @@ impl Ledger {
         let share = live.share();
         let (entry, buffer_type) = (live.device, live.shape.buffer_type);
         self.occupy(buffer, &live);
+        self.swept.enter(buffer, &live);
         self.live.insert(buffer, live);
         for &chip in self.chips_of_live(entry) {
             self.pool(chip, buffer_type).enter(share);
@@ -283,6 +288,7 @@ impl Ledger {
         let Some(live) = self.live.remove(&buffer) else { return };
         self.failures.note_change();
         self.vacate(buffer, &live);
+        self.swept.leave(buffer, &live);
         for &chip in self.chips_of_live(live.device) {
             self.pool(chip, live.shape.buffer_type).leave(live.share());
         }

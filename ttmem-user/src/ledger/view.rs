@@ -27,6 +27,7 @@ impl Ledger {
             inexact_because,
             lost: self.lost,
             anomalies: self.anomalies,
+            taken_blocks: self.swept.taken(),
             resync: self.resync,
             unresolved: self.unresolved.clone(),
             failures,
