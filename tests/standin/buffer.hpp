@@ -64,6 +64,17 @@ public:
         const BufferShardingArgs& sharding,
         std::optional<bool> bottom_up,
         std::optional<SubDeviceId> sub_device);
+    /// At an address that somebody else owns: a view of a mesh buffer on one chip, or memory that the
+    /// caller has set aside. No allocator hears of it.
+    static std::shared_ptr<Buffer> create(
+        IDevice* device,
+        DeviceAddr address,
+        DeviceAddr size,
+        DeviceAddr page_size,
+        BufferType type,
+        const BufferShardingArgs& sharding,
+        std::optional<bool> bottom_up,
+        std::optional<SubDeviceId> sub_device);
     void allocate_impl(Buffer& buffer);
     void deallocate_impl(Buffer& buffer);
     void deallocate(Buffer& buffer);
@@ -117,6 +128,17 @@ public:
         Private);
     static std::shared_ptr<Buffer> create(
         IDevice* device,
+        DeviceAddr size,
+        DeviceAddr page_size,
+        BufferType type,
+        const BufferShardingArgs& sharding,
+        std::optional<bool> bottom_up,
+        std::optional<SubDeviceId> sub_device);
+    /// At an address that somebody else owns: a view of a mesh buffer on one chip, or memory that the
+    /// caller has set aside. No allocator hears of it.
+    static std::shared_ptr<Buffer> create(
+        IDevice* device,
+        DeviceAddr address,
         DeviceAddr size,
         DeviceAddr page_size,
         BufferType type,

@@ -162,21 +162,23 @@ impl Model {
 
 fn event(step: &Step) -> Event {
     match *step {
-        Step::Allocate { buffer, owner, buffer_type, place, pages } => Event::Allocated(Allocated {
-            time_ns: 1,
-            tid: Tid(1),
-            buffer: Avma(u64::from(buffer)),
-            allocator: Avma(0x200 + u64::from(owner)),
-            device: Avma(0x100 + u64::from(owner)),
-            shape: BufferShape {
-                unique_id: None,
-                buffer_type: BufferType::from_raw(u32::from(buffer_type)).unwrap(),
-                address: DeviceAddr(u64::from(place) << 20),
-                size: u64::from(pages) * 100,
-                page_size: 100,
-                spread: Spread::Interleaved,
-            },
-        }),
+        Step::Allocate { buffer, owner, buffer_type, place, pages } => {
+            Event::Allocated(Allocated {
+                time_ns: 1,
+                tid: Tid(1),
+                buffer: Avma(u64::from(buffer)),
+                allocator: Avma(0x200 + u64::from(owner)),
+                device: Avma(0x100 + u64::from(owner)),
+                shape: BufferShape {
+                    unique_id: None,
+                    buffer_type: BufferType::from_raw(u32::from(buffer_type)).unwrap(),
+                    address: DeviceAddr(u64::from(place) << 20),
+                    size: u64::from(pages) * 100,
+                    page_size: 100,
+                    spread: Spread::Interleaved,
+                },
+            })
+        }
         Step::Free { buffer } => Event::Freed(Freed {
             buffer: Avma(u64::from(buffer)),
             allocator: Avma(0),

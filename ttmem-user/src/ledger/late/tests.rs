@@ -132,7 +132,8 @@ fn a_late_free_of_an_address_that_is_free_changes_nothing() {
 fn a_buffer_swept_before_the_attach_frees_by_address_too() {
     let mut ledger = unread();
     let (buffer, address) = (Avma(1 << 8), DeviceAddr(0));
-    let swept = SweptBuffer { buffer, allocator: ALLOCATOR, buffer_type: BufferType::Dram, address };
+    let swept =
+        SweptBuffer { buffer, allocator: ALLOCATOR, buffer_type: BufferType::Dram, address };
     ledger.finish_baseline(Ok(LiveBaseline { swept: vec![swept], ..LiveBaseline::default() }));
     apply(&mut ledger, &[allocate(2, 0), allocate(3, BLOCK), free(1)]);
     assert_eq!((live(&ledger), ledger.swept.taken()), (vec![3], 1));
