@@ -39,7 +39,9 @@ use table::{ChipCounters, Measured, PoolCounters, Share};
 use topology::Topology;
 
 use crate::{
-    event::{Allocated, BufferShape, BufferType, Described, DeviceSeen, Event, Freed, Place},
+    event::{
+        Allocated, BufferShape, BufferType, Described, DeviceSeen, Event, Freed, Place, Spread,
+    },
     units::{Avma, ChipId, Pid, Tid},
 };
 
@@ -87,6 +89,8 @@ pub struct Ledger {
     suspicion: Suspicion,
     /// Allocations on a device that could not be resolved.
     unknown_devices: u64,
+    /// Buffers with an address of their own on each core, so far.
+    per_core: u64,
     /// While the live buffers are being read from memory: every buffer of which an event was
     /// seen. What the events say of them is newer than what is being read.
     touched: Option<HashSet<Avma, foldhash::fast::FixedState>>,
@@ -120,6 +124,7 @@ impl Ledger {
             resync: ResyncSnapshot::default(),
             suspicion: Suspicion::default(),
             unknown_devices: 0,
+            per_core: 0,
             touched: Some(HashSet::default()),
             failures: failures::Failures::default(),
             bulk_freed_while_reading: Vec::new(),
@@ -274,6 +279,7 @@ impl Ledger {
 
     fn insert(&mut self, buffer: Avma, live: Live) {
         self.failures.note_change();
+        self.per_core += u64::from(live.shape.spread == Spread::PerCore);
         let share = live.share();
         let (entry, buffer_type) = (live.device, live.shape.buffer_type);
         self.occupy(buffer, &live);

@@ -32,7 +32,7 @@ use super::{
     scan,
 };
 use crate::{
-    event::{AllocatorSeen, BaselineBuffer, LiveBaseline},
+    event::{AllocatorSeen, BaselineBuffer, LiveBaseline, Spread},
     resolve::plan::MemoryLayout,
     units::Avma,
 };
@@ -187,6 +187,12 @@ impl Walk<'_> {
         let mut with_block = Vec::new();
         for buffer in live {
             let Some(found) = self.read_buffer(allocator, buffer) else { continue };
+            if found.shape.spread == Spread::PerCore {
+                // Its address says nothing of the table that all banks share.
+                device = Some(found.device);
+                baseline.buffers.push(found);
+                continue;
+            }
             let buffer_type = found.shape.buffer_type.index();
             let pool = pools.get_or_insert_with(|| self.pools_of(allocator))[buffer_type];
             let expected = pool.and_then(|pool| pool.bank_bytes(&found.shape));

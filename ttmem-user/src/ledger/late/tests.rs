@@ -168,3 +168,27 @@ fn a_free_while_reading_does_not_take_what_came_after_it() {
     ledger.finish_baseline(Ok(LiveBaseline::default()));
     assert_eq!((live(&ledger), ledger.swept.taken()), (vec![2], 0));
 }
+
+/// Each core has an address of its own: nothing is computed from the one that is known.
+#[test]
+fn a_buffer_with_an_address_per_core_is_a_doubt() {
+    let mut ledger = empty();
+    let mut shape = shape(1, 0);
+    shape.spread = Spread::PerCore;
+    ledger.apply(&Event::Allocated(Allocated {
+        time_ns: 1,
+        tid: Tid(7),
+        buffer: Avma(1 << 8),
+        allocator: ALLOCATOR,
+        device: DEVICE,
+        shape,
+    }));
+    let shown = ledger.snapshot(0, TargetState::Running, Detail::default());
+    let pool = &shown.devices[0].pools[0];
+    assert_eq!((pool.buffers, pool.used_bytes), (1, None));
+    assert_eq!(shown.allocators[0].free_bank_bytes, None);
+    ledger.apply(&free(1));
+    let shown = ledger.snapshot(0, TargetState::Running, Detail::default());
+    let why = "buffers with an address of their own on each core: 1";
+    assert_eq!(shown.inexact_because, [why], "where others lie afterwards is not known");
+}
