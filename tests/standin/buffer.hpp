@@ -40,6 +40,7 @@ struct BufferState {
     std::optional<ShardSpecBuffer> shard_spec;
     std::uint64_t spacer_between_specs = 0;
     std::optional<BufferDistributionSpec> distribution_spec;
+    bool per_core = false;
     std::array<std::uint64_t, 6> page_mapping{};
     std::size_t unique_id = 0;
 };
@@ -180,5 +181,10 @@ using BufferFactory = Buffer;
 #else
 using BufferFactory = BufferImpl;
 #endif
+
+namespace experimental::per_core_allocation {
+/// Whether each core of the buffer has an address of its own.
+bool is_per_core_allocation(const Buffer& buffer);
+}  // namespace experimental::per_core_allocation
 
 }  // namespace tt::tt_metal

@@ -25,6 +25,7 @@ namespace {
     state.layout = sharding.layout;
     state.shard_spec = sharding.shard_spec;
     state.distribution_spec = sharding.distribution_spec;
+    state.per_core = sharding.per_core;
     state.bottom_up = bottom_up.value_or(type == BufferType::DRAM);
     state.owns_data = owns_data;
     state.allocator = device->allocator_impl().get();

@@ -182,6 +182,35 @@ fn a_buffer_that_owns_no_memory_counts_for_nothing() {
     });
 }
 
+/// Hybrid allocators: what such a buffer takes is not known, and that is said.
+#[test]
+fn a_buffer_with_an_address_per_core_makes_the_numbers_inexact() {
+    let ttmem = or_skip!(Ttmem::locate());
+    for variant in VARIANTS {
+        let standin = or_skip!(Standin::locate(variant));
+        let per_core = || -> Result<()> {
+            let mut driver = standin.start()?;
+            let mut attached = ttmem.attach(driver.pid(), &OPTIONS)?;
+            attached.at_or_after(now_ns())?;
+            driver.all_ok(&[
+                "open mesh 0 2 name=m",
+                "alloc a m L1 65536 2048 cores=8 shard=32x128 page=32x32 percore=1",
+            ])?;
+            let from_start = attached.at_or_after(now_ns())?;
+            for snapshot in [from_start, ttmem.once(driver.pid())?, ttmem.snapshot(driver.pid())?] {
+                let pool = &snapshot["devices"][0]["pools"][1];
+                ensure!(pool["buffers"] == 1 && pool["used_bytes"].is_null(), "{pool}");
+                ensure!(snapshot["exact"] == false, "{snapshot}");
+                let why = snapshot["inexact_because"][0].as_str().unwrap_or_default();
+                let expected = "buffers with an address of their own on each core: 1";
+                ensure!(why == expected, "{}", snapshot["inexact_because"]);
+            }
+            Ok(())
+        };
+        per_core().with_context(|| variant).unwrap();
+    }
+}
+
 /// What a crashed or exited target had is its last state.
 #[test]
 fn what_was_live_at_the_end_is_told() {

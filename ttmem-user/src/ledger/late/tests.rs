@@ -74,7 +74,9 @@ fn empty() -> Ledger {
 }
 
 fn apply(ledger: &mut Ledger, events: &[Event]) {
-    events.iter().for_each(|event| ledger.apply(event));
+    for event in events {
+        ledger.apply(event);
+    }
 }
 
 /// The unique ids that are live; that the totals and the space say the same is checked.
