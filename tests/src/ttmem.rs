@@ -5,7 +5,7 @@ use std::{
     os::fd::AsFd,
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -136,7 +136,9 @@ impl Attached {
 
     /// The first line for which `is_it` holds.
     pub fn find(&mut self, is_it: impl Fn(&Value) -> bool) -> Result<Value> {
+        let deadline = Instant::now() + PATIENCE;
         loop {
+            ensure!(Instant::now() < deadline, "no such line within {PATIENCE:?}");
             let line = self.next()?.context("ttmem ended")?;
             if is_it(&line) {
                 return Ok(line);

@@ -35,7 +35,7 @@ DeviceAddr AllocatorImpl::allocate_buffer(Buffer* buffer) {
     const DeviceAddr address =
         manager.allocate_buffer(buffer->aligned_size(), buffer->aligned_page_size(), buffer->num_cores());
     allocated_buffers_.insert(buffer);
-    swept_.erase(buffer);
+    owners_[{buffer->buffer_type(), address}] = buffer;
     return address;
 }
 
@@ -43,10 +43,10 @@ void AllocatorImpl::deallocate_buffer(Buffer* buffer) {
     const std::lock_guard<std::mutex> lock(mutex_);
     const DeviceAddr address = buffer->address();
     BankManager& manager = *(this->*kManagers[checked(buffer->buffer_type())]);
-    // Its block is gone already, and the address may be another buffer's by now.
-    if (swept_.erase(buffer) == 0) {
-        manager.deallocate_buffer(address);
-    }
+    // By address alone, like the real one: if the buffer's own block is gone already, this takes
+    // that of whoever is there now.
+    manager.deallocate_buffer(address);
+    owners_.erase({buffer->buffer_type(), address});
     allocated_buffers_.erase(buffer);
 }
 
@@ -55,7 +55,7 @@ void AllocatorImpl::deallocate_buffers() {
     for (const BankManagerMember manager : kManagers) {
         (this->*manager)->deallocate_all();
     }
-    swept_.insert(allocated_buffers_.begin(), allocated_buffers_.end());
+    owners_.clear();
 }
 
 void AllocatorImpl::shrink_allocator_size(BufferType type, DeviceAddr size) {
@@ -100,7 +100,8 @@ std::vector<BufferTruth> AllocatorImpl::live_truth() const {
     const std::lock_guard<std::mutex> lock(mutex_);
     std::vector<BufferTruth> live;
     for (const Buffer* buffer : allocated_buffers_) {
-        if (swept_.count(buffer) != 0) {
+        const auto owner = owners_.find({buffer->buffer_type(), buffer->state().address});
+        if (owner == owners_.end() || owner->second != buffer) {
             continue;
         }
         BufferTruth truth;

@@ -1,6 +1,7 @@
 // AllocatorImpl: one per device, mesh or submesh; five pools and the set of live buffers.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <mutex>
 #include <unordered_map>
@@ -134,8 +135,9 @@ private:
     std::unordered_set<Buffer*> allocated_buffers_;
     std::unique_ptr<AllocatorConfig> config_;
     std::unique_ptr<Allocator> view_;
-    // Buffers whose block deallocate_buffers() has taken, and which still await their own free.
-    std::unordered_set<const Buffer*> swept_;
+    using Place = std::pair<BufferType, DeviceAddr>;
+    // Whose each block is. A buffer that is not here has lost its own, and still awaits its free.
+    std::map<Place, const Buffer*> owners_;
 };
 
 #ifdef TTMEM_STANDIN_OLD

@@ -90,4 +90,8 @@ DeviceAddr Buffer::aligned_size_per_bank() const {
         aligned_size(), aligned_page_size(), banks, fields.allocator->get_alignment(fields.type));
 }
 
+namespace experimental::per_core_allocation {
+bool is_per_core_allocation(const Buffer& buffer) { return buffer.state().per_core; }
+}  // namespace experimental::per_core_allocation
+
 }  // namespace tt::tt_metal

@@ -40,6 +40,7 @@ struct BufferState {
     std::optional<ShardSpecBuffer> shard_spec;
     std::uint64_t spacer_between_specs = 0;
     std::optional<BufferDistributionSpec> distribution_spec;
+    bool per_core = false;
     std::array<std::uint64_t, 6> page_mapping{};
     std::size_t unique_id = 0;
 };
@@ -58,6 +59,17 @@ public:
         bool owns_data);
     static std::shared_ptr<Buffer> create(
         IDevice* device,
+        DeviceAddr size,
+        DeviceAddr page_size,
+        BufferType type,
+        const BufferShardingArgs& sharding,
+        std::optional<bool> bottom_up,
+        std::optional<SubDeviceId> sub_device);
+    /// At an address that somebody else owns: a view of a mesh buffer on one chip, or memory that the
+    /// caller has set aside. No allocator hears of it.
+    static std::shared_ptr<Buffer> create(
+        IDevice* device,
+        DeviceAddr address,
         DeviceAddr size,
         DeviceAddr page_size,
         BufferType type,
@@ -123,6 +135,17 @@ public:
         const BufferShardingArgs& sharding,
         std::optional<bool> bottom_up,
         std::optional<SubDeviceId> sub_device);
+    /// At an address that somebody else owns: a view of a mesh buffer on one chip, or memory that the
+    /// caller has set aside. No allocator hears of it.
+    static std::shared_ptr<Buffer> create(
+        IDevice* device,
+        DeviceAddr address,
+        DeviceAddr size,
+        DeviceAddr page_size,
+        BufferType type,
+        const BufferShardingArgs& sharding,
+        std::optional<bool> bottom_up,
+        std::optional<SubDeviceId> sub_device);
     void deallocate();
     static std::atomic<std::size_t> next_unique_id;
 
@@ -158,5 +181,10 @@ using BufferFactory = Buffer;
 #else
 using BufferFactory = BufferImpl;
 #endif
+
+namespace experimental::per_core_allocation {
+/// Whether each core of the buffer has an address of its own.
+bool is_per_core_allocation(const Buffer& buffer);
+}  // namespace experimental::per_core_allocation
 
 }  // namespace tt::tt_metal

@@ -25,6 +25,7 @@ namespace {
     state.layout = sharding.layout;
     state.shard_spec = sharding.shard_spec;
     state.distribution_spec = sharding.distribution_spec;
+    state.per_core = sharding.per_core;
     state.bottom_up = bottom_up.value_or(type == BufferType::DRAM);
     state.owns_data = owns_data;
     state.allocator = device->allocator_impl().get();
@@ -95,6 +96,22 @@ std::shared_ptr<Buffer> Buffer::create(
     return buffer;
 }
 
+std::shared_ptr<Buffer> Buffer::create(
+    IDevice* device,
+    DeviceAddr address,
+    DeviceAddr size,
+    DeviceAddr page_size,
+    BufferType type,
+    const BufferShardingArgs& sharding,
+    std::optional<bool> bottom_up,
+    std::optional<SubDeviceId> sub_device) {
+    auto buffer =
+        std::make_shared<Buffer>(device, size, page_size, type, sharding, bottom_up, sub_device, false, Private{});
+    buffer->state_.address = address;
+    buffer->state_.status = AllocationStatus::ALLOCATED;
+    return buffer;
+}
+
 void Buffer::allocate_impl() { allocate(state_, *this); }
 void Buffer::deallocate_impl() { tt::tt_metal::deallocate(state_, *this); }
 
@@ -138,6 +155,21 @@ std::shared_ptr<Buffer> BufferImpl::create(
         buffer->impl()->allocate_impl(*buffer);
     }
     return buffer;
+}
+
+std::shared_ptr<Buffer> BufferImpl::create(
+    IDevice* device,
+    DeviceAddr address,
+    DeviceAddr size,
+    DeviceAddr page_size,
+    BufferType type,
+    const BufferShardingArgs& sharding,
+    std::optional<bool> bottom_up,
+    std::optional<SubDeviceId> sub_device) {
+    BufferImpl impl(device, size, page_size, type, sharding, bottom_up, sub_device, false);
+    impl.state.address = address;
+    impl.state.status = AllocationStatus::ALLOCATED;
+    return std::make_shared<Buffer>(std::move(impl));
 }
 
 void BufferImpl::allocate_impl(Buffer& buffer) { allocate(state, buffer); }

@@ -116,6 +116,7 @@ struct BufferShardingArgs {
     TensorMemoryLayout layout = TensorMemoryLayout::INTERLEAVED;
     std::optional<ShardSpecBuffer> shard_spec;
     std::optional<BufferDistributionSpec> distribution_spec;
+    bool per_core = false;
 };
 
 /// Out of line, so that the throwing path of a getter is one call, as in the real library.

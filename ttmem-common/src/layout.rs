@@ -119,6 +119,8 @@ pub struct BufferLayout {
     pub unique_id: u32,
     /// `std::optional<ShardSpecBuffer>` has a value, 1 byte.
     pub shard_spec_present: u32,
+    /// Set if each core has an address of its own, 1 byte; [`ABSENT`] in versions without that.
+    pub per_core: u32,
     /// Shard shape, two `u32`: height, width.
     pub shard_shape: u32,
     /// Page shape, two `u32`: height, width.
@@ -136,6 +138,8 @@ pub struct BufferLayout {
     /// Last `TensorMemoryLayout` that the library's own code takes for sharded. Of a later one
     /// nothing is known; [`ABSENT`] as long as the shard fields are.
     pub last_sharded: u32,
+    /// Nothing: it makes the size a multiple of 8.
+    pub reserved: u32,
 }
 
 impl BufferLayout {
@@ -155,6 +159,7 @@ impl BufferLayout {
         hooked: ABSENT,
         unique_id: ABSENT,
         shard_spec_present: ABSENT,
+        per_core: ABSENT,
         shard_shape: ABSENT,
         page_shape: ABSENT,
         distribution_present: ABSENT,
@@ -163,6 +168,7 @@ impl BufferLayout {
         shard_count: ABSENT,
         shard_pages: ABSENT,
         last_sharded: ABSENT,
+        reserved: 0,
     };
 
     /// Sets the window to the smallest that covers its fields.
@@ -304,7 +310,7 @@ pub struct LayoutTable {
 }
 
 const _: () = assert!(size_of::<Chain>() == 32);
-const _: () = assert!(size_of::<BufferLayout>() == 88);
+const _: () = assert!(size_of::<BufferLayout>() == 96);
 const _: () = assert!(size_of::<DeviceLayout>() == 16 + 4 * 32 + 8);
 const _: () = assert!(size_of::<CircularLayout>() == 16);
-const _: () = assert!(size_of::<LayoutTable>() == 8 + 88 + 152 + 5 * 168 + 4 * 32 + 8 * 16 + 16);
+const _: () = assert!(size_of::<LayoutTable>() == 8 + 96 + 152 + 5 * 168 + 4 * 32 + 8 * 16 + 16);

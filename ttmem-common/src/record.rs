@@ -101,6 +101,8 @@ pub const FLAG_NO_UNIQUE_ID: u32 = 1;
 pub const FLAG_SHARD_SPEC: u32 = 2;
 /// The buffer has a distribution spec: `shard_count`, `shard_cores`, `shard_pages` are set.
 pub const FLAG_DISTRIBUTION_SPEC: u32 = 4;
+/// Each core that the buffer lies on has an address of its own.
+pub const FLAG_PER_CORE: u32 = 16;
 /// A [`FreeRecord`] carries the buffer's description.
 pub const FLAG_DESCRIBED: u32 = 8;
 

@@ -209,6 +209,7 @@ pub(crate) fn empty() -> Snapshot {
         inexact_because: Vec::new(),
         lost: Lost::default(),
         anomalies: Anomalies::default(),
+        taken_blocks: 0,
         resync: ResyncSnapshot::default(),
         audit: None,
         unresolved: Vec::new(),

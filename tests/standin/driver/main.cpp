@@ -30,6 +30,7 @@ constexpr const char* kHelp =
     "  submesh PARENT OFFSET COUNT [name=NAME]                       its own allocator, same chips\n"
     "  alloc NAME DEV TYPE SIZE PAGE [SHARDING]                      TYPE: DRAM L1 SYSTEM_MEMORY L1_SMALL TRACE\n"
     "      SHARDING: cores=N shard=HxW page=HxW | dist=SHARDS,CORES,PAGES | both; layout=height|width|block|nd\n"
+    "  place NAME DEV TYPE SIZE PAGE ADDRESS   a buffer on memory that somebody else owns\n"
     "  free NAME            free a buffer\n"
     "  bulk DEV             deallocate_buffers(): all blocks gone, later frees still come\n"
     "  close DEV            the same, and later frees come no more\n"
@@ -59,6 +60,7 @@ private:
     std::string open(Words& words);
     std::string submesh(Words& words);
     std::string alloc(Words& words);
+    std::string place(Words& words);
     std::string free_buffer(Words& words);
     std::string close(Words& words, bool bulk);
     std::string oom(Words& words);
@@ -151,6 +153,17 @@ std::string Driver::alloc(Words& words) {
     words.end();
     const Buffer& buffer = session_.allocate(name, device, type, size, page, args);
     return answer(buffer, size == 0 ? 0 : taken_of_a_bank(buffer));
+}
+
+std::string Driver::place(Words& words) {
+    const std::string name = words.word("NAME");
+    const OpenDevice& device = session_.device(words.word("DEV"));
+    const BufferType type = words.type();
+    const std::uint64_t size = words.number("SIZE");
+    const std::uint64_t page = words.number("PAGE");
+    const std::uint64_t address = words.number("ADDRESS");
+    words.end();
+    return answer(session_.place(name, device, type, size, page, address), 0);
 }
 
 std::string Driver::free_buffer(Words& words) {
@@ -298,6 +311,7 @@ std::optional<std::string> Driver::run(Words& words) {
         {"open", [&] { return open(words); }},
         {"submesh", [&] { return submesh(words); }},
         {"alloc", [&] { return alloc(words); }},
+        {"place", [&] { return place(words); }},
         {"free", [&] { return free_buffer(words); }},
         {"bulk", [&] { return close(words, true); }},
         {"close", [&] { return close(words, false); }},

@@ -78,6 +78,21 @@ Buffer& Session::allocate(
     return *buffers_.emplace(name, std::move(buffer)).first->second.buffer;
 }
 
+Buffer& Session::place(
+    const std::string& name,
+    const OpenDevice& device,
+    BufferType type,
+    std::uint64_t size,
+    std::uint64_t page_size,
+    std::uint64_t address) {
+    if (buffers_.count(name) != 0) {
+        throw ScriptError{"the name " + name + " is taken"};
+    }
+    auto buffer = tt::tt_metal::BufferFactory::create(
+        device.device.get(), address, size, page_size, type, {}, std::nullopt, std::nullopt);
+    return *buffers_.emplace(name, NamedBuffer{device.device, std::move(buffer)}).first->second.buffer;
+}
+
 void Session::free(const std::string& name) {
     if (buffers_.erase(name) == 0) {
         throw ScriptError{"no buffer " + name};

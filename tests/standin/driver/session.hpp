@@ -52,6 +52,14 @@ public:
         std::uint64_t size,
         std::uint64_t page_size,
         const BufferShardingArgs& sharding);
+    /// A buffer at an address that somebody else owns.
+    Buffer& place(
+        const std::string& name,
+        const OpenDevice& device,
+        BufferType type,
+        std::uint64_t size,
+        std::uint64_t page_size,
+        std::uint64_t address);
     void free(const std::string& name);
     /// Buffers without a name, until `release`.
     void keep(NamedBuffer buffer) { kept_.push_back(std::move(buffer)); }

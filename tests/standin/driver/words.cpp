@@ -158,6 +158,7 @@ BufferShardingArgs sharding(Words& words) {
     if (layout) {
         args.layout = layout_of(*layout);
     }
+    args.per_core = words.option("percore").value_or("0") == "1";
     const bool has_spec = args.shard_spec || args.distribution_spec;
     if (has_spec != tt::tt_metal::is_sharded(args.layout)) {
         throw ScriptError{"the layout and the specs do not go together"};

@@ -8,7 +8,7 @@ use ttmem_common::{
     loss::LossCause,
     record::{
         AllocateRecord, BulkFreeRecord, FLAG_DESCRIBED, FLAG_DISTRIBUTION_SPEC, FLAG_NO_UNIQUE_ID,
-        FLAG_SHARD_SPEC, FreeRecord, KIND_ALLOCATE, KIND_BULK_FREE, KIND_FREE,
+        FLAG_PER_CORE, FLAG_SHARD_SPEC, FreeRecord, KIND_ALLOCATE, KIND_BULK_FREE, KIND_FREE,
     },
 };
 
@@ -97,6 +97,9 @@ impl Sharding {
             return Ok(sharding);
         }
         let at = |offset: u32| fields.wrapping_add(u64::from(offset));
+        if layout.per_core != ABSENT && read::<u8>(at(layout.per_core))? != 0 {
+            sharding.flags |= FLAG_PER_CORE;
+        }
         if read::<u8>(at(layout.shard_spec_present))? != 0 {
             sharding.flags |= FLAG_SHARD_SPEC;
             sharding.shard_shape = read(at(layout.shard_shape))?;

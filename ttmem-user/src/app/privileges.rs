@@ -24,10 +24,12 @@ pub fn drop_all() -> io::Result<()> {
     keep(CapabilitySet::empty())
 }
 
-/// Drops every capability of this thread that attaching does not take.
-pub fn keep_for_attaching() -> io::Result<()> {
+/// Drops every capability of this thread that attaching does not take. Probes by perf events take
+/// one more (kernel/events/core.c: perf_uprobe_event_init).
+pub fn keep_for_attaching(by_perf_events: bool) -> io::Result<()> {
+    let more = if by_perf_events { CapabilitySet::SYS_ADMIN } else { CapabilitySet::empty() };
     let held = capabilities(None)?.permitted;
-    keep(held.intersection(FOR_ATTACHING))
+    keep(held.intersection(FOR_ATTACHING.union(more)))
 }
 
 /// Drops every capability of this thread but the one to signal a command of another user.

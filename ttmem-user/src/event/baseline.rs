@@ -15,8 +15,8 @@ pub struct LiveBaseline {
     pub allocators: Vec<AllocatorSeen>,
     /// Live buffers.
     pub buffers: Vec<BaselineBuffer>,
-    /// Buffers that a bulk free took before the attach; a late free of their own may follow.
-    pub bulk_freed: Vec<Avma>,
+    /// Buffers that lost their block before the attach; a late free of their own may follow.
+    pub swept: Vec<SweptBuffer>,
     /// What allocators say is free, as far as it could be read.
     pub free_lists: Vec<FreeListSeen>,
     /// Whether it was read twice alike, with nothing attached: then no event is under way.
@@ -25,6 +25,19 @@ pub struct LiveBaseline {
     pub chips: Vec<ChipId>,
     /// tt-metal's shared memory, if it was to be read.
     pub shared: Vec<SharedFile>,
+}
+
+/// A buffer that has no block any more, and still awaits its own free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SweptBuffer {
+    /// `Buffer*`.
+    pub buffer: Avma,
+    /// `AllocatorImpl*`.
+    pub allocator: Avma,
+    /// Buffer type.
+    pub buffer_type: BufferType,
+    /// The address that its free will give back, whosever it is by then.
+    pub address: DeviceAddr,
 }
 
 /// What an allocator says is free of the banks of one buffer type.

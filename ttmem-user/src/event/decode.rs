@@ -3,10 +3,10 @@
 use ttmem_common::layout::FIRST_SHARDED;
 use ttmem_common::record::{
     AllocateRecord, AllocatorRecord, BulkFreeRecord, DeviceRecord, FLAG_DESCRIBED,
-    FLAG_DISTRIBUTION_SPEC, FLAG_NO_UNIQUE_ID, FLAG_SHARD_SPEC, FreeRecord, KIND_ALLOCATE,
-    KIND_ALLOCATOR, KIND_BULK_FREE, KIND_CIRCULAR, KIND_DEVICE, KIND_DISPATCH, KIND_FAILURE,
-    KIND_FREE, KIND_PROGRAM_END, MAX_CHIPS, PoolGeometry, ProgramEndRecord, REMOTE_CHIP,
-    RecordHeader, UNREADABLE_CHIP,
+    FLAG_DISTRIBUTION_SPEC, FLAG_NO_UNIQUE_ID, FLAG_PER_CORE, FLAG_SHARD_SPEC, FreeRecord,
+    KIND_ALLOCATE, KIND_ALLOCATOR, KIND_BULK_FREE, KIND_CIRCULAR, KIND_DEVICE, KIND_DISPATCH,
+    KIND_FAILURE, KIND_FREE, KIND_PROGRAM_END, MAX_CHIPS, PoolGeometry, ProgramEndRecord,
+    REMOTE_CHIP, RecordHeader, UNREADABLE_CHIP,
 };
 use zerocopy::FromBytes as _;
 
@@ -136,6 +136,9 @@ fn spread(record: &AllocateRecord) -> Spread {
     if record.memory_layout < FIRST_SHARDED {
         return Spread::Interleaved;
     }
+    if record.flags & FLAG_PER_CORE != 0 {
+        return Spread::PerCore;
+    }
     if record.flags & FLAG_SHARD_SPEC != 0 {
         let rows = low(record.shard_shape).checked_div(low(record.page_shape)).unwrap_or(0);
         let columns = high(record.shard_shape).checked_div(high(record.page_shape)).unwrap_or(0);
@@ -166,6 +169,7 @@ fn freed(record: &FreeRecord) -> Result<Freed, DecodeError> {
         Some(Described {
             device: Avma(record.device),
             buffer_type: buffer_type(record.buffer_type)?,
+            address: DeviceAddr(record.address),
         })
     };
     Ok(Freed { buffer: Avma(record.buffer), allocator: Avma(record.allocator), described })

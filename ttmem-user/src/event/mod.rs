@@ -9,7 +9,7 @@ mod failure;
 mod shared;
 mod types;
 
-pub use baseline::{BaselineBuffer, FreeListSeen, LiveBaseline};
+pub use baseline::{BaselineBuffer, FreeListSeen, LiveBaseline, SweptBuffer};
 pub use circular::{CircularBuffer, CircularKind, CircularPlaced, CoreRange, Dispatched, Place};
 pub use decode::{DecodeError, Decoded, decode};
 pub(crate) use decode::{geometry, shape};

@@ -128,6 +128,8 @@ pub enum Spread {
     Interleaved,
     /// Sharded: this many pages on each bank that holds a shard.
     PagesPerBank(u64),
+    /// Sharded, with an address of its own on each core: it takes no block of every bank.
+    PerCore,
     /// Sharded in a way that could not be decoded.
     Unknown,
 }
@@ -150,6 +152,8 @@ pub struct Described {
     pub device: Avma,
     /// Buffer type.
     pub buffer_type: BufferType,
+    /// Address on the device.
+    pub address: DeviceAddr,
 }
 
 /// Which chips a device pointer stands for.
@@ -208,7 +212,7 @@ impl Geometry {
         }
         let pages = match shape.spread {
             Spread::PagesPerBank(pages) => pages,
-            Spread::Unknown => return None,
+            Spread::PerCore | Spread::Unknown => return None,
             Spread::Interleaved => {
                 let pages = shape.size.checked_div(shape.page_size).unwrap_or(0);
                 pages.div_ceil(u64::from(self.banks))
@@ -262,6 +266,7 @@ mod tests {
     #[test]
     fn what_is_not_known_is_not_computed() {
         assert_eq!(bytes(2048, 2048, Spread::Unknown), None);
+        assert_eq!(bytes(2048, 2048, Spread::PerCore), None);
         let shape = BufferShape {
             unique_id: None,
             buffer_type: BufferType::L1,

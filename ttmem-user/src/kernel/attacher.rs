@@ -38,6 +38,11 @@ impl Attacher {
         Self { ebpf, multi }
     }
 
+    /// Whether each probe is a perf event.
+    pub fn is_by_perf_events(&self) -> bool {
+        self.multi.is_none()
+    }
+
     /// Tells the eBPF side the layout of the target in `slot`.
     pub fn set_layout(&mut self, slot: u32, layout: &LayoutTable) -> Result<(), KernelError> {
         const LEN: usize = size_of::<LayoutTable>();

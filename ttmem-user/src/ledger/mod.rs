@@ -12,6 +12,7 @@ mod exactness;
 mod failure_view;
 mod failures;
 pub mod fit;
+mod late;
 mod reconcile;
 pub mod report;
 mod resync;
@@ -30,6 +31,7 @@ use hashbrown::{HashMap, HashSet};
 use circular::Circular;
 pub use exactness::BaselineState;
 use exactness::Settled;
+use late::{Block, Swept};
 use resync::Suspicion;
 pub use resync::{ReadingBegun, Resynced};
 use snapshot::{Anomalies, Lost, ProcessLabel, ResyncSnapshot, Unresolved};
@@ -38,7 +40,9 @@ use table::{ChipCounters, Measured, PoolCounters, Share};
 use topology::Topology;
 
 use crate::{
-    event::{Allocated, BufferShape, BufferType, DeviceSeen, Event, Freed, Place},
+    event::{
+        Allocated, BufferShape, BufferType, Described, DeviceSeen, Event, Freed, Place, Spread,
+    },
     units::{Avma, ChipId, Pid, Tid},
 };
 
@@ -70,8 +74,8 @@ enum Origin {
 pub struct Ledger {
     process: Arc<ProcessLabel>,
     live: HashMap<Avma, Live, foldhash::fast::FixedState>,
-    /// Buffers that went in a bulk free; a late free of their own may follow.
-    bulk_freed: HashSet<Avma, foldhash::fast::FixedState>,
+    /// Buffers that have lost their block; a late free of their own may follow.
+    swept: Swept,
     topology: Topology,
     /// What is free of each allocator's banks.
     spaces: Spaces,
@@ -86,6 +90,8 @@ pub struct Ledger {
     suspicion: Suspicion,
     /// Allocations on a device that could not be resolved.
     unknown_devices: u64,
+    /// Buffers with an address of their own on each core, so far.
+    per_core: u64,
     /// While the live buffers are being read from memory: every buffer of which an event was
     /// seen. What the events say of them is newer than what is being read.
     touched: Option<HashSet<Avma, foldhash::fast::FixedState>>,
@@ -109,7 +115,7 @@ impl Ledger {
         Self {
             process,
             live: HashMap::default(),
-            bulk_freed: HashSet::default(),
+            swept: Swept::default(),
             topology: Topology::default(),
             spaces: Spaces::new(),
             chips: Vec::new(),
@@ -121,6 +127,7 @@ impl Ledger {
             resync: ResyncSnapshot::default(),
             suspicion: Suspicion::default(),
             unknown_devices: 0,
+            per_core: 0,
             touched: Some(HashSet::default()),
             failures: failures::Failures::default(),
             bulk_freed_while_reading: Vec::new(),
@@ -191,7 +198,7 @@ impl Ledger {
     fn allocated(&mut self, allocated: &Allocated) {
         self.touch(allocated.buffer);
         self.spaces.stir(allocated.allocator);
-        self.bulk_freed.remove(&allocated.buffer);
+        self.swept.remove(allocated.buffer);
         let mut already_counted = false;
         if let Some(older) = self.live.get(&allocated.buffer) {
             // The set of live buffers may have been read between the allocation and its event.
@@ -228,7 +235,8 @@ impl Ledger {
         if self.release(freed.buffer) {
             return;
         }
-        if self.bulk_freed.remove(&freed.buffer) {
+        if let Some(block) = self.swept.remove(freed.buffer) {
+            self.late_free(block);
             return;
         }
         // While the live set is being read, a free of an unseen buffer is one of an older buffer.
@@ -239,6 +247,8 @@ impl Ledger {
                         self.pool(chip, described.buffer_type).pre_attach_frees.add(1);
                     }
                 }
+                let Described { buffer_type, address, .. } = described;
+                self.free_while_reading(Block { allocator: freed.allocator, buffer_type, address });
             }
             (Some(_), None) | (None, _) => self.anomalies.unknown_free += 1,
         }
@@ -247,8 +257,7 @@ impl Ledger {
     fn bulk_freed(&mut self, allocator: Avma) {
         for buffer in self.buffers_of(allocator) {
             self.touch(buffer);
-            self.release(buffer);
-            self.bulk_freed.insert(buffer);
+            self.sweep(buffer);
         }
         self.spaces.stir(allocator);
         self.topology.close_allocator(allocator);
@@ -274,9 +283,11 @@ impl Ledger {
 
     fn insert(&mut self, buffer: Avma, live: Live) {
         self.failures.note_change();
+        self.per_core += u64::from(live.shape.spread == Spread::PerCore);
         let share = live.share();
         let (entry, buffer_type) = (live.device, live.shape.buffer_type);
         self.occupy(buffer, &live);
+        self.swept.enter(buffer, &live);
         self.live.insert(buffer, live);
         for &chip in self.chips_of_live(entry) {
             self.pool(chip, buffer_type).enter(share);
@@ -287,6 +298,7 @@ impl Ledger {
         let Some(live) = self.live.remove(&buffer) else { return };
         self.failures.note_change();
         self.vacate(buffer, &live);
+        self.swept.leave(buffer, &live);
         for &chip in self.chips_of_live(live.device) {
             self.pool(chip, live.shape.buffer_type).leave(live.share());
         }

@@ -20,15 +20,17 @@ const BANKS: [u32; 2] = [8, 5];
 
 #[derive(Clone, Debug)]
 enum Step {
-    Allocate { buffer: u8, owner: u8, buffer_type: u8, pages: u16 },
+    Allocate { buffer: u8, owner: u8, buffer_type: u8, place: u8, pages: u16 },
     Free { buffer: u8 },
     BulkFree { owner: u8 },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        4 => (0..40_u8, 0..2_u8, 0..5_u8, 0..100_u16).prop_map(
-            |(buffer, owner, buffer_type, pages)| Step::Allocate { buffer, owner, buffer_type, pages }
+        4 => (0..40_u8, 0..2_u8, 0..5_u8, 0..6_u8, 0..100_u16).prop_map(
+            |(buffer, owner, buffer_type, place, pages)| {
+                Step::Allocate { buffer, owner, buffer_type, place, pages }
+            }
         ),
         3 => (0..40_u8).prop_map(|buffer| Step::Free { buffer }),
         1 => (0..2_u8).prop_map(|owner| Step::BulkFree { owner }),
@@ -62,8 +64,11 @@ fn owner_events(owner: u8) -> [Event; 2] {
 
 #[derive(Default)]
 struct Model {
-    live: BTreeMap<u8, (u8, u8, u16)>,
-    bulk_freed: Vec<u8>,
+    /// Buffer → allocator, type, pages, place.
+    live: BTreeMap<u8, (u8, u8, u16, u8)>,
+    /// Buffers without a block: allocator, type, place.
+    swept: BTreeMap<u8, (u8, u8, u8)>,
+    taken: u64,
     unknown_free: u64,
     double_allocation: u64,
     allocations: BTreeMap<(i32, u8), u64>,
@@ -74,7 +79,7 @@ struct Model {
 impl Model {
     fn used(&self, chip: i32, buffer_type: u8) -> (u64, u64) {
         let mut totals = (0, 0);
-        for &(owner, kind, pages) in self.live.values() {
+        for &(owner, kind, pages, _) in self.live.values() {
             if kind == buffer_type && CHIPS[owner as usize].contains(&chip) {
                 let banks = u64::from(BANKS[owner as usize]);
                 let per_bank = (u64::from(pages).div_ceil(banks) * 128).max(64);
@@ -91,11 +96,34 @@ impl Model {
         }
     }
 
+    /// The buffer that has a block there.
+    fn owner_of(&self, block: (u8, u8, u8)) -> Option<u8> {
+        let mut all = self.live.iter();
+        all.find(|(_, live)| (live.0, live.1, live.3) == block).map(|(&buffer, _)| buffer)
+    }
+
+    fn sweep(&mut self, buffer: u8) {
+        let (owner, buffer_type, _, place) = self.live.remove(&buffer).unwrap();
+        Self::bump(&mut self.frees, owner, buffer_type);
+        self.swept.insert(buffer, (owner, buffer_type, place));
+    }
+
+    /// Whether an allocator could do that: it gives no address away twice.
+    fn is_possible(&self, step: &Step) -> bool {
+        match *step {
+            Step::Allocate { buffer, owner, buffer_type, place, .. } => {
+                let there = self.owner_of((owner, buffer_type, place));
+                there.is_none_or(|there| there == buffer)
+            }
+            Step::Free { .. } | Step::BulkFree { .. } => true,
+        }
+    }
+
     fn apply(&mut self, step: &Step) {
         match *step {
-            Step::Allocate { buffer, owner, buffer_type, pages } => {
-                self.bulk_freed.retain(|&gone| gone != buffer);
-                if self.live.insert(buffer, (owner, buffer_type, pages)).is_some() {
+            Step::Allocate { buffer, owner, buffer_type, place, pages } => {
+                self.swept.remove(&buffer);
+                if self.live.insert(buffer, (owner, buffer_type, pages, place)).is_some() {
                     self.double_allocation += 1;
                 }
                 Self::bump(&mut self.allocations, owner, buffer_type);
@@ -106,10 +134,13 @@ impl Model {
                 }
             }
             Step::Free { buffer } => {
-                if let Some((owner, buffer_type, _)) = self.live.remove(&buffer) {
+                if let Some((owner, buffer_type, ..)) = self.live.remove(&buffer) {
                     Self::bump(&mut self.frees, owner, buffer_type);
-                } else if let Some(at) = self.bulk_freed.iter().position(|&gone| gone == buffer) {
-                    self.bulk_freed.remove(at);
+                } else if let Some(block) = self.swept.remove(&buffer) {
+                    if let Some(robbed) = self.owner_of(block) {
+                        self.taken += 1;
+                        self.sweep(robbed);
+                    }
                 } else {
                     self.unknown_free += 1;
                 }
@@ -122,9 +153,7 @@ impl Model {
                     .map(|(&buffer, _)| buffer)
                     .collect();
                 for buffer in gone {
-                    let (owner, buffer_type, _) = self.live.remove(&buffer).unwrap();
-                    Self::bump(&mut self.frees, owner, buffer_type);
-                    self.bulk_freed.push(buffer);
+                    self.sweep(buffer);
                 }
             }
         }
@@ -133,21 +162,23 @@ impl Model {
 
 fn event(step: &Step) -> Event {
     match *step {
-        Step::Allocate { buffer, owner, buffer_type, pages } => Event::Allocated(Allocated {
-            time_ns: 1,
-            tid: Tid(1),
-            buffer: Avma(u64::from(buffer)),
-            allocator: Avma(0x200 + u64::from(owner)),
-            device: Avma(0x100 + u64::from(owner)),
-            shape: BufferShape {
-                unique_id: None,
-                buffer_type: BufferType::from_raw(u32::from(buffer_type)).unwrap(),
-                address: DeviceAddr(0),
-                size: u64::from(pages) * 100,
-                page_size: 100,
-                spread: Spread::Interleaved,
-            },
-        }),
+        Step::Allocate { buffer, owner, buffer_type, place, pages } => {
+            Event::Allocated(Allocated {
+                time_ns: 1,
+                tid: Tid(1),
+                buffer: Avma(u64::from(buffer)),
+                allocator: Avma(0x200 + u64::from(owner)),
+                device: Avma(0x100 + u64::from(owner)),
+                shape: BufferShape {
+                    unique_id: None,
+                    buffer_type: BufferType::from_raw(u32::from(buffer_type)).unwrap(),
+                    address: DeviceAddr(u64::from(place) << 20),
+                    size: u64::from(pages) * 100,
+                    page_size: 100,
+                    spread: Spread::Interleaved,
+                },
+            })
+        }
         Step::Free { buffer } => Event::Freed(Freed {
             buffer: Avma(u64::from(buffer)),
             allocator: Avma(0),
@@ -167,11 +198,15 @@ proptest! {
         }
         let mut model = Model::default();
         for step in &steps {
+            if !model.is_possible(step) {
+                continue;
+            }
             ledger.apply(&event(step));
             model.apply(step);
         }
         let snapshot = ledger.snapshot(0, TargetState::Running, Detail { buffers: true, map: false });
         prop_assert_eq!(snapshot.anomalies.unknown_free, model.unknown_free);
+        prop_assert_eq!(snapshot.taken_blocks, model.taken);
         prop_assert_eq!(snapshot.anomalies.double_allocation, model.double_allocation);
         prop_assert_eq!(snapshot.buffers.unwrap().len(), model.live.len());
         for chip in &snapshot.devices {

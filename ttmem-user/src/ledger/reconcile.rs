@@ -31,8 +31,9 @@ impl Ledger {
                 self.adopt(buffer, Origin::PreAttach);
             }
         }
-        let late = baseline.bulk_freed.iter().filter(|buffer| !touched.contains(*buffer));
-        self.bulk_freed.extend(late);
+        let late = baseline.swept.iter().filter(|swept| !touched.contains(&swept.buffer));
+        self.swept.extend(late.copied());
+        self.settle_late_frees(|buffer| !touched.contains(&buffer));
         for allocator in std::mem::take(&mut self.bulk_freed_while_reading) {
             self.bulk_free_of(allocator);
         }
@@ -93,8 +94,7 @@ impl Ledger {
     fn bulk_free_of(&mut self, allocator: Avma) {
         for buffer in self.buffers_of(allocator) {
             if self.live.get(&buffer).is_some_and(|live| live.origin == Origin::PreAttach) {
-                self.release(buffer);
-                self.bulk_freed.insert(buffer);
+                self.sweep(buffer);
             }
         }
     }

@@ -172,13 +172,13 @@ impl Ledger {
             }
         }
         self.place(reading, &touched);
-        let late = reading.bulk_freed.iter().copied().filter(|buffer| !touched.contains(buffer));
-        self.bulk_freed.extend(late);
+        let late = reading.swept.iter().filter(|swept| !touched.contains(&swept.buffer));
+        self.swept.extend(late.copied());
+        self.settle_late_frees(|buffer| !touched.contains(&buffer));
         for allocator in std::mem::take(&mut self.bulk_freed_while_reading) {
             for buffer in self.buffers_of(allocator) {
                 if !touched.contains(&buffer) {
-                    self.release(buffer);
-                    self.bulk_freed.insert(buffer);
+                    self.sweep(buffer);
                 }
             }
         }

@@ -44,6 +44,9 @@ pub struct Snapshot {
     pub lost: Lost,
     /// Events that disagree with what was known.
     pub anomalies: Anomalies,
+    /// Live buffers whose block was given back by the late free of another, so far: tt-metal counts
+    /// them no more, and may give their memory to others.
+    pub taken_blocks: u64,
     /// Readings of the target's memory after the first.
     pub resync: ResyncSnapshot,
     /// What the probes, the allocators and tt-metal's shared memory say, side by side, when asked

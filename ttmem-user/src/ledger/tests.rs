@@ -63,7 +63,8 @@ pub(super) fn free(id: u64) -> Event {
 }
 
 fn described_free(id: u64) -> Event {
-    let described = Described { device: MESH, buffer_type: BufferType::Dram };
+    let described =
+        Described { device: MESH, buffer_type: BufferType::Dram, address: DeviceAddr(0x40) };
     Event::Freed(Freed { buffer: Avma(id << 8), allocator: ALLOCATOR, described: Some(described) })
 }
 
@@ -83,7 +84,7 @@ pub(super) fn baseline(buffers: &[u64]) -> LiveBaseline {
         devices: vec![device],
         allocators: vec![allocator_seen()],
         buffers: buffers.iter().map(|&id| older(id)).collect(),
-        bulk_freed: Vec::new(),
+        swept: Vec::new(),
         ..LiveBaseline::default()
     }
 }

@@ -27,6 +27,7 @@ impl Ledger {
             inexact_because,
             lost: self.lost,
             anomalies: self.anomalies,
+            taken_blocks: self.swept.taken(),
             resync: self.resync,
             audit: self.audit_snapshot(),
             unresolved: self.unresolved.clone(),

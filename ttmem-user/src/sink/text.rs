@@ -157,6 +157,10 @@ fn header(page: &mut Page, snapshot: &Snapshot) {
         );
         page.line(&[(Paint::Warn, "anomalies: "), (Paint::Plain, &kinds)]);
     }
+    if snapshot.taken_blocks > 0 {
+        let text = format!("{} live buffers, by late frees of others", snapshot.taken_blocks);
+        page.line(&[(Paint::Warn, "blocks taken from: "), (Paint::Plain, &text)]);
+    }
     if let Some(reason) = snapshot.failures.unseen_because() {
         let text = format::one_line(&format!("not known: {reason}"));
         page.line(&[(Paint::Warn, "failures: "), (Paint::Plain, &text)]);

@@ -12,6 +12,7 @@ mod blocks;
 mod free_lists;
 mod hash_set;
 mod objects;
+mod owners;
 
 use std::{
     collections::HashMap,
@@ -31,7 +32,7 @@ use super::{
     scan, shm,
 };
 use crate::{
-    event::{AllocatorSeen, BaselineBuffer, LiveBaseline, SharedFile},
+    event::{AllocatorSeen, BaselineBuffer, LiveBaseline, SharedFile, Spread},
     resolve::plan::MemoryLayout,
     units::{Avma, Pid},
 };
@@ -214,9 +215,16 @@ impl Walk<'_> {
         };
         let mut pools = None;
         let mut device = None;
-        let freed = baseline.bulk_freed.len();
+        let swept = baseline.swept.len();
+        let mut with_block = Vec::new();
         for buffer in live {
             let Some(found) = self.read_buffer(allocator, buffer) else { continue };
+            if found.shape.spread == Spread::PerCore {
+                // Its address says nothing of the table that all banks share.
+                device = Some(found.device);
+                baseline.buffers.push(found);
+                continue;
+            }
             let buffer_type = found.shape.buffer_type.index();
             let pool = pools.get_or_insert_with(|| self.pools_of(allocator))[buffer_type];
             let expected = pool.and_then(|pool| pool.bank_bytes(&found.shape));
@@ -224,21 +232,22 @@ impl Walk<'_> {
             match blocks.size_of(self, allocator, &found.shape, expected, still) {
                 blocks::Found::Size(bytes) => {
                     device = Some(found.device);
-                    baseline.buffers.push(BaselineBuffer { block_bytes: Some(bytes), ..found });
+                    with_block.push(BaselineBuffer { block_bytes: Some(bytes), ..found });
                 }
                 blocks::Found::NoTable => {
                     device = Some(found.device);
-                    baseline.buffers.push(found);
+                    with_block.push(found);
                 }
                 blocks::Found::Gone => {}
                 // Freed in bulk; the set keeps such buffers until they are freed one by one.
-                blocks::Found::NoBlock => baseline.bulk_freed.push(buffer),
+                blocks::Found::NoBlock => baseline.swept.push(owners::swept(&found)),
             }
         }
+        owners::tell_apart(with_block, baseline);
         if let Some(device) = device {
             baseline.allocators.push(self.describe_allocator(allocator, device));
         }
-        Ok(device.is_none() && baseline.bulk_freed.len() > freed)
+        Ok(device.is_none() && baseline.swept.len() > swept)
     }
 
     /// Allocators without buffers, through the devices and meshes that own them. A closed mesh

@@ -41,6 +41,10 @@ fn paragraphs(snapshot: &Snapshot) -> Vec<String> {
         };
         notes.push(nothing.to_owned());
     }
+    if snapshot.taken_blocks > 0 {
+        let what = "live buffers whose block was given back by the late free of another";
+        notes.push(format!("{what}: {}", snapshot.taken_blocks));
+    }
     let failures = &snapshot.failures;
     notes
         .extend(failures.unseen_because().map(|why| format!("failed allocations: unknown: {why}")));

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    io,
     os::fd::AsFd as _,
     sync::{
         Arc,
@@ -14,7 +15,10 @@ use anyhow::{Context as _, anyhow};
 use ttmem_common::layout::MAX_SLOTS;
 
 use crate::{
-    app::target::{Examiner, Target},
+    app::{
+        privileges,
+        target::{Examiner, Target},
+    },
     event::LiveBaseline,
     kernel::{Attacher, Link},
     ledger::{Ledger, report::Unwatched},
@@ -62,6 +66,11 @@ impl Admission {
             next_serial: 1,
             options,
         }
+    }
+
+    /// Gives up the rights that attaching does not take.
+    pub fn keep_rights(&self) -> io::Result<()> {
+        privileges::keep_for_attaching(self.attacher.is_by_perf_events())
     }
 
     /// Whether a process is being watched.

@@ -116,7 +116,7 @@ impl Ledger {
             used_bytes: measured.then(|| pool.used_bytes.get()),
             bank_bytes: measured.then(|| pool.bank_bytes.get()),
             lost: self.lost != self.settled.lost,
-            bulk_freed: !self.bulk_freed.is_empty(),
+            bulk_freed: !self.swept.is_empty(),
             allocators: self.allocators_with(place, buffer_type),
         }
         .likely_reason(&row);

@@ -7,8 +7,8 @@ use ttmem_common::{
         PoolLayout,
     },
     record::{
-        AllocateRecord, FLAG_DISTRIBUTION_SPEC, FLAG_NO_UNIQUE_ID, FLAG_SHARD_SPEC, MAX_CHIPS,
-        NO_BASE, PoolGeometry,
+        AllocateRecord, FLAG_DISTRIBUTION_SPEC, FLAG_NO_UNIQUE_ID, FLAG_PER_CORE, FLAG_SHARD_SPEC,
+        MAX_CHIPS, NO_BASE, PoolGeometry,
     },
 };
 use zerocopy::FromZeros as _;
@@ -121,6 +121,9 @@ impl Walk<'_> {
         let at = |offset: u32| fields.plus(u64::from(offset));
         if layout.shard_spec_present == ABSENT {
             return Ok(());
+        }
+        if layout.per_core != ABSENT && self.memory.byte(at(layout.per_core))? != 0 {
+            record.flags |= FLAG_PER_CORE;
         }
         if self.memory.byte(at(layout.shard_spec_present))? != 0 {
             record.flags |= FLAG_SHARD_SPEC;

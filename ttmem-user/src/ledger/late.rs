@@ -1,0 +1,148 @@
+//! Buffers that have lost their block, and await their own free.
+//!
+//! A bulk free takes the blocks of all buffers of an allocator; the `Buffer` objects stay. When
+//! such an object goes, tt-metal frees by address alone: if another buffer has got that address
+//! meanwhile, its block is given back, although it lives on. That one has then lost its block in
+//! turn. tt-metal's own figures count blocks, so what is live here is what has a block.
+//!
+//! Whose a block is must be looked up by address only then: the index is built by the first late
+//! free and kept until no buffer awaits one.
+//!
+//! Invariant: a buffer is live, or in here, or neither; never both.
+
+use hashbrown::HashMap;
+
+use super::{Ledger, Live};
+use crate::{
+    event::{BufferType, SweptBuffer},
+    units::{Avma, DeviceAddr},
+};
+
+type Map<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
+
+/// Where a block begins: what tt-metal frees by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Block {
+    pub allocator: Avma,
+    pub buffer_type: BufferType,
+    pub address: DeviceAddr,
+}
+
+/// The buffers of one target that have lost their block.
+#[derive(Debug, Default)]
+pub(super) struct Swept {
+    buffers: Map<Avma, Block>,
+    /// Live buffers by block, while that is asked for.
+    owners: Option<Map<Block, Avma>>,
+    /// Blocks of live buffers that were given back by the late free of another.
+    taken: u64,
+    /// Frees of unknown buffers while memory was being read: whose blocks they gave back is not
+    /// known before the end of the reading.
+    while_reading: Vec<Block>,
+}
+
+impl Swept {
+    /// Whether no buffer went in a bulk free.
+    pub fn is_empty(&self) -> bool {
+        self.buffers.is_empty()
+    }
+
+    /// A buffer has lost its block.
+    pub fn insert(&mut self, buffer: Avma, block: Block) {
+        self.buffers.insert(buffer, block);
+    }
+
+    /// Buffers that had lost their block before they were first read.
+    pub fn extend(&mut self, found: impl Iterator<Item = SweptBuffer>) {
+        for swept in found {
+            let SweptBuffer { buffer, allocator, buffer_type, address } = swept;
+            self.insert(buffer, Block { allocator, buffer_type, address });
+        }
+    }
+
+    /// A buffer is freed, or another one has come to its place; what its free gives back.
+    pub fn remove(&mut self, buffer: Avma) -> Option<Block> {
+        let block = self.buffers.remove(&buffer);
+        if self.buffers.is_empty() {
+            self.owners = None;
+        }
+        block
+    }
+
+    /// Blocks of live buffers that were given back by the late free of another.
+    pub const fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// A buffer has got a block.
+    pub fn enter(&mut self, buffer: Avma, live: &Live) {
+        if let Some(owners) = &mut self.owners {
+            owners.insert(live.block(), buffer);
+        }
+    }
+
+    /// A buffer's block has gone.
+    pub fn leave(&mut self, buffer: Avma, live: &Live) {
+        if let Some(owners) = &mut self.owners
+            && owners.get(&live.block()) == Some(&buffer)
+        {
+            owners.remove(&live.block());
+        }
+    }
+}
+
+impl Live {
+    pub(super) const fn block(&self) -> Block {
+        let (buffer_type, address) = (self.shape.buffer_type, self.shape.address);
+        Block { allocator: self.allocator, buffer_type, address }
+    }
+}
+
+impl Ledger {
+    /// A buffer goes that has lost its block before: whoever is at its address loses its own.
+    pub(super) fn late_free(&mut self, block: Block) {
+        let owners = self.swept.owners.get_or_insert_with(|| {
+            self.live.iter().map(|(&buffer, live)| (live.block(), buffer)).collect()
+        });
+        if let Some(&owner) = owners.get(&block) {
+            self.touch(owner);
+            self.swept.taken += 1;
+            self.sweep(owner);
+        } else if self.swept.buffers.is_empty() && self.touched.is_none() {
+            // Nobody else awaits a free: nobody will ask again.
+            self.swept.owners = None;
+        }
+    }
+
+    /// A live buffer loses its block.
+    pub(super) fn sweep(&mut self, buffer: Avma) {
+        let Some(block) = self.live.get(&buffer).map(Live::block) else { return };
+        self.release(buffer);
+        self.swept.insert(buffer, block);
+    }
+
+    /// A free of an unknown buffer while memory is being read. If its block is another's, it had
+    /// lost its own.
+    pub(super) fn free_while_reading(&mut self, block: Block) {
+        self.late_free(block);
+        self.swept.while_reading.push(block);
+    }
+
+    /// The reading is over: what it found at the blocks that were given back meanwhile, and of
+    /// which no event was seen, was there before. So it has lost its block.
+    pub(super) fn settle_late_frees(&mut self, untouched: impl Fn(Avma) -> bool) {
+        for block in std::mem::take(&mut self.swept.while_reading) {
+            let owner = self.swept.owners.as_ref().and_then(|owners| owners.get(&block)).copied();
+            if let Some(owner) = owner.filter(|owner| untouched(*owner)) {
+                self.swept.taken += 1;
+                self.sweep(owner);
+            }
+        }
+        if self.swept.buffers.is_empty() {
+            self.swept.owners = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,196 @@
+//! Late frees, one by one. `model_tests.rs` has them in any order.
+
+use ttmem_common::layout::BUFFER_TYPES;
+
+use super::*;
+use crate::{
+    event::{
+        Allocated, AllocatorSeen, BaselineBuffer, BufferShape, Described, DeviceSeen, Event, Freed,
+        Geometry, LiveBaseline, Spread,
+    },
+    ledger::snapshot::{Detail, Snapshot, TargetState},
+    units::{ChipId, Pid, Tid},
+};
+
+const DEVICE: Avma = Avma(0x1000);
+const ALLOCATOR: Avma = Avma(0x2000);
+const BANK: u64 = 0x1_0000;
+const BLOCK: u64 = 0x1000;
+
+fn shape(id: u64, address: u64) -> BufferShape {
+    BufferShape {
+        unique_id: Some(id),
+        buffer_type: BufferType::Dram,
+        address: DeviceAddr(address),
+        size: BLOCK,
+        page_size: BLOCK,
+        spread: Spread::Interleaved,
+    }
+}
+
+fn allocate(id: u64, address: u64) -> Event {
+    Event::Allocated(Allocated {
+        time_ns: id,
+        tid: Tid(7),
+        buffer: Avma(id << 8),
+        allocator: ALLOCATOR,
+        device: DEVICE,
+        shape: shape(id, address),
+    })
+}
+
+fn free(id: u64) -> Event {
+    Event::Freed(Freed { buffer: Avma(id << 8), allocator: ALLOCATOR, described: None })
+}
+
+fn described_free(id: u64, address: u64) -> Event {
+    let (buffer_type, address) = (BufferType::Dram, DeviceAddr(address));
+    let described = Some(Described { device: DEVICE, buffer_type, address });
+    Event::Freed(Freed { buffer: Avma(id << 8), allocator: ALLOCATOR, described })
+}
+
+/// A ledger that has not read the older buffers yet.
+fn unread() -> Ledger {
+    let pool = Geometry {
+        bank_size: BANK,
+        banks: 1,
+        alignment: 32,
+        block_minimum: 32,
+        block_unit: 32,
+        base: Some(DeviceAddr(0)),
+    };
+    let mut ledger = Ledger::new(Pid(1), Vec::new());
+    let device = DeviceSeen { device: DEVICE, mesh: None, chips: vec![ChipId(0)] };
+    ledger.apply(&Event::Device(device));
+    let pools = [Some(pool); BUFFER_TYPES];
+    ledger.apply(&Event::Allocator(AllocatorSeen { allocator: ALLOCATOR, device: DEVICE, pools }));
+    ledger
+}
+
+fn empty() -> Ledger {
+    let mut ledger = unread();
+    ledger.finish_baseline(Ok(LiveBaseline::default()));
+    ledger
+}
+
+fn apply(ledger: &mut Ledger, events: &[Event]) {
+    for event in events {
+        ledger.apply(event);
+    }
+}
+
+/// The unique ids that are live; that the totals and the space say the same is checked.
+fn live(ledger: &Ledger) -> Vec<u64> {
+    let snapshot: Snapshot =
+        ledger.snapshot(0, TargetState::Running, Detail { buffers: true, map: true });
+    assert!(snapshot.exact, "{:?}", snapshot.inexact_because);
+    let buffers = snapshot.buffers.as_deref().unwrap();
+    let bytes = buffers.len() as u64 * BLOCK;
+    let pool = &snapshot.devices[0].pools[0];
+    assert_eq!((pool.buffers, pool.used_bytes), (buffers.len() as u64, Some(bytes)));
+    let older = buffers.iter().filter(|buffer| buffer.pre_attach).count() as u64;
+    assert_eq!(pool.allocations + older, pool.frees + pool.buffers);
+    assert_eq!(snapshot.allocators[0].free_bank_bytes, Some(BANK - bytes));
+    buffers.iter().filter_map(|buffer| buffer.unique_id).collect()
+}
+
+#[test]
+fn a_late_free_takes_the_block_of_whoever_is_there() {
+    let mut ledger = empty();
+    apply(&mut ledger, &[allocate(1, 0), allocate(2, BLOCK)]);
+    ledger.apply(&Event::BulkFreed { allocator: ALLOCATOR });
+    assert!(live(&ledger).is_empty());
+    apply(&mut ledger, &[allocate(3, 0), allocate(4, BLOCK)]);
+    ledger.apply(&free(1));
+    assert_eq!(live(&ledger), [4]);
+    assert_eq!(ledger.swept.taken(), 1);
+    ledger.apply(&free(2));
+    assert!(live(&ledger).is_empty());
+    assert_eq!(ledger.swept.taken(), 2);
+}
+
+#[test]
+fn who_has_lost_its_block_takes_anothers_in_turn() {
+    let mut ledger = empty();
+    apply(&mut ledger, &[allocate(1, 0), Event::BulkFreed { allocator: ALLOCATOR }]);
+    apply(&mut ledger, &[allocate(2, 0), free(1), allocate(3, 0)]);
+    assert_eq!(live(&ledger), [3]);
+    ledger.apply(&free(2));
+    assert!(live(&ledger).is_empty());
+    ledger.apply(&free(3));
+    assert_eq!((live(&ledger), ledger.swept.taken()), (vec![], 2));
+    assert!(ledger.swept.owners.is_none(), "nobody is awaited any more");
+}
+
+#[test]
+fn a_late_free_of_an_address_that_is_free_changes_nothing() {
+    let mut ledger = empty();
+    apply(&mut ledger, &[allocate(1, 0), Event::BulkFreed { allocator: ALLOCATOR }]);
+    apply(&mut ledger, &[allocate(2, BLOCK), free(1)]);
+    assert_eq!((live(&ledger), ledger.swept.taken()), (vec![2], 0));
+}
+
+#[test]
+fn a_buffer_swept_before_the_attach_frees_by_address_too() {
+    let mut ledger = unread();
+    let (buffer, address) = (Avma(1 << 8), DeviceAddr(0));
+    let swept =
+        SweptBuffer { buffer, allocator: ALLOCATOR, buffer_type: BufferType::Dram, address };
+    ledger.finish_baseline(Ok(LiveBaseline { swept: vec![swept], ..LiveBaseline::default() }));
+    apply(&mut ledger, &[allocate(2, 0), allocate(3, BLOCK), free(1)]);
+    assert_eq!((live(&ledger), ledger.swept.taken()), (vec![3], 1));
+}
+
+/// The free comes while the older buffers are being read: that it was a late one is known only
+/// when they have been read, and one of them has that address.
+#[test]
+fn a_late_free_while_reading_takes_what_the_reading_finds() {
+    let mut ledger = unread();
+    ledger.apply(&described_free(1, 0));
+    let older = |id: u64, address| BaselineBuffer {
+        buffer: Avma(id << 8),
+        allocator: ALLOCATOR,
+        device: DEVICE,
+        shape: shape(id, address),
+        block_bytes: Some(BLOCK),
+    };
+    let buffers = vec![older(2, 0), older(3, BLOCK)];
+    ledger.finish_baseline(Ok(LiveBaseline { buffers, ..LiveBaseline::default() }));
+    assert_eq!((live(&ledger), ledger.swept.taken()), (vec![3], 1));
+    // Its own free is no free of an unknown buffer.
+    ledger.apply(&free(2));
+    assert_eq!(live(&ledger), [3]);
+}
+
+/// A block that is given back while the older buffers are read, and then given to another.
+#[test]
+fn a_free_while_reading_does_not_take_what_came_after_it() {
+    let mut ledger = unread();
+    apply(&mut ledger, &[described_free(1, 0), allocate(2, 0)]);
+    ledger.finish_baseline(Ok(LiveBaseline::default()));
+    assert_eq!((live(&ledger), ledger.swept.taken()), (vec![2], 0));
+}
+
+/// Each core has an address of its own: nothing is computed from the one that is known.
+#[test]
+fn a_buffer_with_an_address_per_core_is_a_doubt() {
+    let mut ledger = empty();
+    let mut shape = shape(1, 0);
+    shape.spread = Spread::PerCore;
+    ledger.apply(&Event::Allocated(Allocated {
+        time_ns: 1,
+        tid: Tid(7),
+        buffer: Avma(1 << 8),
+        allocator: ALLOCATOR,
+        device: DEVICE,
+        shape,
+    }));
+    let shown = ledger.snapshot(0, TargetState::Running, Detail::default());
+    let pool = &shown.devices[0].pools[0];
+    assert_eq!((pool.buffers, pool.used_bytes), (1, None));
+    assert_eq!(shown.allocators[0].free_bank_bytes, None);
+    ledger.apply(&free(1));
+    let shown = ledger.snapshot(0, TargetState::Running, Detail::default());
+    let why = "buffers with an address of their own on each core: 1";
+    assert_eq!(shown.inexact_because, [why], "where others lie afterwards is not known");
+}
