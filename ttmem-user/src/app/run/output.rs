@@ -27,12 +27,19 @@ const TAB: usize = 8;
 pub struct Transcript {
     parser: Parser,
     lines: Lines,
+    /// The first bytes of a character whose rest is still to come.
+    begun: Vec<u8>,
 }
 
 impl Transcript {
     /// Takes in what was written next; it may end anywhere.
     pub fn take(&mut self, bytes: &[u8]) {
-        self.parser.advance(&mut self.lines, bytes);
+        // The parser is given whole characters: it may lose bytes of one that comes in parts.
+        self.begun.extend_from_slice(bytes);
+        let bytes = std::mem::take(&mut self.begun);
+        let (whole, begun) = bytes.split_at(bytes.len() - begun_character(&bytes));
+        self.parser.advance(&mut self.lines, whole);
+        self.begun = begun.to_vec();
     }
 
     /// What is shown of it.
@@ -57,6 +64,19 @@ impl Transcript {
         text.extend(self.lines.current().as_deref());
         text
     }
+}
+
+/// How many bytes at the end begin a UTF-8 character without ending it.
+fn begun_character(bytes: &[u8]) -> usize {
+    let length = |lead: u8| match lead {
+        0xc2..=0xdf => 2,
+        0xe0..=0xef => 3,
+        0xf0..=0xf4 => 4,
+        _ => 0,
+    };
+    let begins =
+        |count: &usize| bytes.len() >= *count && length(bytes[bytes.len() - *count]) > *count;
+    (1..=3).find(begins).unwrap_or(0)
 }
 
 #[derive(Default)]
