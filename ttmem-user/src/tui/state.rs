@@ -42,6 +42,7 @@ impl Overlay {
 
 /// The state of the live view.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a wish or a fact of its own")]
 pub struct State {
     /// What lies over the overview.
     pub overlay: Overlay,
@@ -136,9 +137,8 @@ impl State {
     /// Does what the user asked for.
     pub fn update(&mut self, action: Action) {
         match action {
-            Action::Quit => self.quit = true,
             Action::Interrupt if self.has_command => self.interrupt = true,
-            Action::Interrupt => self.quit = true,
+            Action::Quit | Action::Interrupt => self.quit = true,
             Action::ToggleOutput => self.output_hidden = !self.output_hidden,
             Action::ToggleHelp => self.toggle(Overlay::Help),
             Action::ToggleNotes => self.toggle(Overlay::Notes),
