@@ -133,7 +133,8 @@ fn shown(name: &str, script: &str) -> Result<Tmux, String> {
 
 #[test]
 fn an_interrupt_ends_the_command_and_its_output_stays() {
-    let script = r#"trap 'echo got it; exit 9' INT; stty size; printf '1%%\r2%%\n'; while :; do read x; done"#;
+    let script =
+        r"trap 'echo got it; exit 9' INT; stty size; printf '1%%\r2%%\n'; while :; do read x; done";
     let tmux = or_skip!(shown("interrupt", script));
     let view = tmux.until(|screen| screen.contains("2%")).unwrap();
     assert!(view.contains("o hides") && view.contains("\n7 80\n"), "{view}");
