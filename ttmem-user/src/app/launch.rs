@@ -24,6 +24,9 @@ const NOT_RUN: u8 = 126;
 
 /// Runs the command; returns only if that is not possible, with what a shell would return.
 pub fn run(args: &LaunchArgs) -> anyhow::Result<u8> {
+    if args.terminal {
+        take_terminal().context("cannot give the command its terminal")?;
+    }
     if let (Some(user), Some(group)) = (args.user, args.group) {
         become_user(Uid::from_raw(user), Gid::from_raw(group))
             .with_context(|| format!("cannot become user {user}"))?;
@@ -35,6 +38,13 @@ pub fn run(args: &LaunchArgs) -> anyhow::Result<u8> {
     let error = Command::new(program).args(arguments).exec();
     eprintln!("ttmem: cannot run {}: {error}", program.to_string_lossy());
     Ok(if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUN })
+}
+
+/// A session of its own, with standard input as its terminal.
+fn take_terminal() -> io::Result<()> {
+    rustix::process::setsid()?;
+    rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
+    Ok(())
 }
 
 fn become_user(user: Uid, group: Gid) -> anyhow::Result<()> {

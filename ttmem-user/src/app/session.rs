@@ -19,7 +19,7 @@ use crate::{
     kernel::{Kernel, LoadOptions},
     ledger::{report::Report, snapshot::Detail},
     pipeline::{Command, Control, Options, Pipeline},
-    tui::{self, Request, Ui},
+    tui::{self, OutputTail, Request, Ui},
 };
 
 /// Everything that runs. Dropping it takes the probes out first, and then stops counting.
@@ -122,19 +122,31 @@ impl Session {
 
     /// Shows the live view until the user or `quit` ends it.
     pub async fn show(&mut self, ui: Ui, quit: impl Future<Output = ()>) -> anyhow::Result<()> {
+        self.show_with(ui, None, |_| (), quit).await
+    }
+
+    /// The same with the output of a command; requests that concern it go to `on_command`.
+    pub async fn show_with(
+        &mut self,
+        ui: Ui,
+        output: Option<watch::Receiver<Arc<OutputTail>>>,
+        on_command: impl Fn(Request),
+        quit: impl Future<Output = ()>,
+    ) -> anyhow::Result<()> {
         let control = Arc::clone(&self.control);
         let on_request = move |request| match request {
             Request::Resync => control.send(Command::Resync),
+            Request::Interrupt | Request::OutputSize(_) => on_command(request),
         };
-        let again = on_request.clone();
+        let again = Arc::clone(&self.control);
         let mut resync = signal(SignalKind::user_defined1()).context("cannot listen to signals")?;
         let listen = async move {
             while resync.recv().await.is_some() {
-                again(Request::Resync);
+                again.send(Command::Resync);
             }
         };
         tokio::select! {
-            shown = tui::run(ui, self.reports.clone(), on_request, quit) => shown,
+            shown = tui::run(ui, self.reports.clone(), output, on_request, quit) => shown,
             () = listen => Ok(()),
         }
     }

@@ -123,6 +123,9 @@ pub struct LaunchArgs {
     /// The group to become.
     #[arg(long)]
     pub group: Option<u32>,
+    /// Make standard input the terminal that controls the command.
+    #[arg(long)]
+    pub terminal: bool,
     /// The command and its arguments.
     #[arg(last = true, required = true)]
     pub command: Vec<OsString>,

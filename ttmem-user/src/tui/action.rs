@@ -5,6 +5,10 @@
 pub enum Action {
     /// Leave.
     Quit,
+    /// Interrupt the command whose output is shown; leave if there is none.
+    Interrupt,
+    /// Show the command's output, or hide it.
+    ToggleOutput,
     /// Open the list of keys, or close it.
     ToggleHelp,
     /// Open the list of everything that keeps the numbers from being exact, or close it.

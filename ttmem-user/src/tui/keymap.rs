@@ -37,11 +37,18 @@ const fn key(character: char) -> Trigger {
 /// Every binding, in the order of the help.
 pub const BINDINGS: &[Binding] = &[
     Binding {
-        triggers: &[key('q'), Trigger::Ctrl('c')],
-        shown: "q Ctrl-C",
+        triggers: &[key('q')],
+        shown: "q",
         action: Action::Quit,
         help: "quit; the target runs on",
         footer: Some("q quit"),
+    },
+    Binding {
+        triggers: &[Trigger::Ctrl('c')],
+        shown: "Ctrl-C",
+        action: Action::Interrupt,
+        help: "interrupt the command of `run`; else quit",
+        footer: None,
     },
     Binding {
         triggers: &[key('?'), key('h'), Trigger::Key(KeyCode::F(1))],
@@ -56,6 +63,13 @@ pub const BINDINGS: &[Binding] = &[
         action: Action::ToggleNotes,
         help: "what is inexact, and why",
         footer: Some("i notes"),
+    },
+    Binding {
+        triggers: &[key('o')],
+        shown: "o",
+        action: Action::ToggleOutput,
+        help: "show or hide the output of the command of `run`",
+        footer: None,
     },
     Binding {
         triggers: &[Trigger::Key(KeyCode::Tab)],
@@ -185,7 +199,7 @@ mod tests {
         let press = |code, modifiers| action(&Event::Key(KeyEvent::new(code, modifiers)));
         let none = KeyModifiers::NONE;
         assert_eq!(press(KeyCode::Char('q'), none), Some(Action::Quit));
-        assert_eq!(press(KeyCode::Char('c'), KeyModifiers::CONTROL), Some(Action::Quit));
+        assert_eq!(press(KeyCode::Char('c'), KeyModifiers::CONTROL), Some(Action::Interrupt));
         assert_eq!(press(KeyCode::Char('c'), none), None);
         assert_eq!(press(KeyCode::Char('q'), KeyModifiers::ALT), None);
         assert_eq!(press(KeyCode::Char('?'), KeyModifiers::SHIFT), Some(Action::ToggleHelp));

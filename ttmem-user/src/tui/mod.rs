@@ -10,6 +10,7 @@ mod action;
 mod grid;
 pub mod keymap;
 mod notes;
+mod output;
 mod rates;
 mod run;
 mod state;
@@ -19,6 +20,7 @@ mod ui;
 mod view;
 
 pub use action::Action;
+pub use output::{OutputTail, TALLEST, output_size};
 pub use run::{Request, run};
 pub use terminal::TerminalGuard;
 pub use theme::Theme;

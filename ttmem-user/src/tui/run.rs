@@ -1,12 +1,16 @@
 //! Feeds the live view: reports, keys and the end.
 
-use std::{pin::pin, sync::Arc};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use crossterm::event::EventStream;
 use futures_util::StreamExt as _;
-use tokio::sync::watch;
+use ratatui::layout::Size;
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval},
+};
 
-use super::{Flow, TerminalGuard, Ui};
+use super::{Flow, OutputTail, TerminalGuard, Ui};
 use crate::ledger::report::Report;
 
 /// What the user asks for of whoever watches.
@@ -14,7 +18,14 @@ use crate::ledger::report::Report;
 pub enum Request {
     /// To read the live buffers again, and compare.
     Resync,
+    /// To interrupt the command.
+    Interrupt,
+    /// To tell the command how many columns and lines of its output are shown.
+    OutputSize(Size),
 }
+
+/// Output alone makes no more than one frame in this time.
+const OUTPUT_FRAME: Duration = Duration::from_millis(50);
 
 /// Shows `reports` on the terminal until the user quits or `quit` completes, then gives the
 /// terminal back. Dropping the future does so, too.
@@ -25,6 +36,7 @@ pub enum Request {
 pub async fn run(
     mut ui: Ui,
     mut reports: watch::Receiver<Arc<Report>>,
+    mut output: Option<watch::Receiver<Arc<OutputTail>>>,
     on_request: impl Fn(Request),
     quit: impl Future,
 ) -> anyhow::Result<()> {
@@ -32,9 +44,20 @@ pub async fn run(
     let mut terminal = TerminalGuard::enter()?;
     let mut events = EventStream::new();
     let mut published = true;
+    let mut frames = interval(OUTPUT_FRAME);
+    frames.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut size = None;
     loop {
         let report = Arc::clone(&reports.borrow_and_update());
+        if let Some(output) = &mut output {
+            ui.take_output(Arc::clone(&output.borrow_and_update()));
+        }
         terminal.draw(|frame| ui.draw(frame, &report))?;
+        if let Some(new) = ui.output_size().filter(|new| size != Some(*new)) {
+            size = Some(new);
+            on_request(Request::OutputSize(new));
+        }
+        let mut written = false;
         loop {
             tokio::select! {
                 biased;
@@ -49,13 +72,33 @@ pub async fn run(
                             on_request(Request::Resync);
                             break;
                         }
+                        Flow::Interrupt => {
+                            on_request(Request::Interrupt);
+                            break;
+                        }
                     },
                 },
+                _ = frames.tick(), if written => break,
                 changed = reports.changed(), if published => {
                     published = changed.is_ok();
                     break;
                 }
+                there_is_more = changed(&mut output), if !written => {
+                    if there_is_more {
+                        written = true;
+                    } else {
+                        output = None;
+                    }
+                }
             }
         }
+    }
+}
+
+/// Waits for more output; `false`: there will be none.
+async fn changed(output: &mut Option<watch::Receiver<Arc<OutputTail>>>) -> bool {
+    match output {
+        Some(output) => output.changed().await.is_ok(),
+        None => std::future::pending().await,
     }
 }

@@ -11,6 +11,7 @@ use super::{
     grid::{Extent, Grid},
     keymap::BINDINGS,
     notes,
+    output::output_height,
     rates::Rates,
 };
 use crate::{
@@ -41,6 +42,7 @@ impl Overlay {
 
 /// The state of the live view.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a wish or a fact of its own")]
 pub struct State {
     /// What lies over the overview.
     pub overlay: Overlay,
@@ -52,6 +54,12 @@ pub struct State {
     pub quit: bool,
     /// Whether the user wants the live buffers read again.
     pub resync: bool,
+    /// Whether the user wants the command interrupted.
+    pub interrupt: bool,
+    /// Whether there is a command, whose output can be shown.
+    pub has_command: bool,
+    /// Whether its output is hidden.
+    pub output_hidden: bool,
     /// Size of the terminal.
     pub size: Size,
     /// The targets that there are, by serial.
@@ -116,13 +124,22 @@ impl State {
 
     /// How the chips are laid out.
     pub fn grid(&self) -> Grid {
-        Grid::new(self.size, self.extent)
+        let height = self.size.height.saturating_sub(self.output_height());
+        Grid::new(Size { height, ..self.size }, self.extent)
+    }
+
+    /// Lines that the pane of the command's output takes, its title included; 0 without it.
+    pub fn output_height(&self) -> u16 {
+        let shown = self.has_command && !self.output_hidden;
+        if shown { output_height(self.size) } else { 0 }
     }
 
     /// Does what the user asked for.
     pub fn update(&mut self, action: Action) {
         match action {
-            Action::Quit => self.quit = true,
+            Action::Interrupt if self.has_command => self.interrupt = true,
+            Action::Quit | Action::Interrupt => self.quit = true,
+            Action::ToggleOutput => self.output_hidden = !self.output_hidden,
             Action::ToggleHelp => self.toggle(Overlay::Help),
             Action::ToggleNotes => self.toggle(Overlay::Notes),
             Action::Close => self.overlay = Overlay::None,

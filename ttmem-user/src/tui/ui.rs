@@ -1,15 +1,18 @@
 //! The live view without its terminal: frames out, events in.
 
+use std::sync::Arc;
+
 use crossterm::event::Event;
 use ratatui::{
     Frame,
+    layout::{Constraint, Layout, Rect, Size},
     widgets::{Paragraph, Wrap},
 };
 
 use super::{
-    Theme, keymap,
+    OutputTail, Theme, keymap, output_size,
     state::State,
-    view::{self, Scene},
+    view::{self, Command, Scene},
 };
 use crate::ledger::report::Report;
 
@@ -22,6 +25,8 @@ pub enum Flow {
     Continue,
     /// The user wants the live buffers read again; go on, and draw again.
     Resync,
+    /// The user wants the command interrupted; go on, and draw again.
+    Interrupt,
     /// The user wants to leave.
     Quit,
 }
@@ -31,21 +36,50 @@ pub enum Flow {
 pub struct Ui {
     theme: Theme,
     state: State,
+    command: Option<Command>,
 }
 
 impl Ui {
     /// A view with nothing open.
     pub fn new(theme: Theme) -> Self {
-        Self { theme, state: State::default() }
+        Self { theme, state: State::default(), command: None }
+    }
+
+    /// A view with a pane for the output of `command`, as the user typed it.
+    pub fn with_command(theme: Theme, command: String) -> Self {
+        let mut state = State::default();
+        state.has_command = true;
+        let command = Command { name: command, output: Arc::default() };
+        Self { theme, state, command: Some(command) }
+    }
+
+    /// Takes in what the command has written last.
+    pub fn take_output(&mut self, output: Arc<OutputTail>) {
+        if let Some(command) = &mut self.command {
+            command.output = output;
+        }
+    }
+
+    /// Size of the pane for the command's output, shown or not; `None` if there is no command, or
+    /// no room.
+    pub fn output_size(&self) -> Option<Size> {
+        self.command.as_ref().and_then(|_| output_size(self.state.size))
     }
 
     /// Draws `report`; the same one may be drawn again at any time.
     pub fn draw(&mut self, frame: &mut Frame, report: &Report) {
-        match self.state.observe(frame.area().as_size(), report) {
-            Some(snapshot) => {
-                view::view(frame, &Scene { theme: self.theme, state: &self.state, snapshot });
-            }
-            None => no_target(frame),
+        let Self { theme, command, .. } = self;
+        let command = command.as_ref();
+        let theme = *theme;
+        if let Some(snapshot) = self.state.observe(frame.area().as_size(), report) {
+            view::view(frame, &Scene { theme, state: &self.state, snapshot, command });
+            return;
+        }
+        let panes = [Constraint::Fill(1), Constraint::Length(self.state.output_height())];
+        let [top, bottom] = Layout::vertical(panes).areas(frame.area());
+        no_target(frame, top);
+        if let Some(command) = command {
+            view::output(frame, bottom, theme, command);
         }
     }
 
@@ -60,13 +94,15 @@ impl Ui {
             Flow::Quit
         } else if std::mem::take(&mut self.state.resync) {
             Flow::Resync
+        } else if std::mem::take(&mut self.state.interrupt) {
+            Flow::Interrupt
         } else {
             Flow::Continue
         }
     }
 }
 
-fn no_target(frame: &mut Frame) {
+fn no_target(frame: &mut Frame, area: Rect) {
     let text = " ttmem: no process with tt-metal yet; waiting for one  (q quits)";
-    frame.render_widget(Paragraph::new(text).wrap(Wrap { trim: false }), frame.area());
+    frame.render_widget(Paragraph::new(text).wrap(Wrap { trim: false }), area);
 }

@@ -8,7 +8,7 @@ use std::{
         fd::{AsRawFd as _, OwnedFd},
         unix::process::ExitStatusExt as _,
     },
-    process::ExitStatus,
+    process::{ExitStatus, Stdio},
 };
 
 use anyhow::{Context as _, bail};
@@ -33,17 +33,24 @@ pub struct Child {
 
 impl Child {
     /// Starts the command up to the point where it waits for [`Child::go`].
-    pub fn prepare(words: &[OsString]) -> anyhow::Result<Self> {
+    /// With a terminal it gets that for all three standard streams, else ours.
+    pub fn prepare(
+        words: &[OsString],
+        invoker: Option<&Invoker>,
+        terminal: Option<OwnedFd>,
+    ) -> anyhow::Result<Self> {
         // Inherited: neither end may close on exec, so ours is closed by hand in the child.
         let (waits, gate) = pipe_with(PipeFlags::empty()).context("cannot make a pipe")?;
-        let invoker = Invoker::find();
         // This very file, also where the user may not follow the path to it.
         let mut command = Command::new("/proc/self/exe");
         command.arg("launch").arg(format!("--gate={}", waits.as_raw_fd()));
-        if let Some(invoker) = &invoker {
+        if let Some(invoker) = invoker {
             command.arg(format!("--user={}", invoker.user));
             command.arg(format!("--group={}", invoker.group));
             command.env_clear().envs(invoker.command_environment());
+        }
+        if let Some(terminal) = terminal {
+            give(&mut command, terminal)?;
         }
         command.arg("--").args(words);
         close_on_exec(&gate)?;
@@ -104,6 +111,13 @@ impl Drop for Child {
             self.signaller()(Signal::SIGKILL);
         }
     }
+}
+
+fn give(command: &mut Command, terminal: OwnedFd) -> anyhow::Result<()> {
+    let copy = || terminal.try_clone().context("cannot hand on a terminal");
+    command.arg("--terminal");
+    command.stdin(Stdio::from(copy()?)).stdout(Stdio::from(copy()?)).stderr(Stdio::from(terminal));
+    Ok(())
 }
 
 fn close_on_exec(fd: &OwnedFd) -> anyhow::Result<()> {

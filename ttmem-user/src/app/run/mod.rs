@@ -2,6 +2,10 @@
 
 mod child;
 mod invoker;
+mod output;
+mod pty;
+mod reader;
+mod view;
 
 use std::{
     convert::Infallible,
@@ -18,14 +22,12 @@ use super::{
     output::{Lines, Stream},
     session::Session,
 };
-use crate::{
-    cli::{
-        args::RunArgs,
-        config::{Output, WatchConfig},
-    },
-    tui::{Theme, Ui},
+use crate::cli::{
+    args::RunArgs,
+    config::{Output, WatchConfig},
 };
 use child::Child;
+use invoker::Invoker;
 
 /// Runs the command, and returns its exit code.
 pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
@@ -35,35 +37,36 @@ pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
 }
 
 async fn watch(config: &WatchConfig, args: &RunArgs) -> anyhow::Result<u8> {
-    let lines = match config.output {
-        Output::Lines(format) => {
-            let lines = Lines::new(format, config.file.as_deref(), Stream::Stderr)?;
-            Some(lines.with_totals(true).with_failures(config.on_failure))
-        }
-        Output::Tui => None,
+    let Output::Lines(format) = config.output else {
+        return view::watch(config, args).await;
     };
-    let mut child = Child::prepare(&args.command)?;
-    let mut session = Session::start_for(config, Selection::Command(child.pid()))?;
-    session.wait_for_start(&mut std::future::pending()).await?;
-    child.go()?;
-    let signals = pass_on_signals(child.signaller())?;
-    let watched = async {
-        match lines {
-            Some(mut lines) => session.print(&mut lines, pin!(child.ended())).await,
-            None => session.show(Ui::new(Theme::from_env()), child.ended()).await,
-        }
-    };
+    let lines = Lines::new(format, config.file.as_deref(), Stream::Stderr)?;
+    let mut lines = lines.with_totals(true).with_failures(config.on_failure);
+    let mut child = Child::prepare(&args.command, Invoker::find().as_ref(), None)?;
+    let mut session = begin(config, &mut child).await?;
+    // An interrupt reaches the command by itself: it belongs to the same terminal.
+    let signals = pass_on_signals(child.signaller(), || ())?;
+    let ended = pin!(child.ended());
     tokio::select! {
-        result = watched => result?,
+        result = session.print(&mut lines, ended) => result?,
         never = signals => match never {},
     }
-    // The view may have been closed before the command's end.
     child.exit_code().await
 }
 
-/// Passes on what asks this program to end. An interrupt reaches the command by itself: it
-/// belongs to the same terminal.
-fn pass_on_signals(send: impl Fn(Signal)) -> anyhow::Result<impl Future<Output = Infallible>> {
+/// Watches the command, and lets it go.
+async fn begin(config: &WatchConfig, child: &mut Child) -> anyhow::Result<Session> {
+    let mut session = Session::start_for(config, Selection::Command(child.pid()))?;
+    session.wait_for_start(&mut std::future::pending()).await?;
+    child.go()?;
+    Ok(session)
+}
+
+/// Passes on what asks this program to end.
+fn pass_on_signals(
+    send: impl Fn(Signal),
+    on_interrupt: impl Fn(),
+) -> anyhow::Result<impl Future<Output = Infallible>> {
     let listen = |kind| signal(kind).context("cannot listen to signals");
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut terminate = listen(SignalKind::terminate())?;
@@ -71,7 +74,7 @@ fn pass_on_signals(send: impl Fn(Signal)) -> anyhow::Result<impl Future<Output =
     Ok(async move {
         loop {
             tokio::select! {
-                _ = interrupt.recv() => {}
+                _ = interrupt.recv() => on_interrupt(),
                 _ = terminate.recv() => send(Signal::SIGTERM),
                 _ = hang_up.recv() => send(Signal::SIGHUP),
             }

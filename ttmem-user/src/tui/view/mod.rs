@@ -5,6 +5,7 @@ mod footer;
 mod header;
 mod help;
 mod notes;
+mod output;
 mod overview;
 
 #[cfg(test)]
@@ -16,6 +17,8 @@ use ratatui::{
     text::{Line, Span},
     widgets::{Block, Clear, Padding, Paragraph},
 };
+
+pub use output::{Command, view as output};
 
 use super::{
     Theme,
@@ -32,6 +35,8 @@ pub struct Scene<'a> {
     pub state: &'a State,
     /// What is known.
     pub snapshot: &'a Snapshot,
+    /// The command whose output is shown, if there is one.
+    pub command: Option<&'a Command>,
 }
 
 /// Draws everything.
@@ -42,10 +47,14 @@ pub fn view(frame: &mut Frame, scene: &Scene) {
         frame.render_widget(Line::from(text), area);
         return;
     }
-    let panes = [Constraint::Length(HEADER), Constraint::Fill(1), Constraint::Length(1)];
-    let [top, middle, bottom] = Layout::vertical(panes).areas(area);
+    let output = Constraint::Length(scene.state.output_height());
+    let panes = [Constraint::Length(HEADER), Constraint::Fill(1), output, Constraint::Length(1)];
+    let [top, middle, output, bottom] = Layout::vertical(panes).areas(area);
     header::view(frame, top, scene);
     overview::view(frame, middle, scene);
+    if let Some(command) = scene.command {
+        output::view(frame, output, scene.theme, command);
+    }
     footer::view(frame, bottom, scene);
     match scene.state.overlay {
         Overlay::None => {}

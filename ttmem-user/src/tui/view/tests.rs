@@ -17,7 +17,7 @@ use crate::{
         report::Report,
         snapshot::{ProcessLabel, Snapshot},
     },
-    tui::{Flow, Theme, Ui},
+    tui::{Flow, OutputTail, Theme, Ui},
 };
 
 fn ui() -> Ui {
@@ -94,6 +94,65 @@ fn golden_keys() {
     assert_snapshot!("galaxy_end_160x40", after("G", &galaxy, 160, 40));
 }
 
+/// A view of a command that has written `lines`.
+fn with_output(lines: &[&str]) -> Ui {
+    let command = "python3 train.py --epochs 12".to_owned();
+    let mut ui = Ui::with_command(Theme::colored(), command);
+    let lines = lines.iter().map(|line| Arc::from(*line)).collect();
+    ui.take_output(Arc::new(OutputTail { lines }));
+    ui
+}
+
+#[test]
+fn golden_output() {
+    let long = "a line that is longer than the pane is wide goes on below, ".repeat(2);
+    let lines: Vec<String> = (1..=20).map(|epoch| format!("epoch {epoch}")).collect();
+    let many = lines.iter().map(String::as_str).chain([&*long, "loss 0.25"]);
+    let many: Vec<&str> = many.collect();
+    for (name, snapshot) in [("normal", fixture::normal()), ("galaxy", fixture::galaxy())] {
+        for (width, height) in [(80, 24), (160, 40)] {
+            let buffer = draw(&mut with_output(&many), &snapshot, width, height);
+            assert_snapshot!(format!("output_{name}_{width}x{height}"), text(&buffer));
+        }
+    }
+    let few = draw(&mut with_output(&["one line"]), &fixture::normal(), 80, 24);
+    assert_snapshot!("output_few_80x24", text(&few));
+    let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
+    let mut ui = with_output(&many);
+    terminal.draw(|frame| ui.draw(frame, &Report::default())).unwrap();
+    assert_snapshot!("output_no_target_80x24", text(terminal.backend().buffer()));
+}
+
+#[test]
+fn the_output_can_be_hidden_and_needs_room() {
+    let mut ui = with_output(&["one line"]);
+    let shown = |ui: &mut Ui, height| {
+        let screen = text(&draw(ui, &fixture::normal(), 80, height));
+        screen.contains("one line") || screen.contains("train.py ")
+    };
+    assert!(shown(&mut ui, 24) && shown(&mut ui, 16) && !shown(&mut ui, 15));
+    assert_eq!(ui.output_size(), None);
+    press(&mut ui, KeyCode::Char('o'));
+    assert!(!shown(&mut ui, 24));
+    assert_eq!(ui.output_size().map(|size| (size.width, size.height)), Some((80, 7)));
+    assert_eq!(
+        text(&draw(&mut ui, &fixture::normal(), 80, 24)),
+        screen(&fixture::normal(), 80, 24)
+    );
+    press(&mut ui, KeyCode::Char('o'));
+    assert!(shown(&mut ui, 24));
+}
+
+#[test]
+fn an_interrupt_is_for_the_command_if_there_is_one() {
+    let interrupt = Event::Key(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL));
+    assert_eq!(ui().handle(&interrupt), Flow::Quit);
+    let mut ui = with_output(&[]);
+    assert_eq!(ui.handle(&interrupt), Flow::Interrupt);
+    assert_eq!(press(&mut ui, KeyCode::Char('o')), Flow::Continue);
+    assert_eq!(press(&mut ui, KeyCode::Char('q')), Flow::Quit);
+}
+
 #[test]
 fn golden_sizes() {
     assert_snapshot!("too_small_80x7", screen(&fixture::normal(), 80, 7));
@@ -114,7 +173,7 @@ fn no_size_panics() {
     let small = (38..=90).flat_map(|width| (7..=9).map(move |height| (width, height)));
     for (width, height) in tiny.chain(small).chain([(159, 60), (160, 8), (300, 100)]) {
         for (state, key) in states.iter().zip(['x', 'i', '?', 'i']) {
-            let mut ui = ui();
+            let mut ui = with_output(&["日本", "a long line of output"]);
             press(&mut ui, KeyCode::Char(key));
             draw(&mut ui, state, width, height);
             press(&mut ui, KeyCode::End);

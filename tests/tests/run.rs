@@ -1,0 +1,161 @@
+//! `ttmem run`: the command is what it would be without, and its output is shown or left alone.
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use e2e::{
+    or_skip,
+    standin::{Driver, Standin},
+    ttmem::{PATIENCE, Ttmem},
+};
+use serde_json::Value;
+
+fn code(ttmem: &Ttmem, words: &[&str]) -> Option<i32> {
+    ttmem.run(&[&["run", "--headless", "--"], words].concat()).unwrap().status.code()
+}
+
+#[test]
+fn the_exit_code_is_the_commands() {
+    let ttmem = or_skip!(Ttmem::locate());
+    assert_eq!(code(&ttmem, &["sh", "-c", "exit 7"]), Some(7));
+    assert_eq!(code(&ttmem, &["sh", "-c", "kill -TERM $$"]), Some(128 + 15));
+    assert_eq!(code(&ttmem, &["/no/such/command"]), Some(127));
+}
+
+#[test]
+fn without_the_view_the_streams_are_untouched() {
+    let ttmem = or_skip!(Ttmem::locate());
+    let script = r"printf 'out\r\033[1m\000\377'; printf 'err\r\007' >&2";
+    let output = ttmem.run(&["run", "--headless", "-o", "/dev/null", "--", "sh", "-c", script]);
+    let output = output.unwrap();
+    assert_eq!(output.stdout, b"out\r\x1b[1m\0\xff");
+    assert_eq!(output.stderr, b"err\r\x07");
+}
+
+#[test]
+fn the_command_is_run_by_the_user_who_asked() {
+    let ttmem = or_skip!(Ttmem::locate());
+    let mut command = ttmem.command(&["run", "--headless", "-o", "/dev/null", "--", "id", "-u"]);
+    let output = command.env("SUDO_UID", "65534").env("SUDO_GID", "65534").output().unwrap();
+    assert_eq!(output.stdout, b"65534\n", "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The first line of a file for which `is_it` holds. There is no event for that: it is looked at.
+fn line_of(file: &std::path::Path, is_it: impl Fn(&Value) -> bool) -> Result<Value> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        let mut lines = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+        if let Some(line) = lines.find(&is_it) {
+            return Ok(line);
+        }
+        ensure!(Instant::now() < deadline, "it did not come: {text}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn it_is_exact_from_the_first_instruction() {
+    let ttmem = or_skip!(Ttmem::locate());
+    let standin = or_skip!(Standin::locate("pimpl"));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("lines");
+    let mut command = Command::new(ttmem.path());
+    command.args(["run", "--refresh", "50", "--format", "json", "-o"]).arg(&file);
+    command.arg("--").arg(standin.driver());
+    let (mut driver, pid) = Driver::start_by(&mut command).unwrap();
+    line_of(&file, |line| line["pid"] == pid && line["state"] == "running").unwrap();
+    driver
+        .all_ok(&[
+            "open mesh 0 2 name=m",
+            "alloc a m DRAM 1048576 2048",
+            "alloc b m L1 65536 2048",
+            "alloc c m DRAM 4096 2048",
+            "free b",
+        ])
+        .unwrap();
+    assert!(driver.end_with("quit").unwrap().success());
+    let last = line_of(&file, |line| line["pid"] == pid && line["state"] == "exited").unwrap();
+    assert_eq!(last["exact"], true, "{last}");
+    assert_eq!(last["anomalies"]["unknown_free"], 0, "{last}");
+    let count = |counter: &str| {
+        let pools = last["devices"][0]["pools"].as_array().unwrap();
+        pools.iter().map(|pool| pool[counter].as_u64().unwrap()).sum::<u64>()
+    };
+    assert_eq!((count("allocations"), count("frees"), count("buffers")), (3, 1, 2), "{last}");
+}
+
+/// A tmux server of its own. Ended when dropped.
+struct Tmux(String);
+
+impl Tmux {
+    fn call(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new("tmux");
+        let output = command.args(["-L", &self.0]).args(arguments).stdin(Stdio::null()).output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    fn until(&self, expected: impl Fn(&str) -> bool) -> Result<String> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let screen = self.call(&["capture-pane", "-p"]).context("screen")?;
+            if expected(&screen) {
+                return Ok(screen);
+            }
+            ensure!(Instant::now() < deadline, "it did not come:\n{screen}");
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Tmux {
+    fn drop(&mut self) {
+        let _ = self.call(&["kill-server"]);
+    }
+}
+
+fn shown(name: &str, script: &str) -> Result<Tmux, String> {
+    let ttmem = Ttmem::locate()?;
+    Command::new("tmux").arg("-V").output().map_err(|error| format!("no tmux: {error}"))?;
+    let tmux = Tmux(format!("ttmem-run-{}-{name}", std::process::id()));
+    let path = ttmem.path().display().to_string();
+    let run = r#""$0" run -- sh -c "$1"; echo "the code is $?"; cat"#;
+    let start = ["-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24"];
+    let words = ["bash", "-c", run, &path, script];
+    tmux.call(&[&start[..], &words].concat()).map_err(|error| format!("{error:#}"))?;
+    Ok(tmux)
+}
+
+#[test]
+fn an_interrupt_ends_the_command_and_its_output_stays() {
+    let script =
+        r"trap 'echo got it; exit 9' INT; stty size; printf '1%%\r2%%\n'; while :; do read x; done";
+    let tmux = or_skip!(shown("interrupt", script));
+    let view = tmux.until(|screen| screen.contains("2%")).unwrap();
+    assert!(view.contains("o hides") && view.contains("\n7 80\n"), "{view}");
+    tmux.call(&["send-keys", "C-c"]).unwrap();
+    let after = tmux.until(|screen| screen.contains("the code is 9")).unwrap();
+    assert!(after.contains("7 80\n2%\n") && after.contains("got it\n"), "{after}");
+    assert!(!after.contains("o hides") && !after.contains("1%"), "{after}");
+}
+
+#[test]
+fn once_the_view_is_closed_the_output_is_passed_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    let script = format!("echo before; cat {}; exit 3", pipe.display());
+    let tmux = or_skip!(shown("passed", &script));
+    tmux.until(|screen| screen.contains("o hides") && screen.contains("\nbefore\n")).unwrap();
+    tmux.call(&["send-keys", "q"]).unwrap();
+    tmux.until(|screen| screen.contains("before") && !screen.contains("o hides")).unwrap();
+    fs::write(&pipe, "after").unwrap();
+    let screen = tmux.until(|screen| screen.contains("the code is 3")).unwrap();
+    assert!(screen.contains("before\nafter\nthe code is 3"), "{screen}");
+}
