@@ -70,7 +70,7 @@ fn two_versions_side_by_side() {
     assert!(second.end_with("quit").unwrap().success());
     let (rest, status) = watch.finish().unwrap();
     assert!(status.success(), "{status}");
-    let first_again = rest.iter().filter(|line| line["pid"].to_string() == pids[0]).count();
+    let first_again = rest.iter().filter(|line| line["pid"] == over["pid"]).count();
     assert_eq!(first_again, 0, "what has ended is not shown again and again");
 }
 

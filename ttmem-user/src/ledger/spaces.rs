@@ -119,7 +119,7 @@ impl Ledger {
             .of
             .values_mut()
             .flat_map(|spaces| spaces.iter_mut().flatten())
-            .for_each(|space| space.restart());
+            .for_each(Space::restart);
         for (&buffer, live) in &self.live {
             if !enter(&mut self.spaces, buffer, live) {
                 self.anomalies.overlap += 1;

@@ -209,7 +209,9 @@ impl Search {
                 Message::Notice(Notice::Replaced(slot, pid)) => {
                     self.admission.release(slot);
                     // It may be loading its library just now.
-                    AFTER_EXEC.into_iter().for_each(|delay| self.later(pid, delay));
+                    for delay in AFTER_EXEC {
+                        self.later(pid, delay);
+                    }
                 }
             }
         }

@@ -37,7 +37,9 @@ fn what_agrees_needs_one_reading() {
 #[test]
 fn a_loss_is_set_right_and_still_counted() {
     let mut ledger = started();
-    [1, 2].iter().for_each(|id| ledger.apply(&allocate(*id)));
+    for id in [1, 2] {
+        ledger.apply(&allocate(id));
+    }
     ledger.set_lost(LOSS);
     assert!(!view(&ledger).exact && ledger.needs_resync());
     // Lost: the free of 1, the allocation of 3.
@@ -142,7 +144,9 @@ proptest! {
         memory in proptest::collection::btree_set(1_u64..40, 0..20),
     ) {
         let mut ledger = started();
-        known.iter().for_each(|id| ledger.apply(&allocate(*id)));
+        for id in known {
+            ledger.apply(&allocate(id));
+        }
         ledger.set_lost(LOSS);
         let memory: Vec<u64> = memory.into_iter().collect();
         resync(&mut ledger, &memory);
