@@ -35,8 +35,12 @@ DeviceAddr AllocatorImpl::allocate_buffer(Buffer* buffer) {
     const DeviceAddr address =
         manager.allocate_buffer(buffer->aligned_size(), buffer->aligned_page_size(), buffer->num_cores());
     allocated_buffers_.insert(buffer);
-    owners_[{buffer->buffer_type(), address}] = buffer;
+    note_owner(buffer, address);
     return address;
+}
+
+void AllocatorImpl::note_owner(Buffer* const& buffer, DeviceAddr address) {
+    owners_[{buffer->buffer_type(), address}] = buffer;
 }
 
 void AllocatorImpl::deallocate_buffer(Buffer* buffer) {

@@ -137,6 +137,9 @@ private:
     std::unique_ptr<Allocator> view_;
     using Place = std::pair<BufferType, DeviceAddr>;
     // Whose each block is. A buffer that is not here has lost its own, and still awaits its free.
+    /// By reference, so that the allocation keeps its buffer on the stack, like the real one.
+    [[gnu::noipa]] void note_owner(Buffer* const& buffer, DeviceAddr address);
+
     std::map<Place, const Buffer*> owners_;
 };
 

@@ -185,7 +185,7 @@ std::size_t FreeListOpt::allocated_blocks() const {
 DeviceAddr FreeListOpt::largest_hole() const {
     DeviceAddr largest = 0;
     for (const auto& hole : holes_) {
-        largest = std::max(largest, hole.second);
+        largest = std::max(largest, block_size_[hole.second]);
     }
     return largest;
 }
