@@ -1,7 +1,9 @@
-//! The stand-in for tt-metal: steering its driver, and comparing ttmem's numbers with the truth.
+//! The stand-in for tt-metal: steering its driver.
+
+mod truth;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::HashMap,
     fs::{self, File},
     io::{BufRead as _, BufReader, Write as _},
     os::unix::fs::FileExt as _,
@@ -9,15 +11,13 @@ use std::{
     process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
-use serde::Deserialize;
-use serde_json::Value;
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     skip,
-    space::{self, TrueSpace},
     ttmem::{PATIENCE, ended_within, readable_within},
 };
+pub use truth::{Truth, count_by_chip};
 
 /// One built variant of the stand-in.
 #[derive(Clone, Debug)]
@@ -49,6 +49,22 @@ impl Standin {
     /// Starts the driver and waits until it is ready.
     pub fn start(&self) -> Result<Driver> {
         Driver::start(&self.folder.join("driver"))
+    }
+
+    /// The same, with a mesh of two chips and holes in its L1: of 8, 8 and the rest, and between
+    /// them 16 and 32 KiB of each bank.
+    pub fn start_with_holes(&self) -> Result<Driver> {
+        let mut driver = self.start()?;
+        driver.all_ok(&[
+            "open mesh 0 2 name=m",
+            "alloc a m L1 524288 2048",
+            "alloc b m L1 1048576 2048",
+            "alloc c m L1 524288 2048",
+            "alloc d m L1 2097152 2048",
+            "free a",
+            "free c",
+        ])?;
+        Ok(driver)
     }
 }
 
@@ -135,12 +151,8 @@ impl Driver {
 
     /// What is allocated, by the allocators' own tables.
     pub fn truth(&mut self) -> Result<Truth> {
-        let state: State = serde_json::from_str(&self.ask("state")?)?;
-        let live: Vec<LiveRow> = serde_json::from_str(&self.ask("live")?)?;
-        for row in &state.allocators {
-            ensure!(row.consistent, "the stand-in contradicts itself: {row:?}");
-        }
-        Ok(Truth { allocators: state.allocators, live })
+        let (state, live) = (self.ask("state")?, self.ask("live")?);
+        Truth::parse(&state, &live)
     }
 
     /// Lets it replace itself by a fresh driver.
@@ -185,288 +197,6 @@ impl Answer {
     pub fn number(&self, key: &str) -> Result<u64> {
         Ok(self.text(key)?.parse()?)
     }
-}
-
-#[derive(Debug, Deserialize)]
-struct State {
-    allocators: Vec<AllocatorRow>,
-}
-
-/// One buffer type of one allocator.
-#[derive(Clone, Debug, Deserialize)]
-struct AllocatorRow {
-    device: String,
-    mesh: bool,
-    id: i64,
-    chips: Vec<i64>,
-    #[serde(rename = "type")]
-    buffer_type: String,
-    buffers: u64,
-    logical_bytes: u64,
-    bank_bytes: u64,
-    banks: u64,
-    used: u64,
-    capacity: u64,
-    consistent: bool,
-    base: u64,
-    bank_size: u64,
-    free: u64,
-    largest_free: u64,
-    holes: u64,
-}
-
-impl AllocatorRow {
-    fn space(&self) -> TrueSpace {
-        TrueSpace {
-            mesh: self.mesh.then_some(self.id),
-            chips: self.chips.clone(),
-            buffer_type: self.buffer_type.clone(),
-            banks: self.banks,
-            bank_size: self.bank_size,
-            base: (self.banks > 0).then_some(self.base),
-            free: self.free,
-            largest: self.largest_free,
-            holes: self.holes,
-            map: None,
-        }
-    }
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct LiveRow {
-    uid: Option<u64>,
-    device: String,
-    chips: Vec<i64>,
-    #[serde(rename = "type")]
-    buffer_type: String,
-    address: u64,
-    size: u64,
-    page_size: u64,
-    bank_bytes: u64,
-}
-
-/// What is allocated, by the allocators' own tables.
-#[derive(Clone, Debug)]
-pub struct Truth {
-    allocators: Vec<AllocatorRow>,
-    live: Vec<LiveRow>,
-}
-
-/// Chip and buffer type.
-type PoolKey = (i64, String);
-
-/// The figures of a pool that the truth knows, by their names in ttmem's JSON.
-const POOL_FIGURES: [&str; 6] =
-    ["buffers", "logical_bytes", "bank_bytes", "used_bytes", "capacity_bytes", "banks"];
-
-/// Everything that tells a live buffer from others, with ttmem's names.
-const BUFFER_FIGURES: [&str; 8] =
-    ["type", "address", "size", "page_size", "bank_bytes", "chips", "mesh", "unique_id"];
-
-impl Truth {
-    /// Number of live buffers.
-    pub fn buffers(&self) -> usize {
-        self.live.len()
-    }
-
-    /// By pool: [`POOL_FIGURES`]. Sums over the allocators of a chip; capacity and banks are those
-    /// of the largest, since they all hand out the same memory.
-    fn pools(&self) -> BTreeMap<PoolKey, [u64; 6]> {
-        let mut pools = BTreeMap::new();
-        for row in &self.allocators {
-            for &chip in &row.chips {
-                let pool: &mut [u64; 6] = pools.entry((chip, row.buffer_type.clone())).or_default();
-                pool[0] += row.buffers;
-                pool[1] += row.logical_bytes;
-                pool[2] += row.bank_bytes;
-                pool[3] += row.used;
-                if row.capacity > pool[4] {
-                    (pool[4], pool[5]) = (row.capacity, row.banks);
-                }
-            }
-        }
-        pools
-    }
-
-    fn mesh_of(&self, device: &str) -> Option<i64> {
-        self.allocators.iter().find(|row| row.device == device && row.mesh).map(|row| row.id)
-    }
-
-    /// One line per live buffer, with [`BUFFER_FIGURES`].
-    fn live_lines(&self) -> Vec<String> {
-        let known = figures_of(self);
-        let line = |row: &LiveRow| {
-            let figures: [Value; 8] = [
-                row.buffer_type.as_str().into(),
-                row.address.into(),
-                row.size.into(),
-                row.page_size.into(),
-                row.bank_bytes.into(),
-                row.chips.clone().into(),
-                self.mesh_of(&row.device).into(),
-                row.uid.into(),
-            ];
-            named(&figures[..known])
-        };
-        self.live.iter().map(line).collect()
-    }
-
-    /// Compares all that the truth knows with a snapshot that was made `--buffers`, and that has to
-    /// be exact. Returns how many figures were compared.
-    pub fn compare(&self, snapshot: &Value) -> Result<usize> {
-        let mut comparison = Comparison::default();
-        comparison.exact(snapshot);
-        comparison.pools(&self.pools(), snapshot)?;
-        comparison.spaces(&self.allocators, snapshot)?;
-        comparison.live(self.live_lines(), figures_of(self), snapshot)?;
-        comparison.finish()
-    }
-
-    /// The same of a snapshot that has been set right: what was lost is still counted.
-    pub fn compare_set_right(&self, snapshot: &Value) -> Result<usize> {
-        let mut comparison = Comparison::default();
-        comparison.undoubted(snapshot);
-        comparison.pools(&self.pools(), snapshot)?;
-        comparison.spaces(&self.allocators, snapshot)?;
-        comparison.live(self.live_lines(), figures_of(self), snapshot)?;
-        comparison.finish()
-    }
-
-    /// The same as [`Truth::compare`] without the live set.
-    pub fn compare_pools(&self, snapshot: &Value) -> Result<usize> {
-        let mut comparison = Comparison::default();
-        comparison.exact(snapshot);
-        comparison.pools(&self.pools(), snapshot)?;
-        comparison.spaces(&self.allocators, snapshot)?;
-        comparison.finish()
-    }
-}
-
-/// How many of [`BUFFER_FIGURES`] the truth knows: the inline variant has no getter for unique ids.
-fn figures_of(truth: &Truth) -> usize {
-    let known = truth.live.iter().all(|row| row.uid.is_some());
-    BUFFER_FIGURES.len() - usize::from(!known)
-}
-
-fn named(figures: &[Value]) -> String {
-    let pairs = BUFFER_FIGURES.iter().zip(figures);
-    pairs.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
-}
-
-/// Figures compared, and where they differ.
-#[derive(Debug, Default)]
-struct Comparison {
-    figures: usize,
-    differences: Vec<String>,
-}
-
-impl Comparison {
-    fn same(&mut self, what: impl FnOnce() -> String, truth: &Value, shown: &Value) {
-        self.figures += 1;
-        if truth != shown {
-            self.differences.push(format!("{}: truth {truth}, ttmem {shown}", what()));
-        }
-    }
-
-    fn exact(&mut self, snapshot: &Value) {
-        let zero = 0.into();
-        self.undoubted(snapshot);
-        for group in ["lost", "anomalies"] {
-            for (name, count) in snapshot[group].as_object().into_iter().flatten() {
-                self.same(|| format!("{group} {name}"), &zero, count);
-            }
-        }
-    }
-
-    fn undoubted(&mut self, snapshot: &Value) {
-        self.same(|| "exact".into(), &true.into(), &snapshot["exact"]);
-        self.same(
-            || "inexact_because".into(),
-            &Value::Array(Vec::new()),
-            &snapshot["inexact_because"],
-        );
-    }
-
-    fn pools(&mut self, truth: &BTreeMap<PoolKey, [u64; 6]>, snapshot: &Value) -> Result<()> {
-        let shown = shown_pools(snapshot)?;
-        for (key, figures) in truth {
-            let pool = shown.get(key).unwrap_or(&Value::Null);
-            for (name, figure) in POOL_FIGURES.iter().zip(figures) {
-                let what = || format!("chip {} {} {name}", key.0, key.1);
-                self.same(what, &(*figure).into(), &pool[*name]);
-            }
-        }
-        // A chip that is open no more keeps its pools, and they are empty.
-        for (key, pool) in shown.iter().filter(|(key, _)| !truth.contains_key(*key)) {
-            for name in &POOL_FIGURES[..4] {
-                let what = || format!("closed chip {} {} {name}", key.0, key.1);
-                self.same(what, &0.into(), &pool[*name]);
-            }
-        }
-        Ok(())
-    }
-
-    fn spaces(&mut self, truth: &[AllocatorRow], snapshot: &Value) -> Result<()> {
-        let truth: Vec<TrueSpace> = truth.iter().map(AllocatorRow::space).collect();
-        let (equal, differences) = space::compare(&truth, snapshot)?;
-        self.figures += equal + differences.len();
-        self.differences.extend(differences);
-        Ok(())
-    }
-
-    fn live(&mut self, mut truth: Vec<String>, known: usize, snapshot: &Value) -> Result<()> {
-        let buffers = snapshot["buffers"].as_array().context("no live set in the snapshot")?;
-        let figures = |buffer: &Value| BUFFER_FIGURES.map(|name| buffer[name].clone());
-        let mut shown: Vec<String> =
-            buffers.iter().map(|buffer| named(&figures(buffer)[..known])).collect();
-        self.figures += truth.len() * known;
-        let mut ids = HashSet::new();
-        let mut given = buffers.iter().filter_map(|buffer| buffer["unique_id"].as_u64());
-        if let Some(twice) = given.find(|id| !ids.insert(*id)) {
-            self.differences.push(format!("two buffers with the unique id {twice}"));
-        }
-        truth.sort_unstable();
-        shown.sort_unstable();
-        if truth != shown {
-            let missing = truth.iter().filter(|line| shown.binary_search(line).is_err());
-            self.differences.extend(missing.map(|line| format!("ttmem lacks {line}")));
-            let extra = shown.iter().filter(|line| truth.binary_search(line).is_err());
-            self.differences.extend(extra.map(|line| format!("ttmem invents {line}")));
-            let counts = format!("live buffers: truth {}, ttmem {}", truth.len(), shown.len());
-            self.differences.push(counts);
-        }
-        Ok(())
-    }
-
-    fn finish(self) -> Result<usize> {
-        if self.differences.is_empty() {
-            return Ok(self.figures);
-        }
-        let shown = self.differences.iter().take(40).cloned().collect::<Vec<_>>().join("\n  ");
-        bail!("{} of {} figures differ:\n  {shown}", self.differences.len(), self.figures)
-    }
-}
-
-fn shown_pools(snapshot: &Value) -> Result<BTreeMap<PoolKey, Value>> {
-    let mut shown = BTreeMap::new();
-    for device in snapshot["devices"].as_array().context("no devices in the snapshot")? {
-        let chip = device["chip"].as_i64().context("no chip id")?;
-        for pool in device["pools"].as_array().context("no pools")? {
-            let buffer_type = pool["type"].as_str().context("no type")?.to_owned();
-            let before = shown.insert((chip, buffer_type), pool.clone());
-            ensure!(before.is_none(), "chip {chip} twice in {snapshot}");
-        }
-    }
-    Ok(shown)
-}
-
-/// A counter of each chip, summed over its pools.
-pub fn count_by_chip(snapshot: &Value, counter: &str) -> Result<BTreeMap<i64, u64>> {
-    let mut counts = BTreeMap::new();
-    for ((chip, _), pool) in shown_pools(snapshot)? {
-        *counts.entry(chip).or_default() += pool[counter].as_u64().context("no such counter")?;
-    }
-    Ok(counts)
 }
 
 /// How many bytes of a library's code differ between a process and the file; and how many there are.

@@ -3,12 +3,7 @@
 use std::process::Output;
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::{
-    or_skip,
-    real::both,
-    standin::{Driver, Standin},
-    ttmem::Ttmem,
-};
+use e2e::{or_skip, real::both, standin::Standin, ttmem::Ttmem};
 use serde_json::Value;
 
 const FITS: i32 = 0;
@@ -25,21 +20,6 @@ fn ask(ttmem: &Ttmem, pid: u32, options: &[&str]) -> Result<(i32, Value)> {
     Ok((status.code().context("killed")?, answer))
 }
 
-/// Holes of 8, 8 and the rest; between them 16 and 32 KiB of each bank.
-fn with_holes(standin: &Standin) -> Result<Driver> {
-    let mut driver = standin.start()?;
-    driver.all_ok(&[
-        "open mesh 0 2 name=m",
-        "alloc a m L1 524288 2048",
-        "alloc b m L1 1048576 2048",
-        "alloc c m L1 524288 2048",
-        "alloc d m L1 2097152 2048",
-        "free a",
-        "free c",
-    ])?;
-    Ok(driver)
-}
-
 fn largest(ttmem: &Ttmem, pid: u32, buffer_type: &str) -> Result<(u64, u64)> {
     let (_, answer) = ask(ttmem, pid, &["--type", buffer_type, "--size", "1"])?;
     let row = &answer["allocators"][0];
@@ -52,7 +32,7 @@ fn what_fits_can_be_allocated_and_what_does_not_cannot() {
     let ttmem = or_skip!(Ttmem::locate());
     for variant in ["pimpl", "inline"] {
         let standin = or_skip!(Standin::locate(variant));
-        let mut driver = with_holes(&standin).unwrap();
+        let mut driver = standin.start_with_holes().unwrap();
         let pid = driver.pid();
         for buffer_type in ["L1", "DRAM", "L1_SMALL", "TRACE"] {
             let (hole, _) = largest(&ttmem, pid, buffer_type).unwrap();
@@ -79,7 +59,7 @@ fn what_fits_can_be_allocated_and_what_does_not_cannot() {
 fn releasing_what_is_in_the_way_makes_room() {
     let ttmem = or_skip!(Ttmem::locate());
     let standin = or_skip!(Standin::locate("pimpl"));
-    let mut driver = with_holes(&standin).unwrap();
+    let mut driver = standin.start_with_holes().unwrap();
     let pid = driver.pid();
     let (hole, bank) = largest(&ttmem, pid, "L1").unwrap();
     // More than the rest of the bank: the last hole and what lies before it.
@@ -104,7 +84,7 @@ fn releasing_what_is_in_the_way_makes_room() {
 fn what_cannot_be_asked_is_refused() {
     let ttmem = or_skip!(Ttmem::locate());
     let standin = or_skip!(Standin::locate("pimpl"));
-    let driver = with_holes(&standin).unwrap();
+    let driver = standin.start_with_holes().unwrap();
     let pid = driver.pid().to_string();
     for (options, says) in [
         (&["--type", "L1", "--size", "1", "--mesh", "7"][..], "no open allocator"),

@@ -4,25 +4,10 @@
 use anyhow::{Context as _, Result, ensure};
 use e2e::{
     or_skip,
-    standin::{Driver, Standin},
+    standin::Standin,
     ttmem::{Ttmem, now_ns},
 };
 use serde_json::Value;
-
-/// A driver with a mesh of two chips, and holes in its L1.
-fn with_holes(standin: &Standin) -> Result<Driver> {
-    let mut driver = standin.start()?;
-    driver.all_ok(&[
-        "open mesh 0 2 name=m",
-        "alloc a m L1 524288 2048",
-        "alloc b m L1 1048576 2048",
-        "alloc c m L1 524288 2048",
-        "alloc d m L1 2097152 2048",
-        "free a",
-        "free c",
-    ])?;
-    Ok(driver)
-}
 
 fn row<'a>(snapshot: &'a Value, buffer_type: &str) -> Result<&'a Value> {
     let rows = snapshot["allocators"].as_array().context("no allocators")?;
@@ -64,7 +49,7 @@ fn a_shrunk_bank_begins_later() {
 fn the_free_list_in_memory_is_read_and_agrees() {
     let ttmem = or_skip!(Ttmem::locate());
     let standin = or_skip!(Standin::locate("pimpl"));
-    let mut driver = with_holes(&standin).unwrap();
+    let mut driver = standin.start_with_holes().unwrap();
     driver.truth().unwrap().compare(&ttmem.snapshot(driver.pid()).unwrap()).unwrap();
     for snapshot in [ttmem.snapshot(driver.pid()).unwrap(), ttmem.once(driver.pid()).unwrap()] {
         let rows = snapshot["allocators"].as_array().unwrap();
@@ -78,7 +63,7 @@ fn the_free_list_in_memory_is_read_and_agrees() {
 fn amid_a_load_nothing_is_contradicted() {
     let ttmem = or_skip!(Ttmem::locate());
     let standin = or_skip!(Standin::locate("pimpl"));
-    let mut driver = with_holes(&standin).unwrap();
+    let mut driver = standin.start_with_holes().unwrap();
     for round in 0..4 {
         driver.tell(&format!("churn 4 40000 {round} keep=3")).unwrap();
         let mut attached =
@@ -95,7 +80,7 @@ fn amid_a_load_nothing_is_contradicted() {
 fn the_map_is_there_when_asked_for() {
     let ttmem = or_skip!(Ttmem::locate());
     let standin = or_skip!(Standin::locate("pimpl"));
-    let driver = with_holes(&standin).unwrap();
+    let driver = standin.start_with_holes().unwrap();
     let pid = driver.pid().to_string();
     let json = |options: &[&str]| -> Value {
         let mut arguments = vec!["snapshot", "--pid", &pid, "--json"];

@@ -50,8 +50,7 @@ impl Examiner {
     /// Examines a process.
     pub fn examine(&mut self, process: Process) -> Result<Target, LibraryError> {
         let library = self.finder.find(&process)?;
-        let plan = self.plans.plan(&library.image);
-        Ok(Target { process, library, plan })
+        Ok(self.target(process, library))
     }
 
     /// The same, waiting until it loads the library, unless it is to `stop`.
@@ -71,12 +70,14 @@ impl Examiner {
                         .context("it never loaded tt-metal");
                 }
                 Err(error) => return Err(error.into()),
-                Ok(library) => {
-                    let plan = self.plans.plan(&library.image);
-                    return Ok(Target { process, library, plan });
-                }
+                Ok(library) => return Ok(self.target(process, library)),
             }
         }
+    }
+
+    fn target(&mut self, process: Process, library: Library) -> Target {
+        let plan = self.plans.plan(&library.image);
+        Target { process, library, plan }
     }
 }
 

@@ -13,7 +13,7 @@ use ttmem_common::layout::MAX_SLOTS;
 
 use super::{
     Command, Control, NewTarget, Notice, OnNotice, Options,
-    readers::Readers,
+    readers::{Readers, Reading},
     wait::{is_readable, nanos, now_ns, wait},
     watched::Watched,
 };
@@ -141,24 +141,25 @@ impl<S: EventSource> Worker<S> {
             Command::Unwatched(process) => self.unwatched.push(process),
             Command::Gone(pid) => self.unwatched.retain(|process| process.pid != pid),
             Command::AllAdded => self.all_added = true,
-            Command::Resync => {
-                self.source.describe_frees(true);
-                for watched in self.targets.iter_mut().flatten() {
-                    watched.request_resync(&self.readers);
-                }
-            }
+            Command::Resync => self.resync_all(),
         }
     }
 
     fn add(&mut self, target: NewTarget) {
         let slot = target.slot as usize;
         self.unwatched.retain(|process| process.pid != target.ledger.process().pid);
-        // While its older buffers are not known, frees say what they free.
-        self.source.describe_frees(true);
         let lost = self.source.lost();
         if let Some(place) = self.targets.get_mut(slot) {
             *place = Some(Box::new(Watched::new(target, lost)));
         }
+        self.describe_frees_while_reading();
+    }
+
+    fn resync_all(&mut self) {
+        for watched in self.targets.iter_mut().flatten() {
+            watched.request_resync(&self.readers);
+        }
+        self.describe_frees_while_reading();
     }
 
     /// Applies what has arrived; returns the number of records.
@@ -181,40 +182,45 @@ impl<S: EventSource> Worker<S> {
     fn take_readings(&mut self) -> bool {
         let mut first = false;
         while let Some(reading) = self.readers.done() {
-            // Every event up to the end of the reading has to be known first.
-            self.take_in(true);
-            self.note_loss();
-            let now = now_ns();
-            let mut of_it = self.targets.iter_mut().flatten();
-            if let Some(watched) = of_it.find(|watched| watched.serial() == reading.serial) {
-                first |= watched.awaits_baseline();
-                watched.finish_reading(reading.result, now, &self.readers);
-            }
-            if !self.targets.iter().flatten().any(|watched| watched.is_reading()) {
-                self.source.describe_frees(false);
-            }
+            first |= self.deliver(reading);
         }
         first
+    }
+
+    /// Hands a reading to its target; `true` if it was its first.
+    fn deliver(&mut self, reading: Reading) -> bool {
+        // Every event up to the end of the reading has to be known first.
+        self.take_in(true);
+        self.note_loss();
+        let now = now_ns();
+        let mut targets = self.targets.iter_mut().flatten();
+        let Some(watched) = targets.find(|watched| watched.serial() == reading.serial) else {
+            return false;
+        };
+        let first = watched.awaits_baseline();
+        watched.finish_reading(reading.result, now, &self.readers);
+        self.describe_frees_while_reading();
+        first
+    }
+
+    /// Has frees say what they free for as long as anybody's live buffers are being read.
+    fn describe_frees_while_reading(&self) {
+        self.source.describe_frees(self.targets.iter().flatten().any(|w| w.is_reading()));
     }
 
     /// Starts what readings are due: after a loss, or for an audit.
     fn start_readings(&mut self, now: u64) {
         self.note_loss();
-        let audit = self.next_audit.is_some_and(|at| now >= at);
-        if let Some(period) = self.options.audit.filter(|_| audit) {
+        if let Some(period) = self.options.audit
+            && self.next_audit.is_some_and(|at| now >= at)
+        {
             self.next_audit = Some(now.saturating_add(nanos(period)));
+            self.resync_all();
         }
-        let mut reading = false;
         for watched in self.targets.iter_mut().flatten() {
-            if audit {
-                watched.request_resync(&self.readers);
-            }
             watched.resync_if_doubtful(now, &self.readers);
-            reading |= watched.is_reading();
         }
-        if reading {
-            self.source.describe_frees(true);
-        }
+        self.describe_frees_while_reading();
     }
 
     /// When a reading may be due.
@@ -270,18 +276,12 @@ impl<S: EventSource> Worker<S> {
         let serial = watched.serial();
         let deadline = now_ns().saturating_add(nanos(LAST_READING));
         while self.targets[slot].as_ref().is_some_and(|watched| watched.is_reading()) {
-            let reading = self.readers.done_within(BUSY_TICK);
-            self.take_in(true);
-            self.note_loss();
-            let now = now_ns();
-            let (of, result) = match reading {
-                Some(reading) => (reading.serial, reading.result),
-                None if now >= deadline => (serial, Err(reason.to_owned())),
-                None => continue,
-            };
-            let mut watched = self.targets.iter_mut().flatten();
-            if let Some(watched) = watched.find(|watched| watched.serial() == of) {
-                watched.finish_reading(result, now, &self.readers);
+            match self.readers.done_within(BUSY_TICK) {
+                Some(reading) => _ = self.deliver(reading),
+                None if now_ns() >= deadline => {
+                    self.deliver(Reading { serial, result: Err(reason.to_owned()) });
+                }
+                None => _ = self.take_in(true),
             }
         }
     }

@@ -37,10 +37,6 @@ use crate::{
 
 /// A copy of a process that is about to become another program is not worth attaching to.
 const AFTER_FORK: Duration = Duration::from_millis(200);
-/// When to look at a process again that runs another program: it may have told of its library
-/// before the old one was known to be gone.
-const AFTER_EXEC: [Duration; 3] =
-    [Duration::ZERO, Duration::from_millis(50), Duration::from_millis(500)];
 /// How often everything is looked at where the kernel does not tell.
 const POLL: Duration = Duration::from_millis(500);
 /// How often it is looked whether those that are not watched are still there.
@@ -208,10 +204,7 @@ impl Search {
                 Message::Notice(Notice::Ended(slot)) => self.admission.release(slot),
                 Message::Notice(Notice::Replaced(slot, pid)) => {
                     self.admission.release(slot);
-                    // It may be loading its library just now.
-                    for delay in AFTER_EXEC {
-                        self.later(pid, delay);
-                    }
+                    self.later(pid, Duration::ZERO);
                 }
             }
         }

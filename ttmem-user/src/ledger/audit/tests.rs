@@ -1,66 +1,25 @@
-use ttmem_common::layout::BUFFER_TYPES;
-
 use super::{
-    super::snapshot::{Detail, TargetState},
+    super::{
+        snapshot::{Detail, TargetState},
+        tests::{allocate, baseline},
+    },
     *,
 };
 use crate::{
-    event::{
-        Allocated, AllocatorSeen, BaselineBuffer, BufferShape, DeviceSeen, Event, Geometry,
-        SharedBytes, Spread,
-    },
-    units::{DeviceAddr, MeshId, Pid, Tid},
+    event::{Event, SharedBytes},
+    units::Pid,
 };
 
-const MESH: Avma = Avma(0x1000);
-const ALLOCATOR: Avma = Avma(0x2000);
 const SIZE: u64 = 26 * 2048;
-
-fn shape(id: u64) -> BufferShape {
-    BufferShape {
-        unique_id: Some(id),
-        buffer_type: BufferType::Dram,
-        address: DeviceAddr(id * 0x10000),
-        size: SIZE,
-        page_size: 2048,
-        spread: Spread::Interleaved,
-    }
-}
-
-fn in_memory(id: u64) -> BaselineBuffer {
-    let shape = shape(id);
-    let buffer = Avma(id << 8);
-    BaselineBuffer { buffer, allocator: ALLOCATOR, device: MESH, shape, block_bytes: None }
-}
-
-fn allocate(id: u64) -> Event {
-    Event::Allocated(Allocated {
-        time_ns: id,
-        tid: Tid(7),
-        buffer: Avma(id << 8),
-        allocator: ALLOCATOR,
-        device: MESH,
-        shape: shape(id),
-    })
-}
 
 /// A mesh of two chips with two buffers from before the attach.
 fn ledger() -> Ledger {
-    let pool = Geometry {
-        bank_size: 1 << 20,
-        banks: 12,
-        alignment: 32,
-        block_minimum: 32,
-        block_unit: 32,
-        base: None,
-    };
     let mut ledger = Ledger::new(Pid(1), Vec::new());
-    let chips = vec![ChipId(0), ChipId(1)];
-    ledger.apply(&Event::Device(DeviceSeen { device: MESH, mesh: Some(MeshId(1)), chips }));
-    let pools = [Some(pool); BUFFER_TYPES];
-    ledger.apply(&Event::Allocator(AllocatorSeen { allocator: ALLOCATOR, device: MESH, pools }));
-    let buffers = vec![in_memory(1), in_memory(2)];
-    ledger.finish_baseline(Ok(LiveBaseline { buffers, ..LiveBaseline::default() }));
+    let mut older = baseline(&[1, 2]);
+    // tt-metal's shared memory has no figure for this one.
+    let pools = &mut older.allocators[0].pools;
+    pools[BufferType::SystemMemory.index()] = pools[0];
+    ledger.finish_baseline(Ok(older));
     ledger.compare_witnesses();
     ledger
 }
@@ -77,8 +36,7 @@ fn file(chip: i32, own: SharedBytes) -> SharedFile {
 }
 
 fn reading(ids: &[u64], shared: Vec<SharedFile>) -> LiveBaseline {
-    let buffers = ids.iter().map(|&id| in_memory(id)).collect();
-    LiveBaseline { buffers, shared, ..LiveBaseline::default() }
+    LiveBaseline { shared, ..baseline(ids) }
 }
 
 /// A later reading, and what is shown of the audit after it.
