@@ -59,6 +59,8 @@ pub struct Decoded {
     pub slot: u32,
     /// The target.
     pub pid: Pid,
+    /// The thread.
+    pub tid: Tid,
     /// What happened.
     pub event: Event,
 }
@@ -88,7 +90,8 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
         KIND_DISPATCH => Event::Dispatched(circular::dispatched(&whole(bytes, header.kind)?)),
         unknown => return Err(DecodeError::UnknownKind(unknown)),
     };
-    Ok(Decoded { time_ns: header.time_ns, slot: header.slot, pid: Pid(header.tgid), event })
+    let (pid, tid) = (Pid(header.tgid), Tid(header.tid));
+    Ok(Decoded { time_ns: header.time_ns, slot: header.slot, pid, tid, event })
 }
 
 fn whole<T: zerocopy::FromBytes>(bytes: &[u8], kind: u32) -> Result<T, DecodeError> {

@@ -25,7 +25,7 @@ pub(super) struct Settled {
 
 impl Ledger {
     /// One short sentence for each reason why the numbers may be wrong; empty: they are exact.
-    pub(super) fn doubts(&self) -> Vec<String> {
+    pub fn doubts(&self) -> Vec<String> {
         let mut doubts = Vec::new();
         match &self.baseline {
             BaselineState::Read => {}
@@ -46,7 +46,7 @@ impl Ledger {
             (odd.free_list_mismatch, "free lists that the live buffers contradict"),
             (self.unknown_devices, "allocations on a device that could not be resolved"),
             (self.per_core, "buffers with an address of their own on each core"),
-            (self.unmeasured(), "live buffers of unknown size per bank"),
+            (self.unmeasured, "live buffers of unknown size per bank"),
         ];
         doubts.extend(
             counted
@@ -58,9 +58,5 @@ impl Ledger {
             self.unresolved.iter().map(|missing| format!("{}: {}", missing.probe, missing.reason)),
         );
         doubts
-    }
-
-    fn unmeasured(&self) -> u64 {
-        self.live.values().filter(|live| live.measured.is_none()).count() as u64
     }
 }

@@ -68,6 +68,11 @@ impl Default for Failures {
 }
 
 impl Failures {
+    /// How many there were; `None` if they cannot be seen.
+    pub fn count(&self) -> Option<u64> {
+        self.unseen.is_none().then_some(self.count)
+    }
+
     /// The live set changes.
     pub(super) const fn note_change(&mut self) {
         self.changes += 1;
@@ -189,7 +194,7 @@ impl Ledger {
             self.settle(failure, doubts, &now);
         }
         FailuresSnapshot {
-            count: self.failures.unseen.is_none().then_some(self.failures.count),
+            count: self.failures.count(),
             unknown_because: self.failures.unseen.clone(),
             last: self.failures.kept.iter().cloned().collect(),
         }

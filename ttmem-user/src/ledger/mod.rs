@@ -8,11 +8,14 @@
 
 pub mod audit;
 mod circular;
+pub mod delta;
 mod exactness;
 mod failure_view;
 mod failures;
+mod figures;
 pub mod fit;
 mod late;
+pub mod marks;
 mod reconcile;
 pub mod report;
 mod resync;
@@ -29,9 +32,11 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashSet};
 
 use circular::Circular;
+use delta::{Change, Deltas};
 pub use exactness::BaselineState;
 use exactness::Settled;
 use late::{Block, Swept};
+use marks::Marks;
 use resync::Suspicion;
 pub use resync::{ReadingBegun, Resynced};
 use snapshot::{Anomalies, Lost, ProcessLabel, ResyncSnapshot, Unresolved};
@@ -92,10 +97,16 @@ pub struct Ledger {
     unknown_devices: u64,
     /// Buffers with an address of their own on each core, so far.
     per_core: u64,
+    /// Live buffers whose bytes per bank are not known.
+    unmeasured: u64,
     /// While the live buffers are being read from memory: every buffer of which an event was
     /// seen. What the events say of them is newer than what is being read.
     touched: Option<HashSet<Avma, foldhash::fast::FixedState>>,
     failures: failures::Failures,
+    /// What changes, if somebody wants to know.
+    deltas: Deltas,
+    /// Moments that others have marked.
+    marks: Marks,
     /// Allocators whose buffers were freed in bulk during that time.
     bulk_freed_while_reading: Vec<Avma>,
     /// What programs keep in L1.
@@ -128,8 +139,11 @@ impl Ledger {
             suspicion: Suspicion::default(),
             unknown_devices: 0,
             per_core: 0,
+            unmeasured: 0,
             touched: Some(HashSet::default()),
             failures: failures::Failures::default(),
+            deltas: Deltas::default(),
+            marks: Marks::default(),
             bulk_freed_while_reading: Vec::new(),
             circular: Circular::new(),
             audit: None,
@@ -284,6 +298,8 @@ impl Ledger {
     fn insert(&mut self, buffer: Avma, live: Live) {
         self.failures.note_change();
         self.per_core += u64::from(live.shape.spread == Spread::PerCore);
+        self.unmeasured += u64::from(live.measured.is_none());
+        self.note(Change::Allocated, buffer, &live);
         let share = live.share();
         let (entry, buffer_type) = (live.device, live.shape.buffer_type);
         self.occupy(buffer, &live);
@@ -296,6 +312,8 @@ impl Ledger {
 
     fn remove(&mut self, buffer: Avma) {
         let Some(live) = self.live.remove(&buffer) else { return };
+        self.note(Change::Freed, buffer, &live);
+        self.unmeasured -= u64::from(live.measured.is_none());
         self.failures.note_change();
         self.vacate(buffer, &live);
         self.swept.leave(buffer, &live);

@@ -4,7 +4,7 @@
 //! may be older or newer than an event. Whatever an event was seen of, the event decides; what
 //! no event was seen of did not change, and the memory decides.
 
-use super::{BaselineState, Ledger, Live, Origin, table::Measured};
+use super::{BaselineState, Ledger, Live, Origin, delta::Cause, table::Measured};
 use crate::{
     event::{BaselineBuffer, LiveBaseline},
     units::Avma,
@@ -15,6 +15,10 @@ impl Ledger {
     ///
     /// Every event up to the end of the reading must have been applied.
     pub fn finish_baseline(&mut self, baseline: Result<LiveBaseline, String>) {
+        self.because(Cause::Baseline, |ledger| ledger.take_baseline_in(baseline));
+    }
+
+    fn take_baseline_in(&mut self, baseline: Result<LiveBaseline, String>) {
         let touched = self.touched.take().unwrap_or_default();
         let baseline = match baseline {
             Ok(baseline) => baseline,

@@ -11,6 +11,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::{
     BaselineState, Ledger, Live, Origin,
+    delta::Cause,
     exactness::Settled,
     snapshot::{Differences, Lost},
 };
@@ -107,7 +108,7 @@ impl Ledger {
             }
             found.retain(|buffer, how| seen_before(buffer, how));
         }
-        self.set_right(found, &reading);
+        self.because(Cause::Resync, |ledger| ledger.set_right(found, &reading));
         self.resync.done += 1;
         self.resync.last_ns = Some(time_ns);
         self.baseline = BaselineState::Read;

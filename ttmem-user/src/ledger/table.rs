@@ -20,6 +20,8 @@ pub struct PoolCounters {
     pub used_bytes: Counter,
     /// Highest `used_bytes`.
     pub peak_used_bytes: Counter,
+    /// Highest `used_bytes` since the window was restarted.
+    window_peak: Counter,
     /// Live buffers whose bytes per bank are not known.
     pub unmeasured: Counter,
     /// Allocations seen.
@@ -50,6 +52,11 @@ impl Counter {
         let value = self.get();
         debug_assert!(value >= amount, "more is taken away than was ever there");
         self.0.store(value.saturating_sub(amount), Relaxed);
+    }
+
+    /// Replaces the value.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Relaxed);
     }
 
     /// Raises the value to at least `value`.
@@ -88,6 +95,7 @@ impl PoolCounters {
                 self.bank_bytes.add(measured.bank_bytes);
                 self.used_bytes.add(measured.used_bytes);
                 self.peak_used_bytes.raise(self.used_bytes.get());
+                self.window_peak.raise(self.used_bytes.get());
             }
             None => self.unmeasured.add(1),
         }
@@ -104,6 +112,13 @@ impl PoolCounters {
             }
             None => self.unmeasured.sub(1),
         }
+    }
+
+    /// The highest `used_bytes` of the window, which begins anew with what is used now.
+    pub fn restart_window(&self) -> u64 {
+        let peak = self.window_peak.get();
+        self.window_peak.set(self.used_bytes.get());
+        peak
     }
 
     /// Whether anything was ever counted here.

@@ -3,6 +3,8 @@
 //! Host addresses name devices and allocators only while those live: a closed device's address
 //! may be reused. So each description makes a new entry, and live buffers refer to entries.
 
+use std::sync::Arc;
+
 use hashbrown::HashMap;
 use ttmem_common::layout::BUFFER_TYPES;
 
@@ -18,6 +20,8 @@ pub struct Device {
     pub mesh: Option<MeshId>,
     /// Places of its chips in [`Topology::chips`].
     pub chips: Vec<usize>,
+    /// The chips themselves, in the same order.
+    pub chip_ids: Arc<[ChipId]>,
 }
 
 /// An allocator.
@@ -122,7 +126,8 @@ impl Topology {
     /// Takes a description of a device in.
     pub fn learn_device(&mut self, seen: &DeviceSeen) {
         let chips: Vec<usize> = seen.chips.iter().map(|&chip| self.place_of(chip)).collect();
-        let device = Device { mesh: seen.mesh, chips };
+        let chip_ids = seen.chips.as_slice().into();
+        let device = Device { mesh: seen.mesh, chips, chip_ids };
         let known = self.device_at(seen.device).and_then(|entry| self.devices.get(entry));
         if known != Some(&device) {
             self.devices.push(device);

@@ -79,8 +79,9 @@ impl Ledger {
         lowest
     }
 
-    /// `None` if the allocators have no such pool and it was never used.
-    fn pool_snapshot(&self, chip: usize, buffer_type: BufferType) -> Option<PoolSnapshot> {
+    /// The pool of a chip, by the chip's place; `None` if the allocators have no such pool and it
+    /// was never used.
+    pub fn pool_snapshot(&self, chip: usize, buffer_type: BufferType) -> Option<PoolSnapshot> {
         let pool = self.pool(chip, buffer_type);
         let geometry = self.topology.capacity(chip, buffer_type);
         if geometry.is_none() && !pool.was_used() {

@@ -1,0 +1,244 @@
+//! What happened since a moment that somebody has marked: growth, and the highest use since.
+//!
+//! A pool keeps one running maximum, whatever the number of marks: it is folded into each mark
+//! and restarted whenever a mark is set or asked for.
+
+use hashbrown::HashMap;
+use serde::Serialize;
+use ttmem_common::layout::BUFFER_TYPES;
+
+use super::Ledger;
+use crate::{event::BufferType, units::ChipId};
+
+/// Names a mark.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MarkKey {
+    /// Who set it; nobody else sees it.
+    pub owner: u64,
+    /// Its name.
+    pub name: String,
+}
+
+/// Marks that a target can have at a time.
+const MAX_MARKS: usize = 1024;
+
+/// There are too many marks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there are {MAX_MARKS} marks already: end a connection that has set some")]
+pub struct TooManyMarks;
+
+/// What happened since a mark.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SinceMark {
+    /// When the mark was set, CLOCK_MONOTONIC nanoseconds.
+    pub marked_ns: u64,
+    /// Chips in id order.
+    pub devices: Vec<ChipSince>,
+}
+
+/// One chip since a mark.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ChipSince {
+    /// Its id.
+    pub chip: ChipId,
+    /// Its pools, by type.
+    pub pools: Vec<PoolSince>,
+}
+
+/// One pool since a mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct PoolSince {
+    /// Buffer type.
+    #[serde(rename = "type")]
+    pub buffer_type: BufferType,
+    /// Live buffers now minus then.
+    pub buffers: i64,
+    /// Their logical bytes now minus then.
+    pub logical_bytes: i64,
+    /// What they take of the pool now minus then, bytes.
+    pub used_bytes: Option<i64>,
+    /// Highest use since, bytes.
+    pub peak_used_bytes: Option<u64>,
+    /// Highest use since minus the use then, bytes.
+    pub peak_growth_bytes: Option<u64>,
+    /// Allocations since.
+    pub allocations: u64,
+    /// Frees since, those of older buffers included.
+    pub frees: u64,
+}
+
+/// A pool as it was at a mark.
+#[derive(Clone, Copy, Debug, Default)]
+struct Then {
+    buffers: u64,
+    logical_bytes: u64,
+    used_bytes: Option<u64>,
+    peak_used_bytes: u64,
+    allocations: u64,
+    frees: u64,
+}
+
+#[derive(Debug)]
+struct Mark {
+    time_ns: u64,
+    /// By the chip's place. A chip that came later had nothing.
+    chips: Vec<[Then; BUFFER_TYPES]>,
+}
+
+/// The marks of one target.
+#[derive(Debug, Default)]
+pub(super) struct Marks(HashMap<MarkKey, Mark, foldhash::fast::RandomState>);
+
+impl Ledger {
+    /// Marks this moment, in place of an earlier one of the same name.
+    pub fn mark(&mut self, key: MarkKey, time_ns: u64) -> Result<(), TooManyMarks> {
+        self.fold_peaks();
+        if self.marks.0.len() >= MAX_MARKS && !self.marks.0.contains_key(&key) {
+            return Err(TooManyMarks);
+        }
+        let chips = (0..self.chips.len()).map(|chip| self.pools_now(chip)).collect();
+        self.marks.0.insert(key, Mark { time_ns, chips });
+        Ok(())
+    }
+
+    /// What happened since a mark; `None` if there is none.
+    pub fn since_mark(&mut self, key: &MarkKey) -> Option<SinceMark> {
+        self.fold_peaks();
+        let mark = self.marks.0.get(key)?;
+        let mut devices: Vec<ChipSince> = (0..self.chips.len())
+            .map(|place| ChipSince {
+                chip: self.topology.chips()[place],
+                pools: self.pools_since(place, mark),
+            })
+            .collect();
+        devices.sort_by_key(|chip| chip.chip);
+        Some(SinceMark { marked_ns: mark.time_ns, devices })
+    }
+
+    /// Forgets all that an owner has marked.
+    pub fn forget_marks_of(&mut self, owner: u64) {
+        self.marks.0.retain(|key, _| key.owner != owner);
+    }
+
+    fn pools_since(&self, place: usize, mark: &Mark) -> Vec<PoolSince> {
+        let now = self.pools_now(place);
+        let none = [Then { used_bytes: Some(0), ..Then::default() }; BUFFER_TYPES];
+        let then = mark.chips.get(place).unwrap_or(&none);
+        let shown =
+            BufferType::ALL.into_iter().filter(|kind| self.pool_snapshot(place, *kind).is_some());
+        shown
+            .map(|buffer_type| {
+                let (now, then) = (&now[buffer_type.index()], &then[buffer_type.index()]);
+                PoolSince::between(buffer_type, then, now)
+            })
+            .collect()
+    }
+
+    fn pools_now(&self, place: usize) -> [Then; BUFFER_TYPES] {
+        BufferType::ALL.map(|buffer_type| {
+            let pool = self.pool(place, buffer_type);
+            let used = pool.used_bytes.get();
+            Then {
+                buffers: pool.buffers.get(),
+                logical_bytes: pool.logical_bytes.get(),
+                used_bytes: (pool.unmeasured.get() == 0).then_some(used),
+                peak_used_bytes: used,
+                allocations: pool.allocations.get(),
+                frees: pool.frees.get() + pool.pre_attach_frees.get(),
+            }
+        })
+    }
+
+    /// Brings every mark's peaks up to now.
+    fn fold_peaks(&mut self) {
+        for (place, pools) in self.chips.iter().enumerate() {
+            for (kind, pool) in pools.iter().enumerate() {
+                let peak = pool.restart_window();
+                for mark in self.marks.0.values_mut() {
+                    if mark.chips.len() <= place {
+                        let none = Then { used_bytes: Some(0), ..Then::default() };
+                        mark.chips.resize(place + 1, [none; BUFFER_TYPES]);
+                    }
+                    let then = &mut mark.chips[place][kind];
+                    then.peak_used_bytes = then.peak_used_bytes.max(peak);
+                }
+            }
+        }
+    }
+}
+
+impl PoolSince {
+    fn between(buffer_type: BufferType, then: &Then, now: &Then) -> Self {
+        let growth = |now: u64, then: u64| now.wrapping_sub(then).cast_signed();
+        let known = now.used_bytes.zip(then.used_bytes);
+        Self {
+            buffer_type,
+            buffers: growth(now.buffers, then.buffers),
+            logical_bytes: growth(now.logical_bytes, then.logical_bytes),
+            used_bytes: known.map(|(now, then)| growth(now, then)),
+            peak_used_bytes: known.map(|_| then.peak_used_bytes),
+            peak_growth_bytes: known.map(|(_, used)| then.peak_used_bytes.saturating_sub(used)),
+            allocations: now.allocations - then.allocations,
+            frees: now.frees - then.frees,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::tests::{allocate, free, started},
+        *,
+    };
+
+    fn key(name: &str) -> MarkKey {
+        MarkKey { owner: 1, name: name.to_owned() }
+    }
+
+    fn dram(ledger: &mut Ledger, name: &str) -> PoolSince {
+        let since = ledger.since_mark(&key(name)).expect("it was set");
+        since.devices[0].pools[0]
+    }
+
+    #[test]
+    fn a_peak_counts_for_the_marks_before_it_only() {
+        let mut ledger = started();
+        ledger.apply(&allocate(1));
+        let one = ledger.pool(0, BufferType::Dram).used_bytes.get();
+        ledger.mark(key("early"), 10).expect("room");
+        ledger.apply(&allocate(2));
+        ledger.apply(&allocate(3));
+        ledger.apply(&free(2));
+        ledger.mark(key("late"), 20).expect("room");
+        ledger.apply(&free(3));
+        let early = dram(&mut ledger, "early");
+        assert_eq!((early.buffers, early.allocations, early.frees), (0, 2, 2));
+        assert_eq!(early.peak_used_bytes, Some(3 * one));
+        assert_eq!(early.peak_growth_bytes, Some(2 * one));
+        let late = dram(&mut ledger, "late");
+        assert_eq!(
+            (late.used_bytes, late.peak_used_bytes),
+            (Some(-one.cast_signed()), Some(2 * one))
+        );
+        assert_eq!(late.peak_growth_bytes, Some(0));
+    }
+
+    #[test]
+    fn an_owner_takes_its_marks_along() {
+        let mut ledger = started();
+        ledger.mark(key("a"), 1).expect("room");
+        assert!(ledger.since_mark(&MarkKey { owner: 2, name: "a".to_owned() }).is_none());
+        ledger.forget_marks_of(1);
+        assert!(ledger.since_mark(&key("a")).is_none());
+    }
+
+    #[test]
+    fn there_is_an_end_to_marks() {
+        let mut ledger = started();
+        for number in 0..MAX_MARKS {
+            ledger.mark(key(&number.to_string()), 1).expect("room");
+        }
+        assert_eq!(ledger.mark(key("more"), 1), Err(TooManyMarks));
+        ledger.mark(key("0"), 2).expect("it is there already");
+    }
+}
