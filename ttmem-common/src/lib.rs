@@ -10,3 +10,4 @@ pub mod layout;
 pub mod loss;
 pub mod probe;
 pub mod record;
+pub mod table;

@@ -13,9 +13,11 @@ pub mod pipeline;
 pub mod resolve;
 pub mod sink;
 pub mod source;
+pub mod table;
 pub mod target;
 pub mod tui;
 pub mod units;
+pub mod words;
 
 #[cfg(test)]
 mod fixture;

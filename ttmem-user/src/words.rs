@@ -1,35 +1,45 @@
-//! Words of an array map, mapped into the agent's memory: no system call, and no capability, to
-//! read or flip one while probes run.
-#![expect(unsafe_code, reason = "maps kernel memory")]
+//! Memory that is shared with others, as atomic words: no system call, and no capability, to read
+//! or write one. It is an array map of the kernel, or a file of the shared tables.
+//!
+//! A file that somebody cuts short while it is mapped ends whoever looks at what is gone (SIGBUS).
+//! So only a file is mapped whose owner is trusted: `table/` checks that.
+#![expect(unsafe_code, reason = "maps shared memory")]
 
 use std::{
     io,
     os::fd::BorrowedFd,
     ptr::{self, NonNull},
-    sync::atomic::{AtomicU32, AtomicU64},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
-/// A mapped array map.
+/// Shared memory.
 #[derive(Debug)]
-pub struct SharedWords {
+pub struct Words {
     start: NonNull<u8>,
     len: usize,
 }
 
 // SAFETY: the memory is only accessed through atomics.
-unsafe impl Send for SharedWords {}
+unsafe impl Send for Words {}
 // SAFETY: the memory is only accessed through atomics.
-unsafe impl Sync for SharedWords {}
+unsafe impl Sync for Words {}
 
-impl SharedWords {
-    /// Maps `len` bytes of an array map whose elements are 8 bytes apart.
+impl Words {
+    /// Maps the first `len` bytes.
     pub fn map(fd: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
+        Self::map_with(fd, len, ProtFlags::READ | ProtFlags::WRITE)
+    }
+
+    /// Maps them to be read only: a store would end the program.
+    fn map_read_only(fd: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
+        Self::map_with(fd, len, ProtFlags::READ)
+    }
+
+    fn map_with(fd: BorrowedFd<'_>, len: usize, protection: ProtFlags) -> io::Result<Self> {
         // SAFETY: a fresh mapping at an address of the kernel's choice.
-        let start = unsafe {
-            mmap(ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, fd, 0)
-        }?;
+        let start = unsafe { mmap(ptr::null_mut(), len, protection, MapFlags::SHARED, fd, 0) }?;
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Self { start, len })
     }
@@ -56,9 +66,25 @@ impl SharedWords {
     }
 }
 
-impl Drop for SharedWords {
+impl Drop for Words {
     fn drop(&mut self) {
         // SAFETY: the mapping made in `map`; no reference into it outlives `self`.
         let _ = unsafe { munmap(self.start.as_ptr().cast(), self.len) };
+    }
+}
+
+/// Shared memory that can only be read.
+#[derive(Debug)]
+pub struct ReadOnlyWords(Words);
+
+impl ReadOnlyWords {
+    /// Maps the first `len` bytes.
+    pub fn map(fd: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
+        Words::map_read_only(fd, len).map(Self)
+    }
+
+    /// Word `index`.
+    pub fn load(&self, index: u32, order: Ordering) -> u64 {
+        self.0.long(index).load(order)
     }
 }

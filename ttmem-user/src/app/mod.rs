@@ -10,6 +10,7 @@ mod output;
 mod privileges;
 mod run;
 mod session;
+mod share;
 mod snapshot;
 mod target;
 

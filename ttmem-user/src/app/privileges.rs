@@ -26,10 +26,17 @@ pub fn drop_all() -> io::Result<()> {
 
 /// Drops every capability of this thread that attaching does not take. Probes by perf events take
 /// one more (kernel/events/core.c: perf_uprobe_event_init).
-pub fn keep_for_attaching(by_perf_events: bool) -> io::Result<()> {
-    let more = if by_perf_events { CapabilitySet::SYS_ADMIN } else { CapabilitySet::empty() };
+/// To give files to a group takes another one.
+pub fn keep_for_attaching(by_perf_events: bool, to_groups: bool) -> io::Result<()> {
+    let mut kept = FOR_ATTACHING;
+    if by_perf_events {
+        kept |= CapabilitySet::SYS_ADMIN;
+    }
+    if to_groups {
+        kept |= CapabilitySet::CHOWN;
+    }
     let held = capabilities(None)?.permitted;
-    keep(held.intersection(FOR_ATTACHING.union(more)))
+    keep(held.intersection(kept))
 }
 
 /// Drops every capability of this thread but the one to signal a command of another user.

@@ -13,6 +13,7 @@ use super::{
     bpf_log,
     output::Lines,
     privileges,
+    share::Share,
 };
 use crate::{
     cli::config::WatchConfig,
@@ -69,8 +70,9 @@ impl Session {
             dispatches: config.dispatches,
             audit: config.audit.is_some(),
         };
+        let share = Share::open(config.sharing.as_ref())?;
         let (agent, started) =
-            Agent::start(kernel.attacher, selection, Arc::clone(&control), watched)?;
+            Agent::start(kernel.attacher, selection, Arc::clone(&control), watched, share)?;
         give_up().context("cannot drop capabilities")?;
         let (pipeline, reports) =
             Pipeline::start(kernel.records, options, Arc::clone(&control), agent.on_notice())

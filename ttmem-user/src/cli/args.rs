@@ -171,6 +171,16 @@ pub struct WatchArgs {
     /// Watch which program runs when; costs the process a probe hit per dispatch.
     #[arg(long)]
     pub dispatches: bool,
+    /// Where other processes can read the totals [default: /run/ttmem, or ttmem in
+    /// XDG_RUNTIME_DIR when not root].
+    #[arg(long, value_name = "DIR", conflicts_with = "no_table")]
+    pub table_dir: Option<PathBuf>,
+    /// A group whose members may read them, besides the user of the process.
+    #[arg(long, value_name = "GROUP", conflicts_with = "no_table")]
+    pub group: Option<String>,
+    /// Let no other process read them.
+    #[arg(long)]
+    pub no_table: bool,
     /// Size of the ring buffer between kernel and agent, in KiB; rounded up to a power of two.
     #[arg(long, value_name = "KIB", default_value_t = 4096,
           value_parser = clap::value_parser!(u32).range(4..=1_048_576))]

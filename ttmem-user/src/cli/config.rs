@@ -30,12 +30,23 @@ pub struct WatchConfig {
     pub map: bool,
     /// Dispatches of programs are watched.
     pub dispatches: bool,
+    /// How others may read the numbers, if they may.
+    pub sharing: Option<Sharing>,
     /// Size of the ring buffer, bytes.
     pub ring_bytes: u32,
     /// Diagnostics of the eBPF side.
     pub debug_bpf: bool,
     /// Perf events where a `uprobe_multi` link would do.
     pub perf_events: bool,
+}
+
+/// How other processes may read the numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sharing {
+    /// In which directory; `None`: the usual one.
+    pub directory: Option<PathBuf>,
+    /// Which group may, besides the user of the process.
+    pub group: Option<String>,
 }
 
 /// Where the numbers go.
@@ -84,6 +95,8 @@ impl WatchConfig {
             audit: args.audit.map(Duration::from_secs_f64),
             map: args.map,
             dispatches: args.dispatches,
+            sharing: (!once && !args.no_table)
+                .then(|| Sharing { directory: args.table_dir.clone(), group: args.group.clone() }),
             ring_bytes: args.ring_size.max(page_kib).next_power_of_two() * 1024,
             debug_bpf: args.debug_bpf,
             perf_events: args.perf_events,

@@ -9,8 +9,8 @@ use std::{
 use aya::{Ebpf, EbpfLoader, maps::Map, programs::ProgramError};
 use ttmem_common::{control::CONTROL_WORDS, loss::LOSS_STRIDE};
 
-use super::{Attacher, Records, multi, perf, ring::Ring, shared_words::SharedWords, support};
-use crate::units::FileOffset;
+use super::{Attacher, Records, multi, perf, ring::Ring, support};
+use crate::{units::FileOffset, words::Words};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ttmem-ebpf"));
 
@@ -198,9 +198,9 @@ fn map_fd(ebpf: &Ebpf, name: &'static str) -> Result<OwnedFd, KernelError> {
         .map_err(|source| KernelError::Load { what: name, source })
 }
 
-fn map_words(ebpf: &Ebpf, name: &'static str, elements: u32) -> Result<SharedWords, KernelError> {
+fn map_words(ebpf: &Ebpf, name: &'static str, elements: u32) -> Result<Words, KernelError> {
     let fd = map_fd(ebpf, name)?;
-    SharedWords::map(fd.as_fd(), elements as usize * 8)
+    Words::map(fd.as_fd(), elements as usize * 8)
         .map_err(|source| KernelError::Load { what: name, source })
 }
 

@@ -7,7 +7,6 @@ mod multi;
 mod perf;
 mod records;
 mod ring;
-mod shared_words;
 pub mod support;
 
 pub use attacher::{Attacher, Link};

@@ -10,19 +10,19 @@ use ttmem_common::{
     loss::{LossCause, loss_index},
 };
 
-use super::{ring::Ring, shared_words::SharedWords};
-use crate::{missing::Lost, source::EventSource};
+use super::ring::Ring;
+use crate::{missing::Lost, source::EventSource, words::Words};
 
 /// The part of the eBPF side that delivers records.
 pub struct Records {
     ring: Ring,
-    control: SharedWords,
-    loss: SharedWords,
+    control: Words,
+    loss: Words,
     cpus: u32,
 }
 
 impl Records {
-    pub(super) fn new(ring: Ring, control: SharedWords, loss: SharedWords, cpus: u32) -> Self {
+    pub(super) fn new(ring: Ring, control: Words, loss: Words, cpus: u32) -> Self {
         Self { ring, control, loss, cpus }
     }
 }

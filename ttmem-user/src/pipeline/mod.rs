@@ -27,9 +27,11 @@ use tokio::sync::watch;
 
 use crate::{
     ledger::{
+        Ledger,
         report::{Report, Unwatched},
         snapshot::Detail,
     },
+    sink::DeltaSink,
     source::EventSource,
     units::Pid,
 };
@@ -74,6 +76,27 @@ pub enum Command {
     AllAdded,
     /// Every target's live buffers are to be read again.
     Resync,
+    /// Somebody wants to look at a target.
+    Query(Query),
+}
+
+/// A look at one target, with every event up to now applied. If the target is gone it is dropped
+/// without an answer.
+pub struct Query {
+    /// The target's serial.
+    pub serial: u64,
+    /// What to do with it; must be quick, since nothing is drained meanwhile.
+    pub run: Box<dyn FnOnce(View<'_>) + Send>,
+}
+
+/// What a query gets to see.
+pub struct View<'a> {
+    /// Every event up to then has been applied, CLOCK_MONOTONIC nanoseconds.
+    pub time_ns: u64,
+    /// The target's state.
+    pub ledger: &'a mut Ledger,
+    /// What follows its changes.
+    pub sinks: &'a mut Vec<Box<dyn DeltaSink>>,
 }
 
 /// What a pipeline tells whoever attaches.

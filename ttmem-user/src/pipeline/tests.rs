@@ -66,6 +66,7 @@ fn target(slot: u32, read_live: ReadLive) -> NewTarget {
         ended: never_ready(),
         same_program: Box::new(|| true),
         read_live,
+        table: None,
     }
 }
 

@@ -2,13 +2,19 @@
 
 use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 
-use super::readers::{ReadLive, Readers};
+use super::{
+    Query, View,
+    readers::{ReadLive, Readers},
+};
 use crate::{
     event::LiveBaseline,
     ledger::{
         Ledger, ReadingBegun, Resynced,
+        delta::Delta,
         snapshot::{Detail, Lost, Snapshot, TargetState},
     },
+    sink::DeltaSink,
+    table::writer::Writer,
 };
 
 /// A target, as it is handed to the pipeline.
@@ -23,11 +29,15 @@ pub struct NewTarget {
     pub same_program: Box<dyn Fn() -> bool + Send>,
     /// Reads its live buffers.
     pub read_live: ReadLive,
+    /// Where its totals are written for others to read, if anywhere.
+    pub table: Option<Writer>,
 }
 
 /// A target that is being watched.
 pub(super) struct Watched {
     pub(super) target: NewTarget,
+    /// What follows its changes.
+    sinks: Vec<Box<dyn DeltaSink>>,
     /// What had been lost when it came.
     lost_before: Lost,
     phase: Phase,
@@ -63,6 +73,7 @@ impl Watched {
         let phase = Phase::Attaching;
         Self {
             target,
+            sinks: Vec::new(),
             lost_before: lost,
             phase,
             unsettled: false,
@@ -164,6 +175,47 @@ impl Watched {
                 }
             },
             Phase::Settled => {}
+        }
+    }
+
+    /// Passes on what has changed since the last time. `up_to_ns`: every event up to then has
+    /// been applied, if that is known.
+    pub(super) fn pass_on(&mut self, up_to_ns: Option<u64>) {
+        let ledger = &mut self.target.ledger;
+        if let Some(table) = &mut self.target.table {
+            table.publish(ledger, up_to_ns);
+        }
+        if self.sinks.is_empty() {
+            return;
+        }
+        let deltas: Arc<[Delta]> = ledger.take_deltas().into();
+        if !deltas.is_empty() {
+            self.sinks.retain_mut(|sink| sink.take(&deltas));
+            ledger.want_deltas(!self.sinks.is_empty());
+        }
+    }
+
+    /// Writes what circular buffers take, which only a snapshot knows.
+    pub(super) fn show_circular(&self, snapshots: &[Arc<Snapshot>]) {
+        let Some(table) = &self.target.table else { return };
+        let mut snapshots = snapshots.iter();
+        if let Some(own) = snapshots.find(|snapshot| snapshot.process.serial == self.serial()) {
+            table.publish_circular(&self.target.ledger, &own.devices);
+        }
+    }
+
+    /// Lets somebody look. Every event up to `time_ns` must have been applied and passed on.
+    pub(super) fn answer(&mut self, query: Query, time_ns: u64) {
+        let (ledger, sinks) = (&mut self.target.ledger, &mut self.sinks);
+        (query.run)(View { time_ns, ledger, sinks });
+        ledger.want_deltas(!sinks.is_empty());
+    }
+
+    /// It has ended, or ttmem has: says so in its table.
+    pub(super) fn close_table(&mut self, how: Option<TargetState>, time_ns: u64) {
+        self.pass_on(Some(time_ns));
+        if let Some(table) = self.target.table.take() {
+            table.end(how);
         }
     }
 

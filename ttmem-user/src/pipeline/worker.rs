@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use ttmem_common::layout::MAX_SLOTS;
 
 use super::{
-    Command, Control, NewTarget, Notice, OnNotice, Options,
+    Command, Control, NewTarget, Notice, OnNotice, Options, Query,
     readers::{Readers, Reading},
     wait::{is_readable, nanos, now_ns, wait},
     watched::Watched,
@@ -32,6 +32,8 @@ const BUSY_TICK: Duration = Duration::from_millis(5);
 const QUIET: Duration = Duration::from_millis(20);
 /// How many of the targets that ended are still reported.
 const KEPT_ENDED: usize = 16;
+/// How often tables say at least that somebody is there.
+const HEARTBEAT: Duration = Duration::from_secs(1);
 /// How long the end waits for a reading.
 const LAST_READING: Duration = Duration::from_secs(1);
 
@@ -87,6 +89,7 @@ impl<S: EventSource> Worker<S> {
             self.obey();
             if self.take_in(false) > 0 {
                 last_event = now_ns();
+                self.pass_on(None);
             }
             let baseline_done = self.take_readings();
             self.look_at_targets();
@@ -108,7 +111,9 @@ impl<S: EventSource> Worker<S> {
                 }
                 next_report = now.saturating_add(nanos(self.options.refresh));
             }
+            self.beat(now);
             let deadline = end.map_or(next_report, |end| end.min(next_report));
+            let deadline = deadline.min(now.saturating_add(nanos(HEARTBEAT)));
             self.sleep(now, last_event, self.next_look().map_or(deadline, |at| at.min(deadline)));
         }
     }
@@ -142,6 +147,33 @@ impl<S: EventSource> Worker<S> {
             Command::Gone(pid) => self.unwatched.retain(|process| process.pid != pid),
             Command::AllAdded => self.all_added = true,
             Command::Resync => self.resync_all(),
+            Command::Query(query) => self.answer(query),
+        }
+    }
+
+    /// Lets somebody look at a target as it is now.
+    fn answer(&mut self, query: Query) {
+        let time_ns = now_ns();
+        self.take_in(true);
+        self.note_loss();
+        self.pass_on(Some(time_ns));
+        let mut targets = self.targets.iter_mut().flatten();
+        if let Some(watched) = targets.find(|watched| watched.serial() == query.serial) {
+            watched.answer(query, time_ns);
+        }
+    }
+
+    /// Passes on what has changed. `up_to_ns`: every event up to then has been applied.
+    fn pass_on(&mut self, up_to_ns: Option<u64>) {
+        for watched in self.targets.iter_mut().flatten() {
+            watched.pass_on(up_to_ns);
+        }
+    }
+
+    /// Says in all tables that somebody is there.
+    fn beat(&self, now_ns: u64) {
+        for table in self.targets.iter().flatten().filter_map(|it| it.target.table.as_ref()) {
+            table.beat(now_ns);
         }
     }
 
@@ -198,7 +230,9 @@ impl<S: EventSource> Worker<S> {
             return false;
         };
         let first = watched.awaits_baseline();
+        watched.target.ledger.stamp(now, None);
         watched.finish_reading(reading.result, now, &self.readers);
+        watched.pass_on(None);
         self.describe_frees_while_reading();
         first
     }
@@ -257,6 +291,7 @@ impl<S: EventSource> Worker<S> {
         self.finish_readings(slot, "it ended while they were being read");
         let Some(mut watched) = self.targets[slot].take() else { return };
         watched.set_lost(self.source.lost());
+        watched.close_table(Some(state), time_ns);
         let pid = watched.target.ledger.process().pid;
         self.ended.push_back(watched.snapshot(time_ns, state, self.options.detail));
         while self.ended.len() > KEPT_ENDED {
@@ -306,6 +341,10 @@ impl<S: EventSource> Worker<S> {
             }
         }
         self.publish();
+        let now = now_ns();
+        for watched in self.targets.iter_mut().flatten() {
+            watched.close_table(None, now);
+        }
     }
 
     /// Publishes a report that holds every event up to its time.
@@ -314,6 +353,7 @@ impl<S: EventSource> Worker<S> {
         self.take_in(true);
         self.look_at_targets();
         self.note_loss();
+        self.pass_on(Some(time_ns));
         let detail = self.options.detail;
         let mut targets: Vec<Arc<Snapshot>> = self
             .targets
@@ -323,6 +363,9 @@ impl<S: EventSource> Worker<S> {
             .chain(self.ended.iter().cloned())
             .collect();
         targets.sort_by_key(|target| target.process.serial);
+        for watched in self.targets.iter().flatten() {
+            watched.show_circular(&targets);
+        }
         let report = Report { time_ns, targets, unwatched: self.unwatched.clone() };
         self.sender.send_replace(Arc::new(report));
     }
@@ -368,7 +411,11 @@ fn apply(targets: &mut Targets, bytes: &[u8]) {
             let of_it =
                 |watched: &&mut Box<Watched>| watched.target.ledger.process().pid == decoded.pid;
             match watched.filter(of_it) {
-                Some(watched) => watched.target.ledger.apply(&decoded.event),
+                Some(watched) => {
+                    let ledger = &mut watched.target.ledger;
+                    ledger.stamp(decoded.time_ns, Some(decoded.tid));
+                    ledger.apply(&decoded.event);
+                }
                 None => log::debug!("a record of a target that is not watched any more"),
             }
         }

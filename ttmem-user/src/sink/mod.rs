@@ -3,3 +3,14 @@
 pub mod fits;
 pub mod json;
 pub mod text;
+
+use std::sync::Arc;
+
+use crate::ledger::delta::Delta;
+
+/// An output that follows every change of a target.
+pub trait DeltaSink: Send {
+    /// Takes the deltas of one drain, in their order. Must not block: what cannot be taken is the
+    /// sink's to count. `false`: it wants no more.
+    fn take(&mut self, deltas: &Arc<[Delta]>) -> bool;
+}

@@ -128,6 +128,12 @@ impl Process {
         (own != self.pid).then_some(own)
     }
 
+    /// The user it runs as; `None` if it has borrowed the rights of another.
+    pub fn user(&self) -> Option<u32> {
+        let status = self.proc.status().ok()?;
+        (status.ruid == status.euid && status.euid == status.suid).then_some(status.euid)
+    }
+
     /// Whether it has ended.
     pub fn has_ended(&self) -> bool {
         let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];

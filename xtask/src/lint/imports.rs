@@ -16,6 +16,7 @@ use crate::paths;
 const TABLE: &[(&str, &[&str])] = &[
     ("units", &[]),
     ("missing", &[]),
+    ("words", &[]),
     ("image", &[]),
     ("event", &[]),
     ("resolve", &["image", "event"]),
@@ -23,7 +24,8 @@ const TABLE: &[(&str, &[&str])] = &[
     ("source", &[]),
     ("kernel", &["resolve", "source"]),
     ("ledger", &["event"]),
-    ("pipeline", &["event", "source", "ledger", "sink"]),
+    ("table", &["event", "ledger"]),
+    ("pipeline", &["event", "source", "ledger", "sink", "table"]),
     ("format", &["event", "ledger"]),
     ("sink", &["event", "ledger", "format"]),
     ("tui", &["event", "ledger", "format", "fixture"]),
@@ -31,7 +33,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("fixture", &["event", "ledger"]),
 ];
 /// May be imported by all.
-const FREE: [&str; 2] = ["units", "missing"];
+const FREE: [&str; 3] = ["units", "missing", "words"];
 /// May import all: the composition root and what is only about it.
 const UNBOUND: [&str; 4] = ["app", "cli", "main", "lib"];
 

@@ -17,6 +17,7 @@ use ttmem_common::layout::MAX_SLOTS;
 use crate::{
     app::{
         privileges,
+        share::Share,
         target::{Examiner, Target},
     },
     event::LiveBaseline,
@@ -37,6 +38,8 @@ pub struct Admission {
     admitted: HashMap<u32, Admitted>,
     next_serial: u64,
     options: TargetOptions,
+    /// How others may read the numbers, if they may.
+    share: Option<Share>,
 }
 
 /// What is watched of each target.
@@ -57,7 +60,12 @@ struct Admitted {
 
 impl Admission {
     /// Nothing is attached yet.
-    pub fn new(attacher: Attacher, control: Arc<Control>, options: TargetOptions) -> Self {
+    pub fn new(
+        attacher: Attacher,
+        control: Arc<Control>,
+        options: TargetOptions,
+        share: Option<Share>,
+    ) -> Self {
         Self {
             attacher,
             control,
@@ -65,12 +73,14 @@ impl Admission {
             admitted: HashMap::new(),
             next_serial: 1,
             options,
+            share,
         }
     }
 
     /// Gives up the rights that attaching does not take.
     pub fn keep_rights(&self) -> io::Result<()> {
-        privileges::keep_for_attaching(self.attacher.is_by_perf_events())
+        let to_groups = self.share.as_ref().is_some_and(Share::has_group);
+        privileges::keep_for_attaching(self.attacher.is_by_perf_events(), to_groups)
     }
 
     /// Whether a process is being watched.
@@ -140,7 +150,10 @@ impl Admission {
             Err(_) if fresh => Arc::new(|| Ok(LiveBaseline::default())),
             Err(reason) => Arc::new(move || Err(reason.clone())),
         };
-        let mut ledger = Ledger::of_process(Arc::new(target.label(serial)), target.doubtful());
+        let label = Arc::new(target.label(serial));
+        let share = self.share.as_ref();
+        let table = share.map(|share| share.table(&target.process, &label)).transpose()?;
+        let mut ledger = Ledger::of_process(label, target.doubtful());
         ledger.watch_failures(self.options.keep_failures, target.unseen_failures());
         ledger.watch_programs(target.program_watch(), self.options.dispatches);
         if self.options.audit {
@@ -152,6 +165,7 @@ impl Admission {
             same_program: target.program_check()?,
             ended: target.process.as_fd().try_clone_to_owned().context("cannot duplicate")?,
             read_live,
+            table,
         };
         let (added, is_added) = mpsc::channel();
         self.tell(Command::Add(Box::new(new), added));

@@ -16,6 +16,7 @@ use std::{
 use anyhow::Context as _;
 use tokio::sync::oneshot;
 
+use super::share::Share;
 use crate::{
     kernel::Attacher,
     pipeline::{Control, OnNotice},
@@ -43,6 +44,7 @@ impl Agent {
         selection: Selection,
         control: Arc<Control>,
         options: TargetOptions,
+        share: Option<Share>,
     ) -> anyhow::Result<(Self, Started)> {
         let mailbox = Arc::new(Mailbox::new().context("cannot make an eventfd")?);
         let (started, receiver) = oneshot::channel();
@@ -50,7 +52,7 @@ impl Agent {
         let thread = thread::Builder::new()
             .name("ttmem-agent".to_owned())
             .spawn(move || {
-                let admission = Admission::new(attacher, control, options);
+                let admission = Admission::new(attacher, control, options, share);
                 Search::new(admission, selection, letters).run(started);
             })
             .context("cannot start a thread")?;

@@ -1,0 +1,448 @@
+//! Reads the table of one process.
+//!
+//! Nothing in it is trusted: offsets are checked against the file before it is mapped, and a set
+//! of numbers counts only if no write came between. A table is only opened if it belongs to root
+//! or to the reader: another user could cut it short while it is mapped.
+
+use std::{
+    hint, io,
+    os::fd::{AsFd as _, OwnedFd},
+    path::{Path, PathBuf},
+    sync::atomic::{Ordering, fence},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    fs::{FileType, Mode, OFlags, fstat, openat},
+    process::geteuid,
+};
+use ttmem_common::table::{
+    CHIP_SLOTS, MAGIC, POOLS, UNKNOWN, VERSION, chip, header, pool, state as state_word,
+};
+
+use super::{
+    agent::Identity,
+    directory::{Directory, DirectoryError},
+    writer::file_name,
+};
+use crate::{
+    event::BufferType, ledger::snapshot::PoolSnapshot, units::ChipId, words::ReadOnlyWords,
+};
+
+/// A chip's block may not be larger: it bounds what a broken header can ask for.
+const MAX_FILE_BYTES: u64 = 64 << 20;
+/// How long a write may take. The writer may be put to sleep by the scheduler in the midst of it.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Attempts before the reader lets others run.
+const SPINS: u32 = 1000;
+
+/// Why a table cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// There is none.
+    #[error(
+        "no table of process {pid} in {}: start `ttmem attach --pid {pid}` or `ttmem serve`",
+        list(places)
+    )]
+    NotThere {
+        /// The process.
+        pid: u32,
+        /// Where it was looked for.
+        places: Vec<PathBuf>,
+    },
+    /// It cannot be opened.
+    #[error("cannot read {path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It is no table, or a broken one.
+    #[error("{path} is no table of ttmem: {why}")]
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// A write was begun and never finished.
+    #[error("{path} was left in the midst of a write: ttmem was killed or is stopped")]
+    Torn {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+fn list(places: &[PathBuf]) -> String {
+    places.iter().map(|place| place.display().to_string()).collect::<Vec<_>>().join(" or ")
+}
+
+/// The table of one process.
+#[derive(Debug)]
+pub struct Table {
+    words: ReadOnlyWords,
+    path: PathBuf,
+    shape: Shape,
+}
+
+/// Where things are in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shape {
+    chips_offset: u64,
+    chip_bytes: u64,
+    chip_slots: u64,
+    pools_offset: u64,
+    pool_bytes: u64,
+}
+
+/// What the header says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The watched process.
+    pub process: Identity,
+    /// Its process id in its own pid namespace, if that is another.
+    pub namespace_pid: Option<u32>,
+    /// The ttmem that writes.
+    pub agent: Identity,
+    /// When the table was made, CLOCK_MONOTONIC nanoseconds.
+    pub attached_ns: u64,
+    /// When ttmem last wrote, CLOCK_MONOTONIC nanoseconds.
+    pub heartbeat_ns: u64,
+    /// A heartbeat older than this means that nobody writes any more, nanoseconds.
+    pub stale_after_ns: u64,
+    /// Every event up to then is in the numbers, CLOCK_MONOTONIC nanoseconds.
+    pub time_ns: u64,
+    /// What has become of the process.
+    pub state: State,
+    /// Whether every total is known to equal the allocator's own.
+    pub exact: bool,
+    /// Why not; empty if it is.
+    pub inexact_because: String,
+    /// Records that could not be delivered.
+    pub lost: u64,
+    /// Events that disagreed with what was known.
+    pub anomalies: u64,
+    /// Allocations that failed for want of memory, if they can be seen.
+    pub failures: Option<u64>,
+    /// Chips that the file has no room for.
+    pub chips_left_out: u64,
+    /// Command line of the process.
+    pub command: String,
+    /// Its tt-metal library.
+    pub library: String,
+    /// That library's build id.
+    pub build_id: String,
+}
+
+/// What has become of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Its older buffers are still being read.
+    Starting,
+    /// It is watched.
+    Running,
+    /// It has ended.
+    Exited,
+    /// It runs another program.
+    Replaced,
+    /// ttmem has ended.
+    Unwatched,
+}
+
+/// The pools of one chip at one instant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chip {
+    /// Its id.
+    pub chip: ChipId,
+    /// Its pools, by type.
+    pub pools: Vec<PoolSnapshot>,
+    /// The most that circular buffers take of one core, bytes.
+    pub circular_core_bytes: Option<u64>,
+    /// What a core's L1 has for buffers, bytes.
+    pub core_capacity_bytes: Option<u64>,
+}
+
+impl Header {
+    /// Why the numbers are old, if they are.
+    pub fn stale_because(&self, now_ns: u64) -> Option<String> {
+        if self.state > State::Running {
+            return None;
+        }
+        let age = now_ns.saturating_sub(self.heartbeat_ns);
+        if self.heartbeat_ns <= now_ns && age <= self.stale_after_ns {
+            return None;
+        }
+        let agent = self.agent.pid;
+        Some(if !self.agent.is_alive() {
+            format!("ttmem (process {agent}) was killed: the numbers are what it last wrote")
+        } else {
+            let seconds = age / 1_000_000_000;
+            format!("ttmem (process {agent}) has not written for {seconds} s: it is stopped")
+        })
+    }
+}
+
+impl PartialOrd for State {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some((*self as u8).cmp(&(*other as u8)))
+    }
+}
+
+/// Opens the table of a process in the first place that has one.
+pub fn open(places: &[PathBuf], pid: u32) -> Result<Table, ReadError> {
+    for place in places {
+        match Table::open(&place.join(file_name(pid))) {
+            Err(ReadError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            other => return other,
+        }
+    }
+    Err(ReadError::NotThere { pid, places: places.to_vec() })
+}
+
+/// The processes that have a table in a directory. One that cannot be read has none.
+pub fn pids(place: &Path) -> Vec<u32> {
+    let entries = std::fs::read_dir(place).into_iter().flatten().flatten();
+    let mut pids: Vec<u32> = entries
+        .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".table")?.parse().ok())
+        .collect();
+    pids.sort_unstable();
+    pids
+}
+
+/// Which living agent writes a table in a directory of ours, if one does.
+pub(super) fn living_writer(
+    directory: &Directory,
+    name: &str,
+) -> Result<Option<u32>, DirectoryError> {
+    let Some(file) = directory.open_ours(name)? else { return Ok(None) };
+    let path = directory.path().join(name);
+    // What cannot be read was left by something else than a living agent of this version.
+    let Ok(agent) = Table::of_file(&file, path).and_then(|table| table.header()) else {
+        return Ok(None);
+    };
+    let agent = agent.agent;
+    Ok((agent != Identity::own() && agent.is_alive()).then_some(agent.pid))
+}
+
+impl Table {
+    /// Opens a file.
+    pub fn open(path: &Path) -> Result<Self, ReadError> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = openat(rustix::fs::CWD, path, flags, Mode::empty())
+            .map_err(|error| ReadError::Io { path: path.into(), source: error.into() })?;
+        Self::of_file(&file, path.into())
+    }
+
+    fn of_file(file: &OwnedFd, path: PathBuf) -> Result<Self, ReadError> {
+        let io = |source: io::Error| ReadError::Io { path: path.clone(), source };
+        let broken = |why: String| ReadError::Broken { path: path.clone(), why };
+        let stat = fstat(file).map_err(|error| io(error.into()))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(broken("it is no file".to_owned()));
+        }
+        if stat.st_uid != 0 && stat.st_uid != geteuid().as_raw() {
+            return Err(broken(format!("it belongs to user {}", stat.st_uid)));
+        }
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        if !(header::LAST_BYTE..=MAX_FILE_BYTES).contains(&size) {
+            return Err(broken(format!("it has {size} bytes")));
+        }
+        let words = ReadOnlyWords::map(file.as_fd(), usize::try_from(size).unwrap_or(0));
+        let words = words.map_err(io)?;
+        let shape = Shape::check(|at| load(&words, at), size).map_err(broken)?;
+        Ok(Self { words, path, shape })
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the header says.
+    pub fn header(&self) -> Result<Header, ReadError> {
+        let at = |at: usize| load(&self.words, at as u64);
+        let pid = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+        let identity =
+            |pid_at, start_at| Identity { pid: pid(at(pid_at)), start_ticks: at(start_at) };
+        let text = |offset: usize, bytes: usize| self.text(offset, bytes);
+        self.consistent(header::SEQUENCE as u64, || Header {
+            process: identity(header::PID, header::START_TICKS),
+            namespace_pid: known(at(header::NAMESPACE_PID)).map(pid),
+            agent: identity(header::AGENT_PID, header::AGENT_START_TICKS),
+            attached_ns: at(header::ATTACHED_NS),
+            heartbeat_ns: at(header::HEARTBEAT_NS),
+            stale_after_ns: at(header::STALE_AFTER_NS),
+            time_ns: at(header::TIME_NS),
+            state: State::of(at(header::STATE)),
+            exact: at(header::EXACT) == 1,
+            inexact_because: text(header::INEXACT_BECAUSE, 512),
+            lost: at(header::LOST_RING_FULL).saturating_add(at(header::LOST_READ_FAULT)),
+            anomalies: at(header::ANOMALIES),
+            failures: known(at(header::FAILURES)),
+            chips_left_out: at(header::CHIPS_LEFT_OUT),
+            command: text(header::COMMAND, 512),
+            library: text(header::LIBRARY, 512),
+            build_id: text(header::BUILD_ID, 64),
+        })
+    }
+
+    /// How many chips have a block.
+    pub fn chip_count(&self) -> usize {
+        let count = load(&self.words, header::CHIPS as u64).min(self.shape.chip_slots);
+        usize::try_from(count).unwrap_or(0)
+    }
+
+    /// All chips, in the order of their ids; each at an instant of its own.
+    pub fn chips(&self) -> Result<Vec<Chip>, ReadError> {
+        let mut chips: Vec<Chip> =
+            (0..self.chip_count()).map(|slot| self.chip(slot)).collect::<Result<_, _>>()?;
+        chips.sort_by_key(|chip| chip.chip);
+        Ok(chips)
+    }
+
+    /// One chip, by its place in the file: all its numbers are of the same instant.
+    pub fn chip(&self, slot: usize) -> Result<Chip, ReadError> {
+        let block = self.block(slot);
+        let at = |field: usize| load(&self.words, block + field as u64);
+        self.consistent(block + chip::SEQUENCE as u64, || Chip {
+            chip: ChipId(i32::try_from(at(chip::CHIP).cast_signed()).unwrap_or(i32::MIN)),
+            pools: BufferType::ALL.iter().filter_map(|kind| self.pool(block, *kind)).collect(),
+            circular_core_bytes: known(at(chip::CIRCULAR_CORE_BYTES)),
+            core_capacity_bytes: known(at(chip::CORE_CAPACITY_BYTES)),
+        })
+    }
+
+    /// One figure of one pool, by the chip's place and the figure's offset in [`pool`]; `None` if
+    /// it is not known. One load.
+    pub fn figure(&self, slot: usize, buffer_type: BufferType, figure: usize) -> Option<u64> {
+        let pool = self.pool_block(self.block(slot), buffer_type);
+        known(load(&self.words, pool + figure as u64))
+    }
+
+    fn block(&self, slot: usize) -> u64 {
+        let slot = (slot as u64).min(self.shape.chip_slots - 1);
+        self.shape.chips_offset + slot * self.shape.chip_bytes
+    }
+
+    fn pool_block(&self, block: u64, buffer_type: BufferType) -> u64 {
+        block + self.shape.pools_offset + buffer_type.index() as u64 * self.shape.pool_bytes
+    }
+
+    fn pool(&self, block: u64, buffer_type: BufferType) -> Option<PoolSnapshot> {
+        let pool = self.pool_block(block, buffer_type);
+        let at = |field: usize| load(&self.words, pool + field as u64);
+        (at(pool::PRESENT) == 1).then(|| PoolSnapshot {
+            buffer_type,
+            buffers: at(pool::BUFFERS),
+            logical_bytes: at(pool::LOGICAL_BYTES),
+            bank_bytes: known(at(pool::BANK_BYTES)),
+            banks: known(at(pool::BANKS)).and_then(|banks| u32::try_from(banks).ok()),
+            used_bytes: known(at(pool::USED_BYTES)),
+            capacity_bytes: known(at(pool::CAPACITY_BYTES)),
+            peak_used_bytes: known(at(pool::PEAK_USED_BYTES)),
+            allocations: at(pool::ALLOCATIONS),
+            frees: at(pool::FREES),
+            pre_attach_frees: at(pool::PRE_ATTACH_FREES),
+        })
+    }
+
+    /// Reads until no write came between.
+    fn consistent<T>(&self, sequence: u64, read: impl Fn() -> T) -> Result<T, ReadError> {
+        let index = index(sequence);
+        let mut since = None;
+        for spins in 0_u32.. {
+            let before = self.words.load(index, Ordering::Acquire);
+            if before.is_multiple_of(2) {
+                let found = read();
+                fence(Ordering::Acquire);
+                if self.words.load(index, Ordering::Relaxed) == before {
+                    return Ok(found);
+                }
+            }
+            if spins >= SPINS {
+                if since.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
+                    break;
+                }
+                thread::yield_now();
+            }
+            hint::spin_loop();
+        }
+        Err(ReadError::Torn { path: self.path.clone() })
+    }
+
+    fn text(&self, offset: usize, bytes: usize) -> String {
+        let mut raw = Vec::with_capacity(bytes);
+        for word in 0..bytes / 8 {
+            raw.extend(load(&self.words, (offset + word * 8) as u64).to_le_bytes());
+        }
+        let end = raw.iter().position(|byte| *byte == 0).unwrap_or(raw.len());
+        String::from_utf8_lossy(&raw[..end]).into_owned()
+    }
+}
+
+impl Shape {
+    fn check(load: impl Fn(u64) -> u64, size: u64) -> Result<Self, String> {
+        let at = |at: usize| load(at as u64);
+        if at(header::MAGIC) != MAGIC {
+            return Err("it does not begin with TTMEMTAB".to_owned());
+        }
+        let version = at(header::VERSION);
+        if version != VERSION {
+            return Err(format!("its version is {version}, this ttmem reads {VERSION}"));
+        }
+        let shape = Self {
+            chips_offset: at(header::CHIPS_OFFSET),
+            chip_bytes: at(header::CHIP_BYTES),
+            chip_slots: at(header::CHIP_SLOTS),
+            pools_offset: at(header::POOLS_OFFSET),
+            pool_bytes: at(header::POOL_BYTES),
+        };
+        let wanted = at(header::FILE_BYTES);
+        if wanted > size {
+            return Err(format!("it has {size} bytes and should have {wanted}"));
+        }
+        if shape.fits(wanted) { Ok(shape) } else { Err("its parts do not fit into it".to_owned()) }
+    }
+
+    fn fits(&self, size: u64) -> bool {
+        let Self { chips_offset, chip_bytes, chip_slots, pools_offset, pool_bytes } = *self;
+        let all = [chips_offset, chip_bytes, pools_offset, pool_bytes];
+        let end = || {
+            let pools = pools_offset.checked_add(pool_bytes.checked_mul(POOLS as u64)?)?;
+            let chips = chips_offset.checked_add(chip_bytes.checked_mul(chip_slots)?)?;
+            Some(pools <= chip_bytes && chips <= size)
+        };
+        all.iter().all(|offset| offset.is_multiple_of(8))
+            && chips_offset >= header::LAST_BYTE
+            && pools_offset >= chip::LAST_BYTE
+            && pool_bytes >= pool::LAST_BYTE
+            && (1..=CHIP_SLOTS as u64 * 64).contains(&chip_slots)
+            && end() == Some(true)
+    }
+}
+
+impl State {
+    fn of(word: u64) -> Self {
+        match word {
+            state_word::STARTING => Self::Starting,
+            state_word::RUNNING => Self::Running,
+            state_word::EXITED => Self::Exited,
+            state_word::REPLACED => Self::Replaced,
+            _ => Self::Unwatched,
+        }
+    }
+}
+
+fn known(word: u64) -> Option<u64> {
+    (word != UNKNOWN).then_some(word)
+}
+
+fn index(at: u64) -> u32 {
+    u32::try_from(at / 8).unwrap_or(u32::MAX)
+}
+
+fn load(words: &ReadOnlyWords, at: u64) -> u64 {
+    u64::from_le(words.load(index(at), Ordering::Relaxed))
+}

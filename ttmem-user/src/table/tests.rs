@@ -1,0 +1,355 @@
+//! What is written is what is read, whatever else is going on or in the file.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use proptest::prelude::*;
+use ttmem_common::table::{self as layout, Field, chip, header, pool};
+
+use super::{
+    access::Readers,
+    agent::Identity,
+    directory::Directory,
+    reader::{ReadError, State, Table, open, pids},
+    writer::{TableError, Writer},
+};
+use crate::{
+    event::{
+        Allocated, AllocatorSeen, BufferShape, BufferType, DeviceSeen, Event, Freed, Geometry,
+        LiveBaseline, Spread,
+    },
+    ledger::{
+        Ledger,
+        snapshot::{ProcessLabel, TargetState},
+    },
+    units::{Avma, ChipId, DeviceAddr, MeshId, Pid, Tid},
+};
+
+const SECOND: u64 = 1_000_000_000;
+
+fn ledger() -> Ledger {
+    let mut ledger = Ledger::new(Pid(7), Vec::new());
+    ledger.finish_baseline(Ok(LiveBaseline::default()));
+    let chips = vec![ChipId(3), ChipId(0)];
+    ledger.apply(&Event::Device(DeviceSeen { device: Avma(1), mesh: Some(MeshId(1)), chips }));
+    let geometry = Geometry {
+        bank_size: 1 << 30,
+        banks: 12,
+        alignment: 32,
+        block_minimum: 32,
+        block_unit: 32,
+        base: None,
+    };
+    let mut pools = [None; layout::POOLS];
+    pools[BufferType::Dram.index()] = Some(geometry);
+    ledger.apply(&Event::Allocator(AllocatorSeen { allocator: Avma(2), device: Avma(1), pools }));
+    ledger
+}
+
+fn allocate(ledger: &mut Ledger, id: u64) {
+    let shape = BufferShape {
+        unique_id: Some(id),
+        buffer_type: BufferType::Dram,
+        address: DeviceAddr(id * 2048),
+        size: 12 * 2048,
+        page_size: 2048,
+        spread: Spread::Interleaved,
+    };
+    let (buffer, allocator, device) = (Avma(id << 8), Avma(2), Avma(1));
+    let (time_ns, tid) = (id, Tid(1));
+    ledger.apply(&Event::Allocated(Allocated { time_ns, tid, buffer, allocator, device, shape }));
+}
+
+fn free(ledger: &mut Ledger, id: u64) {
+    let freed = Freed { buffer: Avma(id << 8), allocator: Avma(2), described: None };
+    ledger.apply(&Event::Freed(freed));
+}
+
+struct Rig {
+    _outer: tempfile::TempDir,
+    path: PathBuf,
+    directory: Arc<Directory>,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let outer = tempfile::tempdir().expect("a directory");
+        let path = outer.path().join("tables");
+        let directory = Arc::new(Directory::create(&path).expect("made"));
+        Self { _outer: outer, path, directory }
+    }
+
+    fn writer(&self) -> Result<Writer, TableError> {
+        let process = Identity { pid: 7, start_ticks: 11 };
+        let label = ProcessLabel {
+            command: "python é model.py".to_owned(),
+            library: Some("/x/libtt_metal.so".to_owned()),
+            ..ProcessLabel::of_pid(Pid(7))
+        };
+        Writer::create(Arc::clone(&self.directory), process, &label, Readers::default(), SECOND)
+    }
+
+    fn open(&self) -> Table {
+        open(std::slice::from_ref(&self.path), 7).expect("it is there")
+    }
+
+    fn file(&self) -> PathBuf {
+        self.path.join("7.table")
+    }
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let rig = Rig::new();
+    let mut writer = rig.writer().expect("made");
+    let table = rig.open();
+    let before = table.header().expect("readable");
+    assert_eq!((before.state, before.exact), (State::Starting, false));
+    assert_eq!(before.inexact_because, "older buffers are still being read");
+    assert_eq!(before.command, "python é model.py");
+    assert!(table.chips().expect("readable").is_empty());
+    let mut ledger = ledger();
+    allocate(&mut ledger, 1);
+    allocate(&mut ledger, 2);
+    free(&mut ledger, 1);
+    writer.publish(&ledger, Some(5 * SECOND));
+    let header = table.header().expect("readable");
+    assert_eq!((header.state, header.exact, header.time_ns), (State::Running, true, 5 * SECOND));
+    assert_eq!(header.inexact_because, "");
+    assert_eq!((header.process.pid, header.process.start_ticks), (7, 11));
+    assert_eq!(header.agent, Identity::own());
+    assert_eq!(header.failures, None, "nobody watches them");
+    let chips = table.chips().expect("readable");
+    assert_eq!(chips.iter().map(|chip| chip.chip.0).collect::<Vec<_>>(), [0, 3]);
+    let snapshot = ledger.pool_snapshot(0, BufferType::Dram).expect("a pool");
+    assert_eq!(chips[0].pools, [snapshot.clone()]);
+    assert_eq!(chips[0].circular_core_bytes, None);
+    let used = table.figure(1, BufferType::Dram, pool::USED_BYTES);
+    assert_eq!(used, snapshot.used_bytes);
+    assert_eq!(pids(&rig.path), [7]);
+}
+
+#[test]
+fn the_end_is_said_and_the_file_goes() {
+    let rig = Rig::new();
+    let writer = rig.writer().expect("made");
+    let table = rig.open();
+    writer.end(Some(TargetState::Exited));
+    assert_eq!(table.header().expect("still mapped").state, State::Exited);
+    assert!(pids(&rig.path).is_empty());
+    let again = rig.writer().expect("made");
+    let table = rig.open();
+    drop(again);
+    assert_eq!(table.header().expect("still mapped").state, State::Unwatched);
+    let gone = open(std::slice::from_ref(&rig.path), 7).expect_err("gone").to_string();
+    assert!(gone.contains("no table of process 7 in ") && gone.contains("ttmem serve"), "{gone}");
+}
+
+#[test]
+fn a_table_is_only_taken_over_from_the_dead() {
+    let rig = Rig::new();
+    let writer = rig.writer().expect("made");
+    // As if another living process had written it: the parent of this one.
+    let other = Identity::of(std::os::unix::process::parent_id()).expect("it lives");
+    patch(&rig.file(), header::AGENT_PID, other.pid.into());
+    patch(&rig.file(), header::AGENT_START_TICKS, other.start_ticks);
+    match rig.writer() {
+        Err(TableError::Taken { pid: 7, agent }) => assert_eq!(agent, other.pid),
+        taken => panic!("{taken:?}"),
+    }
+    patch(&rig.file(), header::AGENT_START_TICKS, other.start_ticks + 1);
+    let newer = rig.writer().expect("the other one is dead");
+    drop(writer);
+    assert_eq!(pids(&rig.path), [7], "the older one leaves the newer file alone");
+    drop(newer);
+}
+
+#[test]
+fn a_table_that_nobody_writes_says_so() {
+    let rig = Rig::new();
+    let _writer = rig.writer().expect("made");
+    let header = rig.open().header().expect("readable");
+    assert_eq!(header.stale_because(header.heartbeat_ns + SECOND), None);
+    let stopped = header.stale_because(header.heartbeat_ns + 60 * SECOND).expect("stale");
+    assert!(stopped.contains("has not written for 60 s: it is stopped"), "{stopped}");
+    patch(&rig.file(), header::AGENT_START_TICKS, header.agent.start_ticks + 1);
+    let header = rig.open().header().expect("readable");
+    let killed = header.stale_because(header.heartbeat_ns + 60 * SECOND).expect("stale");
+    assert!(killed.contains("was killed"), "{killed}");
+    assert!(header.stale_because(header.heartbeat_ns - 1).is_some(), "from before a reboot");
+}
+
+/// Overwrites a word of a file.
+fn patch(file: &Path, at: usize, value: u64) {
+    use std::os::unix::fs::FileExt as _;
+    let file = fs::OpenOptions::new().write(true).open(file).expect("opened");
+    file.write_all_at(&value.to_le_bytes(), at as u64).expect("written");
+}
+
+#[test]
+fn nothing_is_ever_read_by_halves() {
+    let rig = Rig::new();
+    let mut writer = rig.writer().expect("made");
+    let mut ledger = ledger();
+    allocate(&mut ledger, 1);
+    writer.publish(&ledger, None);
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let read = || {
+            let table = rig.open();
+            let mut reads = 0_u64;
+            while !stop.load(Ordering::Relaxed) {
+                let chip = table.chip(0).expect("readable");
+                let pool = &chip.pools[0];
+                assert_eq!(pool.allocations - pool.frees, pool.buffers);
+                assert_eq!(pool.logical_bytes, pool.buffers * 12 * 2048);
+                assert_eq!(pool.used_bytes, Some(pool.buffers * 12 * 2048));
+                reads += 1;
+            }
+            reads
+        };
+        let readers = [scope.spawn(read), scope.spawn(read)];
+        for id in 2..100_000 {
+            allocate(&mut ledger, id);
+            writer.publish(&ledger, None);
+            free(&mut ledger, id);
+            writer.publish(&ledger, None);
+        }
+        stop.store(true, Ordering::Relaxed);
+        for reader in readers {
+            assert!(reader.join().expect("no torn read") > 0);
+        }
+    });
+}
+
+#[test]
+fn a_write_that_was_never_finished_is_noticed() {
+    let rig = Rig::new();
+    let mut writer = rig.writer().expect("made");
+    writer.publish(&ledger(), None);
+    let sequence = layout::CHIPS_OFFSET + chip::SEQUENCE;
+    patch(&rig.file(), sequence, 5);
+    let torn = rig.open().chip(0).expect_err("left in the midst");
+    assert!(matches!(torn, ReadError::Torn { .. }), "{torn}");
+}
+
+fn broken(bytes: &[u8]) -> String {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("7.table");
+    fs::write(&file, bytes).expect("written");
+    let table = Table::open(&file).and_then(|table| {
+        table.header()?;
+        table.chips()?;
+        Ok(table)
+    });
+    table.map_or_else(|error| error.to_string(), |_| "readable".to_owned())
+}
+
+fn good() -> Vec<u8> {
+    let rig = Rig::new();
+    let mut writer = rig.writer().expect("made");
+    writer.publish(&ledger(), None);
+    fs::read(rig.file()).expect("read")
+}
+
+#[test]
+fn what_is_no_table_is_refused_with_a_reason() {
+    let good = good();
+    assert_eq!(broken(&good), "readable");
+    let with = |at: usize, value: u64| {
+        let mut bytes = good.clone();
+        bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
+        broken(&bytes)
+    };
+    for (said, expected) in [
+        (broken(b""), "it has 0 bytes"),
+        (broken(&good[..good.len() - 1]), "should have 94208"),
+        (broken(&[7; 8192]), "it does not begin with TTMEMTAB"),
+        (with(header::VERSION, 2), "its version is 2, this ttmem reads 1"),
+        (with(header::CHIP_SLOTS, u64::MAX), "its parts do not fit into it"),
+        (with(header::CHIPS_OFFSET, 8), "its parts do not fit into it"),
+        (with(header::POOL_BYTES, 4), "its parts do not fit into it"),
+        (with(header::FILE_BYTES, u64::MAX), "should have"),
+    ] {
+        assert!(said.contains(expected), "{said}: not {expected}");
+    }
+}
+
+#[test]
+fn a_table_of_another_user_is_refused() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("7.table");
+    fs::write(&file, good()).expect("written");
+    std::os::unix::fs::chown(&file, Some(12_345), None).expect("given away");
+    let refused = Table::open(&file).expect_err("refused").to_string();
+    assert!(refused.contains("it belongs to user 12345"), "{refused}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_bytes_are_read_or_refused(
+        changes in prop::collection::vec((0_usize..11_776, any::<u64>()), 0..20),
+        len in 0_usize..=94_208,
+    ) {
+        let mut bytes = good();
+        for (word, value) in changes {
+            // An odd sequence is waited for, and has a test of its own.
+            let value = if word * 8 >= layout::CHIPS_OFFSET { value & !1 } else { value };
+            if word * 8 != header::SEQUENCE {
+                bytes[word * 8..word * 8 + 8].copy_from_slice(&value.to_le_bytes());
+            }
+        }
+        bytes.truncate(len);
+        let said = broken(&bytes);
+        prop_assert!(said == "readable" || said.contains("7.table"), "{}", said);
+    }
+
+    #[test]
+    fn noise_is_refused(bytes in prop::collection::vec(any::<u8>(), 0..9000)) {
+        prop_assert!(broken(&bytes).contains("is no table of ttmem"));
+    }
+}
+
+/// A Markdown table of a part.
+fn documented(fields: &[Field]) -> String {
+    let mut text = "| offset | bytes | name | unit | meaning |\n|---|---|---|---|---|\n".to_owned();
+    for Field { name, offset, bytes, unit, meaning } in fields {
+        let unit = if unit.is_empty() { "–" } else { unit };
+        text += &format!("| {offset} | {bytes} | `{name}` | {unit} | {meaning} |\n");
+    }
+    text
+}
+
+#[test]
+fn the_documentation_has_every_field() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/shared-table.md");
+    let text = fs::read_to_string(path).expect("the documentation");
+    for fields in [header::FIELDS, chip::FIELDS, pool::FIELDS] {
+        let expected = documented(fields);
+        assert!(text.contains(&expected), "docs/shared-table.md needs\n{expected}");
+    }
+}
+
+#[test]
+fn an_idle_table_is_kept_fresh() {
+    let rig = Rig::new();
+    let writer = rig.writer().expect("made");
+    let table = rig.open();
+    let later = 100 * SECOND;
+    writer.beat(later);
+    let header = table.header().expect("readable");
+    assert_eq!(header.stale_because(later + Duration::from_secs(1).as_nanos() as u64), None);
+}
