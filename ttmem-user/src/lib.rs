@@ -12,6 +12,7 @@ pub mod missing;
 pub mod pipeline;
 pub mod resolve;
 pub mod sink;
+pub mod socket;
 pub mod source;
 pub mod table;
 pub mod target;

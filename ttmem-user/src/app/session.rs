@@ -70,7 +70,7 @@ impl Session {
             dispatches: config.dispatches,
             audit: config.audit.is_some(),
         };
-        let share = Share::open(config.sharing.as_ref())?;
+        let share = Share::open(config.sharing.as_ref(), &control)?;
         let (agent, started) =
             Agent::start(kernel.attacher, selection, Arc::clone(&control), watched, share)?;
         give_up().context("cannot drop capabilities")?;

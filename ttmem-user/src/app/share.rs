@@ -1,18 +1,21 @@
 //! What others may read of what this program knows: where, and who.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use anyhow::{Context as _, anyhow};
-use nix::unistd::Group;
+use nix::unistd::{Group, Uid};
 
+use super::privileges;
 use crate::{
     cli::config::Sharing,
     ledger::snapshot::ProcessLabel,
-    pipeline::now_ns,
+    pipeline::{Control, now_ns},
+    socket::{self, Allowed, End, NewSocket, Server},
     table::{
-        access::Readers,
+        access::{Purpose, Readers, grant},
         agent::Identity,
         directory::{self, Directory, DirectoryError},
+        left_behind,
         writer::Writer,
     },
     target::process::{Process, ProcessError},
@@ -22,22 +25,28 @@ use crate::{
 pub struct Share {
     directory: Arc<Directory>,
     group: Option<u32>,
+    server: Server,
 }
 
 impl Share {
-    /// Prepares the directory. That there is no usual one is no reason not to watch.
-    pub fn open(sharing: Option<&Sharing>) -> anyhow::Result<Option<Self>> {
+    /// Prepares the directory, and the thread that answers. That there is no usual directory is
+    /// no reason not to watch.
+    pub fn open(sharing: Option<&Sharing>, control: &Arc<Control>) -> anyhow::Result<Option<Self>> {
         let Some(sharing) = sharing else { return Ok(None) };
         let group = sharing.group.as_deref().map(group_id).transpose()?;
         let asked_for = sharing.directory.is_some() || group.is_some();
-        match directory(sharing) {
-            Ok(directory) => Ok(Some(Self { directory: Arc::new(directory), group })),
-            Err(error) if asked_for => Err(error.into()),
+        let directory = match directory(sharing) {
+            Ok(directory) => Arc::new(directory),
+            Err(error) if asked_for => return Err(error.into()),
             Err(error) => {
                 eprintln!("ttmem: nobody else can read the numbers: {error}");
-                Ok(None)
+                return Ok(None);
             }
-        }
+        };
+        left_behind::sweep(&directory)?;
+        let server = Server::start(Arc::clone(control), privileges::drop_all)
+            .context("cannot start the thread that answers on sockets")?;
+        Ok(Some(Self { directory, group, server }))
     }
 
     /// Whether a group gets files.
@@ -48,17 +57,37 @@ impl Share {
     /// Makes the table of a target.
     pub fn table(&self, process: &Process, label: &ProcessLabel) -> anyhow::Result<Writer> {
         let identity = Identity::of(process.pid().0).ok_or(ProcessError::Ended(process.pid()))?;
-        let readers = Readers { user: process.user(), group: self.group };
-        Ok(Writer::create(Arc::clone(&self.directory), identity, label, readers, now_ns())?)
+        Ok(Writer::create(&self.directory, identity, label, self.readers(process), now_ns())?)
+    }
+
+    /// Answers questions about a target.
+    pub fn serve(&self, process: &Process, serial: u64) -> anyhow::Result<()> {
+        let readers = self.readers(process);
+        let pid = process.pid();
+        let name = socket::file_name(pid.0);
+        let rights = |path: &Path| grant(path, readers, Purpose::Connect);
+        let (listener, file) = self.directory.place_socket(&name, rights)?;
+        let own = Uid::effective().as_raw();
+        let allowed = Allowed { own, user: readers.user, group: readers.group };
+        self.server.open(NewSocket { serial, pid, listener, allowed, file });
+        Ok(())
+    }
+
+    /// A target is gone.
+    pub fn close(&self, serial: u64, end: End) {
+        self.server.close(serial, end);
+    }
+
+    fn readers(&self, process: &Process) -> Readers {
+        Readers { user: process.user(), group: self.group }
     }
 }
 
 fn directory(sharing: &Sharing) -> Result<Directory, DirectoryError> {
-    let directory = match &sharing.directory {
-        Some(path) => Directory::create(path)?,
-        None => Directory::create(&directory::usual()?)?,
-    };
-    Ok(directory)
+    match &sharing.directory {
+        Some(path) => Directory::create(path),
+        None => Directory::create(&directory::usual()?),
+    }
 }
 
 fn group_id(name: &str) -> anyhow::Result<u32> {

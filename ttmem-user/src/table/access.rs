@@ -3,10 +3,10 @@
 //! The user of the watched process gets an entry of its own in the file's access list (ACL): its
 //! group would let in strangers wherever users share one.
 
-use std::{io, os::fd::BorrowedFd};
+use std::{io, path::Path};
 
 use rustix::{
-    fs::{Gid, Mode, Uid, XattrFlags, fchmod, fchown, fsetxattr},
+    fs::{Gid, Mode, Uid, XattrFlags, chmod, chown, setxattr},
     io::Errno,
 };
 
@@ -52,18 +52,19 @@ impl Purpose {
     }
 }
 
-/// Lets the readers in, and nobody else.
-pub fn grant(file: BorrowedFd<'_>, readers: Readers, purpose: Purpose) -> io::Result<()> {
+/// Lets the readers in, and nobody else. By path, since a socket's file has no descriptor: nobody
+/// else may be able to put another file there.
+pub fn grant(path: &Path, readers: Readers, purpose: Purpose) -> io::Result<()> {
     if let Some(group) = readers.group {
-        fchown(file, None, Some(Gid::from_raw(group)))?;
+        chown(path, None, Some(Gid::from_raw(group)))?;
     }
-    fchmod(file, purpose.mode())?;
+    chmod(path, purpose.mode())?;
     let own = rustix::process::geteuid();
     let Some(user) = readers.user.filter(|user| *user != 0 && Uid::from_raw(*user) != own) else {
         return Ok(());
     };
     let list = list(user, purpose.rights(), readers.group.is_some());
-    match fsetxattr(file, "system.posix_acl_access", &list, XattrFlags::empty()) {
+    match setxattr(path, "system.posix_acl_access", &list, XattrFlags::empty()) {
         Ok(()) => Ok(()),
         Err(Errno::NOTSUP) => Err(io::Error::other(
             "its file system keeps no access lists, so the process's user could not read it: \
@@ -94,8 +95,6 @@ fn list(user: u32, rights: u16, group: bool) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd as _;
-
     use rustix::fs::{fgetxattr, fstat};
 
     use super::*;
@@ -104,7 +103,7 @@ mod tests {
     fn a_user_gets_an_entry_and_others_nothing() {
         let file = tempfile::NamedTempFile::new_in("/dev/shm").expect("a file");
         let readers = Readers { user: Some(12_345), group: None };
-        grant(file.as_file().as_fd(), readers, Purpose::Read).expect("granted");
+        grant(file.path(), readers, Purpose::Read).expect("granted");
         let mut held = [0; 256];
         let len = fgetxattr(file.as_file(), "system.posix_acl_access", &mut held).expect("a list");
         assert_eq!(held[..len], list(12_345, 4, false));
@@ -114,7 +113,7 @@ mod tests {
     #[test]
     fn without_readers_the_mode_is_all() {
         let file = tempfile::NamedTempFile::new_in("/dev/shm").expect("a file");
-        grant(file.as_file().as_fd(), Readers::default(), Purpose::Connect).expect("granted");
+        grant(file.path(), Readers::default(), Purpose::Connect).expect("granted");
         assert_eq!(fstat(file.as_file()).expect("a mode").st_mode & 0o777, 0o660);
     }
 }

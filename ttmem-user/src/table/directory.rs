@@ -5,8 +5,12 @@
 
 use std::{
     env, io,
-    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+    os::{
+        fd::{AsFd as _, AsRawFd as _, OwnedFd},
+        unix::net::UnixListener,
+    },
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rustix::{
@@ -112,7 +116,7 @@ impl Directory {
 
     /// Its path as this process can use it, however long the other one is: a socket's address
     /// has room for 107 bytes.
-    pub fn short_path(&self) -> PathBuf {
+    fn short_path(&self) -> PathBuf {
         format!("/proc/self/fd/{}", self.fd.as_raw_fd()).into()
     }
 
@@ -139,11 +143,48 @@ impl Directory {
     }
 
     /// Gives a file its name, in place of an older one. What is no file of ours is left alone.
-    pub fn place(&self, from: &str, name: &str, kind: FileType) -> Result<(), DirectoryError> {
+    pub fn place(
+        self: &Arc<Self>,
+        from: &str,
+        name: &str,
+        kind: FileType,
+    ) -> Result<Placed, DirectoryError> {
         if let Some(stat) = self.look(name)? {
             self.check_ours(name, &stat, kind)?;
         }
-        self.attempt(renameat(&self.fd, from, &self.fd, name))
+        let inode = self.attempt(statat(&self.fd, from, AtFlags::SYMLINK_NOFOLLOW))?.st_ino;
+        self.attempt(renameat(&self.fd, from, &self.fd, name))?;
+        Ok(Placed { directory: Arc::clone(self), name: name.to_owned(), inode })
+    }
+
+    /// Makes a socket that accepts those `grant`ed, and gives it its name.
+    pub fn place_socket(
+        self: &Arc<Self>,
+        name: &str,
+        grant: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> Result<(UnixListener, Placed), DirectoryError> {
+        // In a directory that nobody else may search, until it has its rights.
+        let private = format!(".private-{}", std::process::id());
+        let within = format!("{private}/{name}");
+        let _lock = self.lock()?;
+        match mkdirat(&self.fd, &private, Mode::from_raw_mode(0o700)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return self.attempt(Err(error)),
+        }
+        self.remove_if_there(&within)?;
+        let path = self.short_path().join(&within);
+        let io = |source| DirectoryError::Io { path: self.path.join(name), source };
+        let listener = UnixListener::bind(&path).map_err(io)?;
+        grant(&path).map_err(io)?;
+        let placed = self.place(&within, name, FileType::Socket)?;
+        // Another socket may be on its way through it.
+        let _ = unlinkat(&self.fd, &private, AtFlags::REMOVEDIR);
+        Ok((listener, placed))
+    }
+
+    /// The path of a file, as this process can use it.
+    pub fn short_path_of(&self, name: &str) -> PathBuf {
+        self.short_path().join(name)
     }
 
     /// Opens a file of ours to read it; `None` if there is none.
@@ -154,18 +195,16 @@ impl Directory {
         self.attempt(openat(&self.fd, name, flags, Mode::empty())).map(Some)
     }
 
-    /// Takes a name away if it still stands for the file that was placed under it.
-    pub fn remove(&self, name: &str, inode: u64) {
-        if self.look(name).is_ok_and(|stat| stat.is_some_and(|stat| stat.st_ino == inode)) {
-            // Somebody may have been faster.
-            let _ = unlinkat(&self.fd, name, AtFlags::empty());
+    /// Takes what nobody uses any more away: `is_left` says so of a name.
+    pub fn sweep(&self, is_left: impl Fn(&str) -> bool) -> Result<(), DirectoryError> {
+        let _lock = self.lock()?;
+        for name in self.names()?.iter().filter(|name| is_left(name)) {
+            // Never what is not ours, and never what is in use by its name alone.
+            if self.look(name)?.is_some_and(|stat| stat.st_uid == self.uid) {
+                let _ = unlinkat(&self.fd, name.as_str(), AtFlags::empty());
+            }
         }
-    }
-
-    /// The inode of what has a name now.
-    pub fn inode(&self, name: &str) -> Result<u64, DirectoryError> {
-        let stat = self.attempt(statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW))?;
-        Ok(stat.st_ino)
+        Ok(())
     }
 
     /// Names of all that is in it.
@@ -206,6 +245,25 @@ impl Directory {
     }
 }
 
+/// A file under the name that it was given. Dropping it takes the name away, if it still stands
+/// for that file.
+#[derive(Debug)]
+pub struct Placed {
+    directory: Arc<Directory>,
+    name: String,
+    inode: u64,
+}
+
+impl Drop for Placed {
+    fn drop(&mut self) {
+        let found = self.directory.look(&self.name);
+        if found.is_ok_and(|stat| stat.is_some_and(|stat| stat.st_ino == self.inode)) {
+            // Somebody may have been faster.
+            let _ = unlinkat(&self.directory.fd, self.name.as_str(), AtFlags::empty());
+        }
+    }
+}
+
 fn unsafe_because(stat: &Stat, uid: u32) -> Option<String> {
     if stat.st_uid != uid {
         return Some(format!("it belongs to user {}", stat.st_uid));
@@ -236,7 +294,7 @@ mod tests {
         std::os::unix::fs::symlink("/etc", &path).expect("a link");
         assert!(matches!(Directory::create(&path), Err(DirectoryError::Unsafe { .. })));
         fs::remove_file(&path).expect("removed");
-        let directory = Directory::create(&path).expect("made");
+        let directory = Arc::new(Directory::create(&path).expect("made"));
         let victim = outer.path().join("victim");
         fs::write(&victim, "as it was").expect("written");
         std::os::unix::fs::symlink(&victim, path.join("7.table")).expect("a link");
@@ -249,18 +307,38 @@ mod tests {
     #[test]
     fn a_name_is_only_taken_away_from_its_own_file() {
         let outer = tempfile::tempdir().expect("a directory");
-        let directory = Directory::create(&outer.path().join("x")).expect("made");
+        let directory = Arc::new(Directory::create(&outer.path().join("x")).expect("made"));
         let place = || {
-            drop(directory.new_file("new", 64).expect("a file"));
-            directory.place("new", "7.table", FileType::RegularFile).expect("placed");
-            directory.inode("7.table").expect("there")
+            let file = directory.new_file("new", 64).expect("a file");
+            (file, directory.place("new", "7.table", FileType::RegularFile).expect("placed"))
         };
-        let first = place();
-        let _kept = directory.open_ours("7.table").expect("ours");
-        let second = place();
-        directory.remove("7.table", first);
-        assert_eq!(directory.inode("7.table").expect("still there"), second);
-        directory.remove("7.table", second);
-        assert!(directory.names().expect("read").iter().all(|name| name != "7.table"));
+        let is_there = || directory.open_ours("7.table").expect("ours").is_some();
+        let (_kept_open, first) = place();
+        let (_, second) = place();
+        drop(first);
+        assert!(is_there(), "it is another file's name now");
+        drop(second);
+        assert!(!is_there());
+    }
+
+    #[test]
+    fn a_socket_appears_with_its_rights() {
+        use std::os::unix::net::UnixStream;
+        let outer = tempfile::tempdir().expect("a directory");
+        // A longer path than a socket's address has room for.
+        let path = outer.path().join("x".repeat(120));
+        let directory = Arc::new(Directory::create(&path).expect("made"));
+        let rights = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o660));
+        let (listener, placed) = directory.place_socket("7.sock", rights).expect("placed");
+        let mode = fs::metadata(path.join("7.sock")).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o660);
+        UnixStream::connect(directory.short_path_of("7.sock")).expect("connected");
+        listener.accept().expect("accepted");
+        drop(placed);
+        let left: Vec<_> = directory.names().expect("read");
+        assert!(
+            !left.iter().any(|name| name.contains("sock") || name.contains("private")),
+            "{left:?}"
+        );
     }
 }

@@ -8,6 +8,7 @@
 pub mod access;
 pub mod agent;
 pub mod directory;
+pub mod left_behind;
 pub mod reader;
 pub mod writer;
 

@@ -94,7 +94,7 @@ impl Rig {
             library: Some("/x/libtt_metal.so".to_owned()),
             ..ProcessLabel::of_pid(Pid(7))
         };
-        Writer::create(Arc::clone(&self.directory), process, &label, Readers::default(), SECOND)
+        Writer::create(&self.directory, process, &label, Readers::default(), SECOND)
     }
 
     fn open(&self) -> Table {

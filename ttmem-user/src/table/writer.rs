@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use rustix::fs::{FileType, fstat};
+use rustix::fs::FileType;
 use ttmem_common::table::{
     CHIP_BYTES, CHIP_SLOTS, CHIPS_OFFSET, FILE_BYTES, MAGIC, POOL_BYTES, POOLS, POOLS_OFFSET,
     UNKNOWN, VERSION, chip, header, headroom, pool, state,
@@ -17,7 +17,7 @@ use ttmem_common::table::{
 use super::{
     access::{Purpose, Readers, grant},
     agent::Identity,
-    directory::{Directory, DirectoryError},
+    directory::{Directory, DirectoryError, Placed},
     reader,
 };
 use crate::{
@@ -62,9 +62,8 @@ pub enum TableError {
 #[derive(Debug)]
 pub struct Writer {
     words: Words,
-    directory: Arc<Directory>,
-    name: String,
-    inode: u64,
+    /// Its file, once it has its name.
+    file: Option<Placed>,
     /// What INEXACT_BECAUSE says.
     doubts: String,
 }
@@ -78,7 +77,7 @@ impl Writer {
     /// Makes the table of a process, unless another agent has one. What an agent left behind
     /// that was killed is replaced.
     pub fn create(
-        directory: Arc<Directory>,
+        directory: &Arc<Directory>,
         process: Identity,
         label: &ProcessLabel,
         readers: Readers,
@@ -88,17 +87,16 @@ impl Writer {
         let new = format!(".new-{}-{name}", std::process::id());
         let io = |source| TableError::Io { pid: process.pid, source };
         let _lock = directory.lock()?;
-        if let Some(agent) = reader::living_writer(&directory, &name)? {
+        if let Some(agent) = reader::living_writer(directory, &name)? {
             return Err(TableError::Taken { pid: process.pid, agent });
         }
         let file = directory.new_file(&new, FILE_BYTES as u64)?;
-        let inode = fstat(&file).map_err(|error| io(error.into()))?.st_ino;
         let words = Words::map(file.as_fd(), FILE_BYTES).map_err(io)?;
         let doubts = "older buffers are still being read".to_owned();
-        let writer = Self { words, directory, name, inode, doubts };
+        let mut writer = Self { words, file: None, doubts };
         writer.describe(process, label, now_ns);
-        grant(file.as_fd(), readers, Purpose::Read).map_err(io)?;
-        writer.directory.place(&new, &writer.name, FileType::RegularFile)?;
+        grant(&directory.short_path_of(&new), readers, Purpose::Read).map_err(io)?;
+        writer.file = Some(directory.place(&new, &name, FileType::RegularFile)?);
         Ok(writer)
     }
 
@@ -277,7 +275,6 @@ impl Drop for Writer {
         if self.load(header::STATE) <= state::RUNNING {
             self.guarded(header::SEQUENCE, || self.store(header::STATE, state::UNWATCHED));
         }
-        self.directory.remove(&self.name, self.inode);
     }
 }
 

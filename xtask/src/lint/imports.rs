@@ -26,6 +26,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("ledger", &["event"]),
     ("table", &["event", "ledger"]),
     ("pipeline", &["event", "source", "ledger", "sink", "table"]),
+    ("socket", &["event", "ledger", "table", "sink", "pipeline", "fixture"]),
     ("format", &["event", "ledger"]),
     ("sink", &["event", "ledger", "format"]),
     ("tui", &["event", "ledger", "format", "fixture"]),

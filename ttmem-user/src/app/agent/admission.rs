@@ -24,6 +24,7 @@ use crate::{
     kernel::{Attacher, Link},
     ledger::{Ledger, report::Unwatched},
     pipeline::{Command, Control, NewTarget, ReadLive},
+    socket::End,
     target::process::ProcessError,
     units::Pid,
 };
@@ -55,6 +56,7 @@ pub struct TargetOptions {
 
 struct Admitted {
     pid: Pid,
+    serial: u64,
     link: Link,
 }
 
@@ -111,14 +113,19 @@ impl Admission {
             })?;
         let pid = target.process.pid();
         self.attacher.set_layout(slot, &target.layout())?;
-        self.announce(target, slot, fresh)?;
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        self.announce(target, slot, serial, fresh)?;
         let path = &target.library.open_path;
         let points = target.points(self.options.dispatches);
         match self.attacher.attach(path, pid, slot, &points) {
             Ok(link) => {
-                self.admitted.insert(slot, Admitted { pid, link });
+                self.admitted.insert(slot, Admitted { pid, serial, link });
                 self.tell(Command::Attached(slot));
-                Ok(())
+                match &self.share {
+                    Some(share) => share.serve(&target.process, serial),
+                    None => Ok(()),
+                }
             }
             Err(error) => {
                 self.tell(Command::Withdraw(slot));
@@ -132,9 +139,7 @@ impl Admission {
     }
 
     /// Gives the target its place in the pipeline, and waits until it has it.
-    fn announce(&mut self, target: &Target, slot: u32, fresh: bool) -> anyhow::Result<()> {
-        let serial = self.next_serial;
-        self.next_serial += 1;
+    fn announce(&self, target: &Target, slot: u32, serial: u64, fresh: bool) -> anyhow::Result<()> {
         let reader = target.reader()?;
         let read_live: ReadLive = match reader {
             Ok(reader) => {
@@ -173,8 +178,11 @@ impl Admission {
     }
 
     /// A target is gone: its slot can be another's.
-    pub fn release(&mut self, slot: u32) {
+    pub fn release(&mut self, slot: u32, end: End) {
         let Some(admitted) = self.admitted.remove(&slot) else { return };
+        if let Some(share) = &self.share {
+            share.close(admitted.serial, end);
+        }
         self.attacher.detach(admitted.link);
         // Nothing uses the slot any more; that it still says whose it was does no harm.
         let _ = self.attacher.clear_layout(slot);

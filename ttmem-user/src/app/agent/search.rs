@@ -28,6 +28,7 @@ use crate::{
     app::privileges,
     kernel::mappings::{Mappings, Scope, Seen},
     pipeline::{Command, Notice},
+    socket::End,
     target::{
         library::LibraryError,
         process::{Process, ProcessError, all_pids},
@@ -201,9 +202,9 @@ impl Search {
         for message in self.mailbox.take() {
             match message {
                 Message::Stop => return false,
-                Message::Notice(Notice::Ended(slot)) => self.admission.release(slot),
+                Message::Notice(Notice::Ended(slot)) => self.admission.release(slot, End::Exited),
                 Message::Notice(Notice::Replaced(slot, pid)) => {
-                    self.admission.release(slot);
+                    self.admission.release(slot, End::Replaced);
                     self.later(pid, Duration::ZERO);
                 }
             }

@@ -1,0 +1,288 @@
+//! One client: its requests, its subscriptions, its end.
+
+use std::{io, sync::Arc, time::Duration};
+
+use serde_json::Value;
+use tokio::{
+    io::{AsyncWriteExt as _, BufReader},
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::watch,
+    time::{Interval, MissedTickBehavior, interval, timeout},
+};
+
+use super::{
+    answer::{
+        self, Bare, Buffers, Deltas, Ended, Failed, Failures, Head, Marked, Since, Subscribed,
+    },
+    line::{Line, Lines, MAX_LINE},
+    request::{BadRequest, Request, Stream, What, parse},
+    server::End,
+    source::{Gone, Source},
+    subscription::{MAX_WAITING, Queue, queue},
+};
+use crate::{
+    ledger::{delta::Delta, marks::MarkKey},
+    pipeline::now_ns,
+    units::Pid,
+};
+
+/// How long a client may take to take a line.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the end of a target may take to become known.
+const END_IS_NEAR: Duration = Duration::from_secs(1);
+
+/// What a connection is about.
+pub struct About {
+    /// Where answers come from.
+    pub source: Source,
+    /// The target.
+    pub pid: Pid,
+    /// Names the connection among all.
+    pub owner: u64,
+    /// What has become of the target, once it has.
+    pub end: watch::Receiver<Option<End>>,
+}
+
+/// Why a connection ends.
+enum Over {
+    /// The client has gone, or does not take what it asked for.
+    Client,
+    /// The target has.
+    Target,
+}
+
+impl From<io::Error> for Over {
+    fn from(_: io::Error) -> Self {
+        Self::Client
+    }
+}
+
+impl From<Gone> for Over {
+    fn from(_: Gone) -> Self {
+        Self::Target
+    }
+}
+
+/// Says one thing to a client that is not served.
+pub async fn refuse(mut stream: UnixStream, code: &'static str, message: &str) {
+    let line = answer::line(None, &Failed::new(code, message, now_ns()));
+    // It may have gone already.
+    let _ = timeout(PATIENCE, stream.write_all(&line)).await;
+}
+
+/// Serves a client until it goes, or the target does.
+pub async fn serve(stream: UnixStream, about: About) {
+    let (from, to) = stream.into_split();
+    let mut connection = Connection { to, about, deltas: None, snapshots: None, marked: false };
+    let mut lines = Lines::new(BufReader::new(from));
+    let over = connection.run(&mut lines).await;
+    if connection.marked {
+        let owner = connection.about.owner;
+        connection.about.source.tell(move |view| view.ledger.forget_marks_of(owner));
+    }
+    if let Over::Target = over {
+        connection.say_end().await;
+    }
+}
+
+struct Connection {
+    to: OwnedWriteHalf,
+    about: About,
+    deltas: Option<Queue>,
+    snapshots: Option<Snapshots>,
+    /// Whether it has set a mark.
+    marked: bool,
+}
+
+struct Snapshots {
+    ticks: Interval,
+    buffers: bool,
+    id: Option<Value>,
+}
+
+impl Connection {
+    async fn run(&mut self, lines: &mut Lines<BufReader<OwnedReadHalf>>) -> Over {
+        let mut end = self.about.end.clone();
+        loop {
+            // In this order: what is under way arrives before the end is said, and a client that
+            // asks without a pause cannot hold back what it has subscribed to.
+            let done = tokio::select! {
+                biased;
+                deltas = next(self.deltas.as_mut()) => self.pass_on(deltas).await,
+                () = is_over(&mut end) => Err(Over::Target),
+                () = tick(self.snapshots.as_mut()) => self.send_snapshot().await,
+                line = lines.next() => match line {
+                    Ok(Some(line)) => self.answer(line).await,
+                    Ok(None) | Err(_) => Err(Over::Client),
+                },
+            };
+            if let Err(over) = done {
+                return over;
+            }
+        }
+    }
+
+    async fn answer(&mut self, line: Line) -> Result<(), Over> {
+        let Line::Whole(line) = line else {
+            let message = format!("a line has at most {MAX_LINE} bytes");
+            return self.fail(None, "too_long", &message).await;
+        };
+        match parse(&line) {
+            Err(BadRequest { id, why }) => self.fail(id.as_ref(), "bad_request", &why).await,
+            Ok(Request { id, what }) => self.answer_request(id.as_ref(), what).await,
+        }
+    }
+
+    async fn answer_request(&mut self, id: Option<&Value>, what: What) -> Result<(), Over> {
+        match what {
+            What::Snapshot { buffers } => {
+                let (snapshot, _) = self.about.source.snapshot(buffers).await?;
+                self.send(id, &*snapshot).await
+            }
+            What::Buffers(filter) => {
+                let (snapshot, sequence) = self.about.source.snapshot(true).await?;
+                let selected = filter.select(snapshot.buffers.as_deref().unwrap_or_default());
+                self.send(id, &Buffers::new(&snapshot, sequence, selected)).await
+            }
+            What::Failures => {
+                let (snapshot, _) = self.about.source.snapshot(false).await?;
+                self.send(id, &Failures::new(&snapshot)).await
+            }
+            What::Sync => {
+                let time_ns = self.about.source.ask(|view| view.time_ns).await?;
+                self.send(id, &Bare { head: self.head("ttmem.sync/1", time_ns) }).await
+            }
+            What::Mark(name) => self.mark(id, name).await,
+            What::Since(name) => self.since(id, name).await,
+            What::SubscribeSnapshots { buffers, interval_ms } => {
+                let mut ticks = interval(Duration::from_millis(interval_ms));
+                ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                self.snapshots = Some(Snapshots { ticks, buffers, id: id.cloned() });
+                Ok(())
+            }
+            What::SubscribeDeltas => self.subscribe(id).await,
+            What::Unsubscribe(stream) => {
+                match stream {
+                    Stream::Deltas => self.deltas = None,
+                    Stream::Snapshots => self.snapshots = None,
+                }
+                self.send(id, &Bare { head: self.head("ttmem.unsubscribed/1", now_ns()) }).await
+            }
+        }
+    }
+
+    async fn mark(&mut self, id: Option<&Value>, name: String) -> Result<(), Over> {
+        let key = MarkKey { owner: self.about.owner, name: name.clone() };
+        let marked = self.about.source.ask(move |view| {
+            let previous = view.ledger.since_mark(&key);
+            (view.time_ns, view.ledger.mark(key, view.time_ns).map(|()| previous))
+        });
+        match marked.await? {
+            (time_ns, Ok(previous)) => {
+                self.marked = true;
+                let head = self.head("ttmem.mark/1", time_ns);
+                self.send(id, &Marked { head, name: &name, previous }).await
+            }
+            (_, Err(error)) => self.fail(id, "too_many_marks", &error.to_string()).await,
+        }
+    }
+
+    async fn since(&mut self, id: Option<&Value>, name: String) -> Result<(), Over> {
+        let key = MarkKey { owner: self.about.owner, name: name.clone() };
+        let found = self.about.source.ask(move |view| (view.time_ns, view.ledger.since_mark(&key)));
+        match found.await? {
+            (time_ns, Some(since)) => {
+                let head = self.head("ttmem.since/1", time_ns);
+                self.send(id, &Since { head, name: &name, since }).await
+            }
+            (_, None) => {
+                let message = format!("this connection has set no mark `{name}`");
+                self.fail(id, "no_mark", &message).await
+            }
+        }
+    }
+
+    async fn subscribe(&mut self, id: Option<&Value>) -> Result<(), Over> {
+        let (feed, queue) = queue();
+        let begun = self.about.source.ask(move |view| {
+            view.sinks.push(Box::new(feed));
+            (view.time_ns, view.ledger.last_delta())
+        });
+        let (time_ns, sequence) = begun.await?;
+        self.deltas = Some(queue);
+        let head = self.head("ttmem.subscribed/1", time_ns);
+        self.send(id, &Subscribed { head, sequence }).await
+    }
+
+    async fn pass_on(&mut self, deltas: Option<Arc<[Delta]>>) -> Result<(), Over> {
+        let Some(deltas) = deltas else {
+            let message = format!("more than {MAX_WAITING} deltas behind");
+            self.fail(None, "too_slow", &message).await?;
+            return Err(Over::Client);
+        };
+        let time_ns = deltas.last().map_or_else(now_ns, |delta| delta.time_ns);
+        let head = self.head("ttmem.deltas/1", time_ns);
+        self.send(None, &Deltas { head, deltas: &deltas }).await
+    }
+
+    async fn send_snapshot(&mut self) -> Result<(), Over> {
+        let Some(Snapshots { buffers, id, .. }) = &self.snapshots else { return Ok(()) };
+        let (buffers, id) = (*buffers, id.clone());
+        let (snapshot, _) = self.about.source.snapshot(buffers).await?;
+        self.send(id.as_ref(), &*snapshot).await
+    }
+
+    async fn say_end(&mut self) {
+        let mut end = self.about.end.clone();
+        // The pipeline may be gone a moment before it is said why.
+        let _ = timeout(END_IS_NEAR, is_over(&mut end)).await;
+        let state = end.borrow().unwrap_or(End::Unwatched);
+        let head = self.head("ttmem.end/1", now_ns());
+        // It is the last line in any case.
+        let _ = self.send(None, &Ended { head, state }).await;
+    }
+
+    async fn fail(
+        &mut self,
+        id: Option<&Value>,
+        code: &'static str,
+        message: &str,
+    ) -> Result<(), Over> {
+        self.send(id, &Failed::new(code, message, now_ns())).await
+    }
+
+    async fn send(&mut self, id: Option<&Value>, body: &impl serde::Serialize) -> Result<(), Over> {
+        let line = answer::line(id, body);
+        match timeout(PATIENCE, self.to.write_all(&line)).await {
+            Ok(written) => Ok(written?),
+            Err(_) => Err(Over::Client),
+        }
+    }
+
+    fn head(&self, schema: &'static str, time_ns: u64) -> Head {
+        Head { schema, time_ns, pid: self.about.pid }
+    }
+}
+
+/// Completes when the target has ended, or nobody could say so any more.
+pub async fn is_over(end: &mut watch::Receiver<Option<End>>) {
+    // What it hands out must not be kept while others run.
+    drop(end.wait_for(Option::is_some).await);
+}
+
+async fn next(queue: Option<&mut Queue>) -> Option<Arc<[Delta]>> {
+    match queue {
+        Some(queue) => queue.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn tick(snapshots: Option<&mut Snapshots>) {
+    match snapshots {
+        Some(snapshots) => _ = snapshots.ticks.tick().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,28 @@
+//! The socket beside the shared table: questions about one target, answered line by line.
+//!
+//! A thread of its own serves all targets. It asks the pipeline for what it does not know, at a
+//! pace that leaves the pipeline most of its time, and shares one answer among all who wait for
+//! it. Nothing here can hold up the drain: a subscriber that does not keep up is cut off.
+//! `docs/socket.md` is what it promises.
+
+mod answer;
+pub mod client;
+mod connection;
+mod filter;
+mod line;
+mod peer;
+mod request;
+mod server;
+mod source;
+mod subscription;
+
+pub use peer::Allowed;
+pub use server::{End, NewSocket, Server};
+
+/// The name of a process's socket.
+pub fn file_name(pid: u32) -> String {
+    format!("{pid}.sock")
+}
+
+#[cfg(test)]
+mod tests;

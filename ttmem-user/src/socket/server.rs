@@ -1,0 +1,212 @@
+//! The thread that serves the sockets of all targets.
+
+use std::{
+    collections::HashMap,
+    io,
+    os::unix::net::UnixListener as StdListener,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde::Serialize;
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use super::{
+    connection::{self, About},
+    peer::Allowed,
+    source::Source,
+};
+use crate::{pipeline::Control, table::directory::Placed, units::Pid};
+
+/// Clients of one ttmem at a time.
+const MAX_CLIENTS: usize = 1000;
+/// How long the last lines may take.
+const LAST_LINES: Duration = Duration::from_millis(500);
+/// How long to wait where no connection can be accepted, for want of descriptors mostly.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// A socket that is to be served.
+pub struct NewSocket {
+    /// The target's serial.
+    pub serial: u64,
+    /// The target.
+    pub pid: Pid,
+    /// Where clients come from.
+    pub listener: StdListener,
+    /// Who may ask.
+    pub allowed: Allowed,
+    /// The socket's file, which goes with it.
+    pub file: Placed,
+}
+
+/// Why a target's socket is no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// It has ended.
+    Exited,
+    /// It runs another program.
+    Replaced,
+    /// ttmem has ended.
+    Unwatched,
+}
+
+enum Command {
+    Open(NewSocket),
+    Close(u64, End),
+}
+
+/// The running thread. Dropping it says good-bye to all clients.
+pub struct Server {
+    commands: Option<mpsc::UnboundedSender<Command>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts the thread; `prepare` is the first that it does.
+    pub fn start(
+        control: Arc<Control>,
+        prepare: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> io::Result<Self> {
+        allow_many_files()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (commands, received) = mpsc::unbounded_channel();
+        let thread = thread::Builder::new().name("ttmem-socket".to_owned()).spawn(move || {
+            if let Err(error) = prepare() {
+                log::error!("no socket: {error}");
+                return;
+            }
+            runtime.block_on(serve(control, received));
+        })?;
+        Ok(Self { commands: Some(commands), thread: Some(thread) })
+    }
+
+    /// Serves a target.
+    pub fn open(&self, socket: NewSocket) {
+        self.tell(Command::Open(socket));
+    }
+
+    /// A target is gone.
+    pub fn close(&self, serial: u64, end: End) {
+        self.tell(Command::Close(serial, end));
+    }
+
+    fn tell(&self, command: Command) {
+        if let Some(commands) = &self.commands {
+            // Without its thread nobody is served.
+            let _ = commands.send(command);
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.commands = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been printed already.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Each client takes a descriptor, and 1024 in all is the usual limit.
+fn allow_many_files() -> io::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
+    Ok(())
+}
+
+async fn serve(control: Arc<Control>, mut commands: mpsc::UnboundedReceiver<Command>) {
+    let clients = Arc::new(Clients::default());
+    let mut targets: HashMap<u64, watch::Sender<Option<End>>> = HashMap::new();
+    let mut serving = JoinSet::new();
+    loop {
+        let command = tokio::select! {
+            command = commands.recv() => command,
+            Some(_) = serving.join_next() => continue,
+        };
+        match command {
+            Some(Command::Open(socket)) => {
+                let (end, ended) = watch::channel(None);
+                targets.insert(socket.serial, end);
+                let source = Source::new(Arc::clone(&control), socket.serial);
+                serving.spawn(accept_all(socket, source, ended, Arc::clone(&clients)));
+            }
+            Some(Command::Close(serial, how)) => {
+                if let Some(end) = targets.remove(&serial) {
+                    end.send_replace(Some(how));
+                }
+            }
+            None => break,
+        }
+    }
+    for end in targets.values() {
+        end.send_replace(Some(End::Unwatched));
+    }
+    let all = async { while serving.join_next().await.is_some() {} };
+    // Who does not take its last line is left.
+    let _ = timeout(LAST_LINES, all).await;
+}
+
+/// How many there are, and how many there were.
+#[derive(Default)]
+struct Clients {
+    now: AtomicUsize,
+    ever: AtomicU64,
+}
+
+/// Serves a target's clients until it ends, and they have been told.
+async fn accept_all(
+    socket: NewSocket,
+    source: Source,
+    ended: watch::Receiver<Option<End>>,
+    clients: Arc<Clients>,
+) {
+    let mut over = ended.clone();
+    let NewSocket { pid, listener, allowed, file, .. } = socket;
+    let listening = listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener));
+    let listener = match listening {
+        Ok(listener) => listener,
+        Err(error) => return log::error!("no socket for process {pid}: {error}"),
+    };
+    let mut serving = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let owner = clients.ever.fetch_add(1, Ordering::Relaxed);
+                    let about = About { source: source.clone(), pid, owner, end: ended.clone() };
+                    serving.spawn(one_client(stream, about, allowed, Arc::clone(&clients)));
+                }
+                Err(_) => sleep(ACCEPT_AGAIN).await,
+            },
+            Some(_) = serving.join_next() => {}
+            () = connection::is_over(&mut over) => break,
+        }
+    }
+    drop((listener, file));
+    while serving.join_next().await.is_some() {}
+}
+
+async fn one_client(stream: UnixStream, about: About, allowed: Allowed, clients: Arc<Clients>) {
+    if let Err(why) = allowed.check(&stream) {
+        return connection::refuse(stream, "not_allowed", &why).await;
+    }
+    if clients.now.fetch_add(1, Ordering::Relaxed) < MAX_CLIENTS {
+        connection::serve(stream, about).await;
+    } else {
+        let message = format!("{MAX_CLIENTS} clients are served already");
+        connection::refuse(stream, "too_many_clients", &message).await;
+    }
+    clients.now.fetch_sub(1, Ordering::Relaxed);
+}

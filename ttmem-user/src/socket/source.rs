@@ -1,0 +1,104 @@
+//! Where answers come from: the pipeline, asked at a pace that leaves it most of its time.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::{Mutex, oneshot},
+    time::sleep_until,
+};
+
+use crate::{
+    ledger::snapshot::{Detail, Snapshot, TargetState},
+    pipeline::{Command, Control, Query, View, now_ns},
+};
+
+/// After a query the pipeline is left alone for so many times as long as it took.
+const REST: u32 = 4;
+
+/// The target is gone, or the pipeline is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone;
+
+/// Asks about one target.
+#[derive(Clone)]
+pub struct Source {
+    control: Arc<Control>,
+    serial: u64,
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    not_before: Option<Instant>,
+    /// The latest snapshots, without and with the live set, each with the last delta in it.
+    latest: [Option<(Arc<Snapshot>, u64)>; 2],
+}
+
+impl Source {
+    /// Of the target with this serial.
+    pub fn new(control: Arc<Control>, serial: u64) -> Self {
+        Self { control, serial, shared: Arc::default() }
+    }
+
+    /// The state with every event up to now in it, and the number of the last delta.
+    pub async fn snapshot(&self, buffers: bool) -> Result<(Arc<Snapshot>, u64), Gone> {
+        let asked_ns = now_ns();
+        let mut shared = self.shared.lock().await;
+        // Somebody may have asked while this one waited for its turn: that answer will do.
+        let place = usize::from(buffers);
+        if let Some(latest) = &shared.latest[place]
+            && latest.0.time_ns >= asked_ns
+        {
+            return Ok(latest.clone());
+        }
+        let detail = Detail { buffers, map: false };
+        let found = self
+            .ask_paced(&mut shared, move |view| {
+                let state = TargetState::Running;
+                let snapshot = view.ledger.snapshot(view.time_ns, state, detail);
+                (Arc::new(snapshot), view.ledger.last_delta())
+            })
+            .await?;
+        // The large one is only kept for those who wait already.
+        shared.latest[place] = Some(found.clone());
+        Ok(found)
+    }
+
+    /// Anything else.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        run: impl FnOnce(&mut View<'_>) -> T + Send + 'static,
+    ) -> Result<T, Gone> {
+        let mut shared = self.shared.lock().await;
+        self.ask_paced(&mut shared, run).await
+    }
+
+    /// Does something without waiting for it.
+    pub fn tell(&self, run: impl FnOnce(&mut View<'_>) + Send + 'static) {
+        let run = Box::new(move |mut view: View<'_>| run(&mut view));
+        self.control.send(Command::Query(Query { serial: self.serial, run }));
+    }
+
+    async fn ask_paced<T: Send + 'static>(
+        &self,
+        shared: &mut Shared,
+        run: impl FnOnce(&mut View<'_>) -> T + Send + 'static,
+    ) -> Result<T, Gone> {
+        if let Some(time) = shared.not_before {
+            sleep_until(time.into()).await;
+        }
+        let (sender, answer) = oneshot::channel();
+        self.tell(move |view| {
+            let begun = Instant::now();
+            let result = run(view);
+            // Whoever asked may have gone.
+            let _ = sender.send((result, begun.elapsed()));
+        });
+        let (result, took): (T, Duration) = answer.await.map_err(|_| Gone)?;
+        shared.not_before = Some(Instant::now() + took * REST);
+        Ok(result)
+    }
+}

@@ -1,0 +1,103 @@
+//! Deltas on their way from the pipeline to one client, in a queue of bounded length.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use tokio::sync::mpsc;
+
+use crate::{ledger::delta::Delta, sink::DeltaSink};
+
+/// Deltas that may wait for a client.
+pub const MAX_WAITING: usize = 65_536;
+
+/// The pipeline's end.
+pub struct Feed {
+    to: mpsc::UnboundedSender<Arc<[Delta]>>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// The client's end. It closes when the client has fallen behind.
+pub struct Queue {
+    from: mpsc::UnboundedReceiver<Arc<[Delta]>>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// Both ends of a queue.
+pub fn queue() -> (Feed, Queue) {
+    let (to, from) = mpsc::unbounded_channel();
+    let waiting = Arc::<AtomicUsize>::default();
+    (Feed { to, waiting: Arc::clone(&waiting) }, Queue { from, waiting })
+}
+
+impl DeltaSink for Feed {
+    fn take(&mut self, deltas: &Arc<[Delta]>) -> bool {
+        // Bounded by this count: a channel bounds messages, and those are of any length.
+        let waiting = self.waiting.fetch_add(deltas.len(), Ordering::Relaxed);
+        waiting + deltas.len() <= MAX_WAITING && self.to.send(Arc::clone(deltas)).is_ok()
+    }
+}
+
+impl Queue {
+    /// The next ones; `None` after the last.
+    pub async fn next(&mut self) -> Option<Arc<[Delta]>> {
+        let deltas = self.from.recv().await?;
+        self.waiting.fetch_sub(deltas.len(), Ordering::Relaxed);
+        Some(deltas)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        event::BufferType,
+        ledger::delta::{Cause, Change},
+        units::{Avma, DeviceAddr},
+    };
+
+    fn deltas(count: usize) -> Arc<[Delta]> {
+        let delta = Delta {
+            sequence: 1,
+            time_ns: 1,
+            tid: None,
+            change: Change::Freed,
+            cause: Cause::Event,
+            buffer: Avma(1),
+            allocator: Avma(2),
+            unique_id: None,
+            buffer_type: BufferType::L1,
+            address: DeviceAddr(0),
+            size: 1,
+            bank_bytes: None,
+            used_bytes: None,
+            chips: [].into(),
+            mesh: None,
+        };
+        vec![delta; count].into()
+    }
+
+    #[tokio::test]
+    async fn who_falls_behind_is_cut_off_after_what_was_taken() {
+        let (mut feed, mut queue) = queue();
+        assert!(feed.take(&deltas(MAX_WAITING - 1)));
+        assert!(feed.take(&deltas(1)));
+        assert!(!feed.take(&deltas(1)));
+        drop(feed);
+        assert_eq!(queue.next().await.unwrap().len(), MAX_WAITING - 1);
+        assert_eq!(queue.next().await.unwrap().len(), 1);
+        assert!(queue.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn who_keeps_up_is_not() {
+        let (mut feed, mut queue) = queue();
+        for _ in 0..10 {
+            assert!(feed.take(&deltas(MAX_WAITING / 2)));
+            queue.next().await.unwrap();
+        }
+        drop(queue);
+        assert!(!feed.take(&deltas(1)), "nobody is there any more");
+    }
+}

@@ -1,0 +1,257 @@
+//! The socket of a target without events, as clients see it.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    os::{
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    path::PathBuf,
+    sync::{Arc, mpsc},
+    time::Duration,
+};
+
+use proptest::prelude::*;
+use rustix::event::{EventfdFlags, eventfd};
+use serde_json::{Value, json};
+
+use super::{client::Client, line::MAX_LINE, *};
+use crate::{
+    event::LiveBaseline,
+    ledger::{
+        Ledger,
+        snapshot::{Detail, ProcessLabel},
+    },
+    missing::Lost,
+    pipeline::{Command, Control, NewTarget, Options, Pipeline},
+    source::EventSource,
+    table::directory::Directory,
+    units::Pid,
+};
+
+const SERIAL: u64 = 3;
+const PID: u32 = 77;
+
+/// Nothing ever comes.
+struct Quiet(OwnedFd);
+
+impl EventSource for Quiet {
+    fn drain(&mut self, _: &mut dyn FnMut(&[u8])) {}
+    fn drain_to_now(&mut self, _: &mut dyn FnMut(&[u8])) {}
+    fn lost(&self) -> Lost {
+        Lost::default()
+    }
+    fn request_wake_up(&self, _: bool) {}
+    fn wake_up(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+    fn describe_frees(&self, _: bool) {}
+}
+
+struct Rig {
+    server: Option<Server>,
+    _pipeline: Pipeline,
+    path: PathBuf,
+    _outer: tempfile::TempDir,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let own = rustix::process::geteuid().as_raw();
+        Self::for_those(Allowed { own, user: None, group: None })
+    }
+
+    fn for_those(allowed: Allowed) -> Self {
+        let control = Control::new().unwrap();
+        let never = || eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+        let process = ProcessLabel { serial: SERIAL, ..ProcessLabel::of_pid(Pid(PID)) };
+        let target = NewTarget {
+            slot: 0,
+            ledger: Ledger::of_process(Arc::new(process), Vec::new()),
+            ended: never(),
+            same_program: Box::new(|| true),
+            read_live: Arc::new(|| Ok(LiveBaseline::default())),
+            table: None,
+        };
+        let (added, _is_added) = mpsc::channel();
+        control.send(Command::Add(Box::new(target), added));
+        control.send(Command::Attached(0));
+        let options = Options {
+            refresh: Duration::from_hours(1),
+            duration: None,
+            once: false,
+            ends_with_targets: false,
+            detail: Detail::default(),
+            audit: None,
+        };
+        let started =
+            Pipeline::start(Quiet(never()), options, Arc::clone(&control), Box::new(|_| ()));
+        let (pipeline, _) = started.unwrap();
+        let outer = tempfile::tempdir().unwrap();
+        let path = outer.path().join("sockets");
+        let directory = Arc::new(Directory::create(&path).unwrap());
+        let (listener, file) = directory.place_socket(&file_name(PID), |_| Ok(())).unwrap();
+        let server = Server::start(control, || Ok(())).unwrap();
+        server.open(NewSocket { serial: SERIAL, pid: Pid(PID), listener, allowed, file });
+        Self { server: Some(server), _pipeline: pipeline, path, _outer: outer }
+    }
+
+    fn client(&self) -> Client {
+        Client::connect(std::slice::from_ref(&self.path), PID).unwrap()
+    }
+
+    fn server(&self) -> &Server {
+        self.server.as_ref().unwrap()
+    }
+}
+
+fn ask(client: &mut Client, request: &str) -> Value {
+    client.send(request).unwrap();
+    next(client)
+}
+
+fn next(client: &mut Client) -> Value {
+    serde_json::from_str(&client.next().unwrap().expect("an answer")).unwrap()
+}
+
+#[test]
+fn every_question_has_its_answer() {
+    let rig = Rig::new();
+    let mut client = rig.client();
+    for (request, schema) in [
+        (r#"{"get":"snapshot"}"#, "ttmem.snapshot/1"),
+        (r#"{"get":"buffers","limit":3}"#, "ttmem.buffers/1"),
+        (r#"{"get":"failures"}"#, "ttmem.failures/1"),
+        (r#"{"get":"sync"}"#, "ttmem.sync/1"),
+        (r#"{"mark":"a"}"#, "ttmem.mark/1"),
+        (r#"{"since":"a"}"#, "ttmem.since/1"),
+        (r#"{"subscribe":"deltas"}"#, "ttmem.subscribed/1"),
+        (r#"{"unsubscribe":"deltas"}"#, "ttmem.unsubscribed/1"),
+        (r#"{"subscribe":"snapshots","interval_ms":3600000}"#, "ttmem.snapshot/1"),
+    ] {
+        let answer = ask(&mut client, request);
+        assert_eq!(answer["schema"], schema, "{request}");
+        assert_eq!(answer["pid"], PID, "{request}");
+        assert!(answer["time_ns"].as_u64() > Some(0), "{request}");
+    }
+    let answer = ask(&mut client, r#"{"get":"sync","id":12}"#);
+    assert_eq!(answer["id"], 12);
+}
+
+#[test]
+fn a_wrong_request_is_answered_and_the_connection_lives_on() {
+    let rig = Rig::new();
+    let mut client = rig.client();
+    let wrong = ask(&mut client, r#"{"get":"everything","id":"x"}"#);
+    assert_eq!(wrong["schema"], "ttmem.error/1");
+    assert_eq!((&wrong["error"]["code"], &wrong["id"]), (&json!("bad_request"), &json!("x")));
+    let long = format!(r#"{{"mark":"{}"}}"#, "x".repeat(MAX_LINE));
+    assert_eq!(ask(&mut client, &long)["error"]["code"], "too_long");
+    assert_eq!(ask(&mut client, r#"{"since":"never"}"#)["error"]["code"], "no_mark");
+    assert_eq!(ask(&mut client, r#"{"get":"sync"}"#)["schema"], "ttmem.sync/1");
+}
+
+#[test]
+fn marks_are_the_connections_own() {
+    let rig = Rig::new();
+    let (mut one, mut other) = (rig.client(), rig.client());
+    assert_eq!(ask(&mut one, r#"{"mark":"a"}"#)["previous"], Value::Null);
+    assert_eq!(ask(&mut other, r#"{"since":"a"}"#)["error"]["code"], "no_mark");
+    assert!(ask(&mut one, r#"{"mark":"a"}"#)["previous"]["marked_ns"].is_u64());
+}
+
+#[test]
+fn the_end_is_the_last_line() {
+    let rig = Rig::new();
+    let mut client = rig.client();
+    ask(&mut client, r#"{"subscribe":"deltas"}"#);
+    rig.server().close(SERIAL, End::Exited);
+    let end = next(&mut client);
+    assert_eq!((&end["schema"], &end["state"]), (&json!("ttmem.end/1"), &json!("exited")));
+    assert_eq!(client.next().unwrap(), None);
+    let refused = Client::connect(std::slice::from_ref(&rig.path), PID).unwrap_err().to_string();
+    assert!(refused.contains("nobody watches process 77"), "{refused}");
+}
+
+#[test]
+fn who_is_connected_is_told_that_ttmem_ends() {
+    let mut rig = Rig::new();
+    let mut client = rig.client();
+    ask(&mut client, r#"{"get":"sync"}"#);
+    drop(rig.server.take());
+    assert_eq!(next(&mut client)["state"], "unwatched");
+    assert!(!rig.path.join(file_name(PID)).exists());
+}
+
+#[test]
+fn strangers_are_turned_away() {
+    // This very user is nobody's, unless it is root, whom nobody turns away.
+    if rustix::process::geteuid().is_root() {
+        return;
+    }
+    let rig = Rig::for_those(Allowed { own: u32::MAX, user: None, group: None });
+    assert_eq!(next(&mut rig.client())["error"]["code"], "not_allowed");
+}
+
+#[test]
+fn a_thousand_clients_are_served_and_no_more() {
+    let rig = Rig::new();
+    let mut clients: Vec<Client> = (0..1000).map(|_| rig.client()).collect();
+    for client in &mut clients {
+        client.send(r#"{"get":"snapshot"}"#).unwrap();
+    }
+    for client in &mut clients {
+        assert_eq!(next(client)["schema"], "ttmem.snapshot/1");
+    }
+    let mut more = rig.client();
+    assert_eq!(next(&mut more)["error"]["code"], "too_many_clients");
+    assert_eq!(more.next().unwrap(), None);
+    clients.pop();
+    // A place is free once the server has seen that the other has gone.
+    while next(&mut rig.client_that_asks())["schema"] == "ttmem.error/1" {}
+}
+
+impl Rig {
+    fn client_that_asks(&self) -> Client {
+        let mut client = self.client();
+        // It may have been turned away already.
+        let _ = client.send(r#"{"get":"sync"}"#);
+        client
+    }
+}
+
+#[test]
+fn requests_come_in_pieces_and_several_at_a_time() {
+    let rig = Rig::new();
+    let mut stream = UnixStream::connect(rig.path.join(file_name(PID))).unwrap();
+    for piece in [&b"{\"get\":\"sy"[..], b"nc\",\"id\":1}\n{\"get\":\"sync\",\"id\":2}\n{\"ge"] {
+        stream.write_all(piece).unwrap();
+    }
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let lines: Vec<String> = BufReader::new(stream).lines().map(Result::unwrap).collect();
+    let ids: Vec<Value> = lines
+        .iter()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].clone())
+        .collect();
+    assert_eq!(ids, [1, 2], "and a line without an end is none");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn noise_does_no_harm(noise in prop::collection::vec(any::<u8>(), 0..5000)) {
+        let rig = Rig::new();
+        let mut stream = UnixStream::connect(rig.path.join(file_name(PID))).unwrap();
+        stream.write_all(&noise).unwrap();
+        stream.write_all(b"\n").unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answers = String::new();
+        stream.read_to_string(&mut answers).unwrap();
+        for line in answers.lines() {
+            let answer: Value = serde_json::from_str(line).unwrap();
+            prop_assert_eq!(&answer["schema"], "ttmem.error/1");
+        }
+        prop_assert_eq!(&ask(&mut rig.client(), r#"{"get":"sync"}"#)["schema"], "ttmem.sync/1");
+    }
+}
