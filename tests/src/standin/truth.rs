@@ -163,6 +163,13 @@ impl Truth {
         comparison.finish()
     }
 
+    /// The same of what holds nothing but the pools of each chip.
+    pub fn compare_totals(&self, devices: &Value) -> Result<usize> {
+        let mut comparison = Comparison::default();
+        comparison.pools(&self.pools(), devices)?;
+        comparison.finish()
+    }
+
     /// The same as [`Truth::compare`] without the live set.
     pub fn compare_pools(&self, snapshot: &Value) -> Result<usize> {
         let mut comparison = Comparison::default();

@@ -97,7 +97,10 @@ impl<S: EventSource> Worker<S> {
             if self.all_added && !started {
                 // Time counts from here on: attaching may have had to wait.
                 started = true;
-                next_report = now.saturating_add(nanos(self.options.refresh));
+                // Older buffers that are known already are shown at once, else when they are.
+                let waits = self.targets.iter().flatten().any(|watched| watched.awaits_baseline());
+                let first = if waits { nanos(self.options.refresh) } else { 0 };
+                next_report = now.saturating_add(first);
                 end = self.options.duration.map(|duration| now.saturating_add(nanos(duration)));
             }
             if self.is_over() || end.is_some_and(|end| now >= end) {
