@@ -62,9 +62,14 @@ void AllocatorImpl::deallocate_buffers() {
     owners_.clear();
 }
 
-void AllocatorImpl::shrink_allocator_size(BufferType type, DeviceAddr size) {
+void AllocatorImpl::shrink_allocator_size(const BufferType& type, DeviceAddr size, bool bottom_up) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    (this->*kManagers[checked(type)])->shrink_size(size);
+    (this->*kManagers[checked(type)])->shrink_size(size, bottom_up);
+}
+
+void AllocatorImpl::reset_allocator_size(const BufferType& type) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    (this->*kManagers[checked(type)])->reset_size();
 }
 
 std::uint32_t AllocatorImpl::get_num_banks(const BufferType& type) const {

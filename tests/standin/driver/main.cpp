@@ -15,6 +15,7 @@
 #include "../graph_tracker.hpp"
 #include "loads.hpp"
 #include "programs.hpp"
+#include "sub_devices.hpp"
 #include "truth.hpp"
 #include "words.hpp"
 
@@ -31,6 +32,7 @@ constexpr const char* kHelp =
     "  alloc NAME DEV TYPE SIZE PAGE [SHARDING]                      TYPE: DRAM L1 SYSTEM_MEMORY L1_SMALL TRACE\n"
     "      SHARDING: cores=N shard=HxW page=HxW | dist=SHARDS,CORES,PAGES | both; layout=height|width|block|nd\n"
     "  place NAME DEV TYPE SIZE PAGE ADDRESS   a buffer on memory that somebody else owns\n"
+    "      sub=N: on a sub-device of the manager that is loaded\n"
     "  free NAME            free a buffer\n"
     "  bulk DEV             deallocate_buffers(): all blocks gone, later frees still come\n"
     "  close DEV            the same, and later frees come no more\n"
@@ -47,6 +49,8 @@ constexpr const char* kHelp =
     "      CORES: 0,0-7,6;2,2-2,2          resize PROGRAM INDEX SIZE places its circular buffers anew\n"
     "  dispatch PROGRAM DEV [TIMES]        places its buffers if need be; end PROGRAM\n"
     "  programs N DEV SEED | programs      N random programs, dispatched | what all keep, as JSON\n"
+    "  subdevices DEV L1_BYTES CORES…      a manager of sub-devices, with an allocator each\n"
+    "  load DEV MANAGER | unload DEV | remove DEV MANAGER\n"
     "  state | live         the allocators' own tables as JSON\n"
     "  pid | sleep MS | crash | quit [CODE]\n";
 
@@ -145,13 +149,14 @@ std::string Driver::submesh(Words& words) {
 
 std::string Driver::alloc(Words& words) {
     const BufferShardingArgs args = sharding(words);
+    const SubDevice sub_device = sub_device_of(words);
     const std::string name = words.word("NAME");
     const OpenDevice& device = session_.device(words.word("DEV"));
     const BufferType type = words.type();
     const std::uint64_t size = words.number("SIZE");
     const std::uint64_t page = words.number("PAGE");
     words.end();
-    const Buffer& buffer = session_.allocate(name, device, type, size, page, args);
+    const Buffer& buffer = session_.allocate(name, device, type, size, page, args, sub_device);
     return answer(buffer, size == 0 ? 0 : taken_of_a_bank(buffer));
 }
 
@@ -197,7 +202,9 @@ std::string Driver::shrink(Words& words) {
     const BufferType type = words.type();
     const std::uint64_t bytes = words.number("BYTES");
     words.end();
-    device.device->allocator_impl()->shrink_allocator_size(type, bytes);
+    const auto& allocator = device.device->allocator_impl();
+    allocator->reset_allocator_size(type);
+    allocator->shrink_allocator_size(type, bytes, true);
     return "ok";
 }
 
@@ -333,6 +340,9 @@ std::optional<std::string> Driver::run(Words& words) {
     const auto entry = commands.find(command);
     if (entry == commands.end()) {
         if (auto reply = programs_.run(command, words, session_)) {
+            return reply;
+        }
+        if (auto reply = run_sub_devices(command, words, session_)) {
             return reply;
         }
         throw ScriptError{"no command " + command};

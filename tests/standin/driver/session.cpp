@@ -70,11 +70,12 @@ Buffer& Session::allocate(
     BufferType type,
     std::uint64_t size,
     std::uint64_t page_size,
-    const BufferShardingArgs& sharding) {
+    const BufferShardingArgs& sharding,
+    SubDevice sub_device) {
     if (buffers_.count(name) != 0) {
         throw ScriptError{"the name " + name + " is taken"};
     }
-    NamedBuffer buffer = standin::allocate(device, type, size, page_size, sharding);
+    NamedBuffer buffer = standin::allocate(device, type, size, page_size, sharding, sub_device);
     return *buffers_.emplace(name, std::move(buffer)).first->second.buffer;
 }
 
@@ -114,7 +115,8 @@ NamedBuffer allocate(
     BufferType type,
     std::uint64_t size,
     std::uint64_t page_size,
-    const BufferShardingArgs& sharding) {
+    const BufferShardingArgs& sharding,
+    SubDevice sub_device) {
     if (page_size == 0) {
         throw ScriptError{"the page size must not be 0"};
     }
@@ -122,7 +124,7 @@ NamedBuffer allocate(
         throw ScriptError{"the size must be a multiple of the page size"};
     }
     auto buffer = tt::tt_metal::BufferFactory::create(
-        device.device.get(), size, page_size, type, sharding, std::nullopt, std::nullopt);
+        device.device.get(), size, page_size, type, sharding, std::nullopt, sub_device);
     return {device.device, std::move(buffer)};
 }
 

@@ -18,6 +18,8 @@ using tt::tt_metal::Device;
 using tt::tt_metal::IDevice;
 using tt::tt_metal::distributed::MeshDevice;
 
+using SubDevice = std::optional<tt::tt_metal::SubDeviceId>;
+
 /// An error in the script: answered by `error …`, the driver goes on.
 struct ScriptError {
     std::string what;
@@ -51,7 +53,8 @@ public:
         BufferType type,
         std::uint64_t size,
         std::uint64_t page_size,
-        const BufferShardingArgs& sharding);
+        const BufferShardingArgs& sharding,
+        SubDevice sub_device = std::nullopt);
     /// A buffer at an address that somebody else owns.
     Buffer& place(
         const std::string& name,
@@ -80,6 +83,7 @@ NamedBuffer allocate(
     BufferType type,
     std::uint64_t size,
     std::uint64_t page_size,
-    const BufferShardingArgs& sharding = {});
+    const BufferShardingArgs& sharding = {},
+    SubDevice sub_device = std::nullopt);
 
 }  // namespace standin
