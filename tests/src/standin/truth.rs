@@ -34,6 +34,7 @@ struct AllocatorRow {
     free: u64,
     largest_free: u64,
     holes: u64,
+    sub_device: bool,
 }
 
 impl AllocatorRow {
@@ -48,6 +49,7 @@ impl AllocatorRow {
             free: self.free,
             largest: self.largest_free,
             holes: self.holes,
+            may_be_hidden: self.sub_device && self.buffers == 0,
             map: None,
         }
     }

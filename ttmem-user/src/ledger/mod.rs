@@ -15,6 +15,7 @@ pub mod fit;
 mod late;
 mod reconcile;
 pub mod report;
+mod resize;
 mod resync;
 pub mod snapshot;
 pub mod space;
@@ -98,6 +99,7 @@ pub struct Ledger {
     failures: failures::Failures,
     /// Allocators whose buffers were freed in bulk during that time.
     bulk_freed_while_reading: Vec<Avma>,
+    resized_while_reading: resize::ResizedWhileReading,
     /// What programs keep in L1.
     circular: Circular,
     /// The comparison with what others say, if it was asked for.
@@ -131,6 +133,7 @@ impl Ledger {
             touched: Some(HashSet::default()),
             failures: failures::Failures::default(),
             bulk_freed_while_reading: Vec::new(),
+            resized_while_reading: resize::ResizedWhileReading::default(),
             circular: Circular::new(),
             audit: None,
         }
@@ -167,6 +170,7 @@ impl Ledger {
                 self.chips.resize_with(self.topology.chips().len(), Default::default);
             }
             Event::Allocator(allocator) => self.learn_allocator(allocator),
+            Event::Resized(resized) => self.resized(resized),
             Event::Failed(failed) => self.failed(failed),
             Event::Circular(placed) => {
                 let chips = self.chips_at(placed.place);

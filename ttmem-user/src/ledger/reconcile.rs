@@ -26,6 +26,7 @@ impl Ledger {
         self.baseline = BaselineState::Read;
         self.circular.older_on(&baseline.chips);
         self.learn_places(&baseline);
+        self.settle_resizes();
         for buffer in &baseline.buffers {
             if !touched.contains(&buffer.buffer) {
                 self.adopt(buffer, Origin::PreAttach);

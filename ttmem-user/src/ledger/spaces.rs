@@ -8,7 +8,7 @@ use super::{
     space::{Range, Space},
 };
 use crate::{
-    event::{AllocatorSeen, BufferType, FreeListSeen},
+    event::{AllocatorSeen, BufferType, FreeListSeen, Geometry},
     units::Avma,
 };
 
@@ -57,10 +57,10 @@ impl Spaces {
     }
 
     /// Takes the pools of an allocator in; `true` if its live buffers have to be entered anew.
-    fn learn(&mut self, seen: &AllocatorSeen) -> bool {
-        let known = self.of.get(&seen.allocator);
+    fn learn(&mut self, allocator: Avma, pools: &[Option<Geometry>; BUFFER_TYPES]) -> bool {
+        let known = self.of.get(&allocator);
         let same = known.is_some_and(|spaces| {
-            spaces.iter().zip(&seen.pools).all(|(space, pool)| match (space, pool) {
+            spaces.iter().zip(pools).all(|(space, pool)| match (space, pool) {
                 (Some(space), Some(pool)) => space.is(pool),
                 (None, None) => true,
                 _ => false,
@@ -69,8 +69,8 @@ impl Spaces {
         if same {
             return false;
         }
-        let fresh = seen.pools.map(|pool| pool.as_ref().map(Space::new));
-        let had = self.of.insert(seen.allocator, Box::new(fresh));
+        let fresh = pools.map(|pool| pool.as_ref().map(Space::new));
+        let had = self.of.insert(allocator, Box::new(fresh));
         // Buffers may have come before their allocator was described.
         had.is_none_or(|had| had.iter().flatten().any(|space| !space.is_empty()))
     }
@@ -87,8 +87,19 @@ impl Ledger {
     /// Takes a description of an allocator in.
     pub(super) fn learn_allocator(&mut self, seen: &AllocatorSeen) {
         self.topology.learn_allocator(seen);
-        if self.topology.knows_allocator(seen.allocator) && self.spaces.learn(seen) {
-            let of_it = self.live.iter().filter(|(_, live)| live.allocator == seen.allocator);
+        if self.topology.knows_allocator(seen.allocator) {
+            self.learn_pools(seen.allocator, &seen.pools);
+        }
+    }
+
+    /// Enters an allocator's live buffers anew if its pools are others.
+    pub(super) fn learn_pools(
+        &mut self,
+        allocator: Avma,
+        pools: &[Option<Geometry>; BUFFER_TYPES],
+    ) {
+        if self.spaces.learn(allocator, pools) {
+            let of_it = self.live.iter().filter(|(_, live)| live.allocator == allocator);
             for (&buffer, live) in of_it {
                 enter(&mut self.spaces, buffer, live);
             }
