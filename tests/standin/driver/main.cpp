@@ -15,6 +15,7 @@
 #include "../graph_tracker.hpp"
 #include "loads.hpp"
 #include "programs.hpp"
+#include "scribble.hpp"
 #include "sub_devices.hpp"
 #include "truth.hpp"
 #include "words.hpp"
@@ -52,6 +53,7 @@ constexpr const char* kHelp =
     "  subdevices DEV L1_BYTES CORES…      a manager of sub-devices, with an allocator each\n"
     "  load DEV MANAGER | unload DEV | remove DEV MANAGER\n"
     "  state | live         the allocators' own tables as JSON\n"
+    "  scribble SEED WORDS [still=1]       nonsense over its own heap, until it is killed\n"
     "  pid | sleep MS | crash | quit [CODE]\n";
 
 class Driver {
@@ -309,6 +311,11 @@ std::optional<std::string> Driver::run(Words& words) {
         // No core file: hundreds of test runs should leave nothing behind.
         ::prctl(PR_SET_DUMPABLE, 0);
         ::raise(SIGSEGV);
+    }
+    if (command == "scribble") {
+        const bool still = words.option("still").value_or("0") == "1";
+        const std::uint64_t seed = words.number("SEED");
+        scribble(seed, words.number("WORDS"), still);
     }
     if (command == "sleep") {
         std::this_thread::sleep_for(std::chrono::milliseconds(words.number("MS")));
