@@ -155,8 +155,7 @@ fn bounded(ttmem: &Ttmem, arguments: &[&str], codes: &[i32]) -> Result<Option<Va
     ensure!(took < BOUND, "{arguments:?} took {took:?}");
     sane(&output, codes).with_context(|| format!("{arguments:?}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let last: Option<Value> =
-        text.lines().last().and_then(|line| serde_json::from_str(line).ok());
+    let last: Option<Value> = text.lines().last().and_then(|line| serde_json::from_str(line).ok());
     if let Some(last) = &last
         && arguments[0] != "fits"
     {
@@ -190,9 +189,11 @@ fn a_target_that_scribbles_over_its_own_memory() {
             let scribbles = || -> Result<()> {
                 let (driver, _) = scribbling(&standin, &format!("scribble {seed} {words}"))?;
                 let pid = driver.pid().to_string();
-                bounded(&ttmem, &["snapshot", "--json", "--buffers", "--map", "--pid", &pid], &[
-                    0, 1, 2,
-                ])?;
+                bounded(
+                    &ttmem,
+                    &["snapshot", "--json", "--buffers", "--map", "--pid", &pid],
+                    &[0, 1, 2],
+                )?;
                 let attach = ["attach", "--format", "json", "--buffers", "--pid", &pid];
                 bounded(&ttmem, &[&attach[..], &["--once"]].concat(), &[0, 1, 2])?;
                 let audit = ["--audit", "0.2", "--duration", "1"];

@@ -73,6 +73,7 @@ impl Ledger {
         self.lost != self.settled.lost
             || odd.unknown_free + odd.double_allocation + odd.undecodable > 0
             || odd.overlap + odd.free_list_mismatch > 0
+            || self.spaces.is_suspected()
     }
 
     /// Whether the target's memory has been read, so that a later reading can be compared.

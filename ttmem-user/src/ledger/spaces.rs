@@ -49,6 +49,11 @@ impl Spaces {
         self.of.values().flat_map(|spaces| spaces.iter().flatten()).any(Space::is_doubtful)
     }
 
+    /// Whether a second reading has to tell if an allocation was under way at the first.
+    pub fn is_suspected(&self) -> bool {
+        self.of.values().flat_map(|spaces| spaces.iter().flatten()).any(Space::is_suspected)
+    }
+
     /// Notes that an allocator's free lists may have changed.
     pub fn stir(&mut self, allocator: Avma) {
         if let Some(stirred) = &mut self.stirred {
@@ -142,6 +147,9 @@ impl Ledger {
     /// them meanwhile. `steady`: with nothing attached, so that no event can be under way.
     pub(super) fn check_free_lists(&mut self, seen: &[FreeListSeen], steady: bool) {
         let stirred = self.spaces.stirred.take().unwrap_or_default();
+        for spaces in self.spaces.of.iter_mut().filter(|(at, _)| stirred.contains_key(*at)) {
+            spaces.1.iter_mut().flatten().for_each(Space::drop_suspicion);
+        }
         for list in seen.iter().filter(|list| !stirred.contains_key(&list.allocator)) {
             let own: Vec<_> = list.holes.iter().map(|(start, end)| (start.0, end.0)).collect();
             let space = self.spaces.get_mut(list.allocator, list.buffer_type);

@@ -51,7 +51,7 @@ enum Phase {
     Settled,
 }
 
-/// How long to wait before differences are looked at once more.
+/// How long to wait before differences are looked at once more, and before the first reading.
 const CONFIRM: Duration = Duration::from_millis(20);
 /// Loss comes in bursts: a reading begins this long after the first is noticed.
 const CALM_NS: u64 = 50_000_000;
@@ -93,7 +93,8 @@ impl Watched {
     pub(super) fn attached(&mut self, readers: &Readers) {
         if self.phase == Phase::Attaching {
             self.phase = Phase::Baseline;
-            if !readers.request(self.serial(), &self.target.read_live, Duration::ZERO) {
+            // A free that was under way when the probes came will have no event: by then it is over.
+            if !readers.request(self.serial(), &self.target.read_live, CONFIRM) {
                 self.finish_reading(Err("their reader is gone".to_owned()), 0, readers);
             }
         }

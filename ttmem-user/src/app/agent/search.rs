@@ -201,7 +201,14 @@ impl Search {
         for message in self.mailbox.take() {
             match message {
                 Message::Stop => return false,
-                Message::Notice(Notice::Ended(slot)) => self.admission.release(slot),
+                Message::Notice(Notice::Ended(slot)) => {
+                    // Another process may have its id by now, and have been taken for it.
+                    let pid = self.admission.pid_of(slot);
+                    self.admission.release(slot);
+                    if let Some(pid) = pid.filter(|_| self.selection.is_search()) {
+                        self.later(pid, Duration::ZERO);
+                    }
+                }
                 Message::Notice(Notice::Replaced(slot, pid)) => {
                     self.admission.release(slot);
                     self.later(pid, Duration::ZERO);
