@@ -102,6 +102,11 @@ public:
 
     DeviceAddr allocate_buffer(Buffer* buffer);
     void deallocate_buffer(Buffer* buffer);
+    /// While on, a free stops at its beginning, after the function was entered and before anything has
+    /// changed, until this is off again.
+    static void park_frees(bool on);
+    /// Waits until a free has stopped there.
+    static void wait_for_parked_free();
     /// Clears the block tables and, like the real one, leaves the set of live buffers alone.
     void deallocate_buffers();
 

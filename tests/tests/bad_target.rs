@@ -216,7 +216,7 @@ fn what_is_wrong_in_memory_is_not_called_exact() {
     let mut exact = 0;
     for seed in 0..40 {
         let still = || -> Result<bool> {
-            let how = format!("scribble {seed} 12 still=1");
+            let how = format!("scribble {seed} 64 still=1");
             let (driver, truth) = scribbling(&standin, &how)?;
             let pid = driver.pid().to_string();
             let arguments = ["snapshot", "--json", "--buffers", "--map", "--pid", &pid];

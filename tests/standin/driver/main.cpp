@@ -35,6 +35,7 @@ constexpr const char* kHelp =
     "  place NAME DEV TYPE SIZE PAGE ADDRESS   a buffer on memory that somebody else owns\n"
     "      sub=N: on a sub-device of the manager that is loaded\n"
     "  free NAME            free a buffer\n"
+    "  park NAME | unpark   a free that stops inside the allocator, before anything has changed; it goes on\n"
     "  bulk DEV             deallocate_buffers(): all blocks gone, later frees still come\n"
     "  close DEV            the same, and later frees come no more\n"
     "  oom DEV TYPE         an allocation that cannot succeed\n"
@@ -68,6 +69,7 @@ private:
     std::string alloc(Words& words);
     std::string place(Words& words);
     std::string free_buffer(Words& words);
+    std::string park(Words& words, bool on);
     std::string close(Words& words, bool bulk);
     std::string oom(Words& words);
     std::string shrink(Words& words);
@@ -175,6 +177,13 @@ std::string Driver::place(Words& words) {
 
 std::string Driver::free_buffer(Words& words) {
     session_.free(words.word("NAME"));
+    return "ok";
+}
+
+std::string Driver::park(Words& words, bool on) {
+    const std::string name = on ? words.word("NAME") : "";
+    words.end();
+    on ? session_.park(name) : session_.unpark();
     return "ok";
 }
 
@@ -327,6 +336,8 @@ std::optional<std::string> Driver::run(Words& words) {
         {"alloc", [&] { return alloc(words); }},
         {"place", [&] { return place(words); }},
         {"free", [&] { return free_buffer(words); }},
+        {"park", [&] { return park(words, true); }},
+        {"unpark", [&] { return park(words, false); }},
         {"bulk", [&] { return close(words, true); }},
         {"close", [&] { return close(words, false); }},
         {"oom", [&] { return oom(words); }},

@@ -100,6 +100,26 @@ void Session::free(const std::string& name) {
     }
 }
 
+void Session::park(const std::string& name) {
+    const auto found = buffers_.find(name);
+    if (found == buffers_.end() || parked_.joinable()) {
+        throw ScriptError{"no buffer " + name + ", or another free is parked"};
+    }
+    NamedBuffer buffer = std::move(found->second);
+    buffers_.erase(found);
+    tt::tt_metal::AllocatorImpl::park_frees(true);
+    parked_ = std::thread([buffer = std::move(buffer)]() mutable { buffer.buffer.reset(); });
+    tt::tt_metal::AllocatorImpl::wait_for_parked_free();
+}
+
+void Session::unpark() {
+    if (!parked_.joinable()) {
+        throw ScriptError{"no free is parked"};
+    }
+    tt::tt_metal::AllocatorImpl::park_frees(false);
+    parked_.join();
+}
+
 std::size_t Session::release() {
     const std::size_t count = kept_.size();
     // In the order of allocation.

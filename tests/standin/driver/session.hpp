@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "../device.hpp"
@@ -64,6 +65,10 @@ public:
         std::uint64_t page_size,
         std::uint64_t address);
     void free(const std::string& name);
+    /// Frees a buffer in a thread of its own, which stops right after the allocator was entered.
+    void park(const std::string& name);
+    /// Lets it go on, and waits for its end.
+    void unpark();
     /// Buffers without a name, until `release`.
     void keep(NamedBuffer buffer) { kept_.push_back(std::move(buffer)); }
     std::size_t release();
@@ -75,6 +80,7 @@ private:
     std::map<std::string, NamedBuffer> buffers_;
     std::vector<NamedBuffer> kept_;
     int opened_ = 0;
+    std::thread parked_;
 };
 
 /// One allocation on that device; throws when out of memory.

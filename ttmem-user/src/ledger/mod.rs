@@ -88,6 +88,8 @@ pub struct Ledger {
     /// What has been set right by a reading since, and raises no doubt any more.
     settled: Settled,
     resync: ResyncSnapshot,
+    /// Another reading has followed the first: frees that were under way at the attach are over.
+    confirmed: bool,
     suspicion: Suspicion,
     /// Allocations on a device that could not be resolved.
     unknown_devices: u64,
@@ -127,6 +129,7 @@ impl Ledger {
             baseline: BaselineState::Pending,
             settled: Settled::default(),
             resync: ResyncSnapshot::default(),
+            confirmed: false,
             suspicion: Suspicion::default(),
             unknown_devices: 0,
             per_core: 0,
@@ -210,9 +213,11 @@ impl Ledger {
                 && older.shape.unique_id.is_some()
                 && older.shape.unique_id == allocated.shape.unique_id;
             let counted = same && older.origin == Origin::Missed;
-            self.remove(allocated.buffer);
-            if !same {
-                self.anomalies.double_allocation += 1;
+            if !same && self.free_was_under_way(allocated.buffer) {
+                self.release(allocated.buffer);
+            } else {
+                self.remove(allocated.buffer);
+                self.anomalies.double_allocation += u64::from(!same);
             }
             already_counted = counted;
         }

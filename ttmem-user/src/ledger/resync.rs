@@ -27,6 +27,8 @@ const MAX_ROUNDS: u32 = 5;
 pub struct ReadingBegun {
     lost: Lost,
     undecodable: u64,
+    /// Nobody asked for it: it only confirms the first reading.
+    confirms: bool,
 }
 
 /// What became of a reading.
@@ -64,7 +66,13 @@ impl Ledger {
         self.touched.get_or_insert_default();
         self.suspicion = Suspicion::default();
         self.spaces.begin_reading();
-        ReadingBegun { lost: self.lost, undecodable: self.anomalies.undecodable }
+        let undecodable = self.anomalies.undecodable;
+        ReadingBegun { lost: self.lost, undecodable, confirms: false }
+    }
+
+    /// The same, to see whether frees were under way when the probes came: they have no event.
+    pub fn begin_confirmation(&mut self) -> ReadingBegun {
+        ReadingBegun { confirms: true, ..self.begin_reading() }
     }
 
     /// Whether something went wrong that a reading could set right.
@@ -108,9 +116,12 @@ impl Ledger {
             }
             found.retain(|buffer, how| seen_before(buffer, how));
         }
-        self.set_right(found, &reading);
-        self.resync.done += 1;
-        self.resync.last_ns = Some(time_ns);
+        let differ = self.set_right(found, &reading);
+        if !begun.confirms || differ != Differences::default() || self.needs_resync() {
+            self.resync.done += 1;
+            self.resync.last_ns = Some(time_ns);
+            self.resync.last_differences = Some(differ);
+        }
         self.baseline = BaselineState::Read;
         if self.lost != begun.lost || self.anomalies.undecodable != begun.undecodable {
             return Resynced::Unsettled;
@@ -148,7 +159,7 @@ impl Ledger {
         &mut self,
         differences: HashMap<Avma, Difference, foldhash::fast::FixedState>,
         reading: &LiveBaseline,
-    ) {
+    ) -> Differences {
         let touched = self.touched.take().unwrap_or_default();
         let first = !self.has_baseline();
         let mut counts = Differences::default();
@@ -162,6 +173,10 @@ impl Ledger {
                     self.adopt(&found, Origin::Missed);
                     self.count(buffer, |pool| pool.allocations.add(1));
                 }
+                // Its free was under way when the probes came: nothing was missed since.
+                Difference::MissedFree if self.free_was_under_way(buffer) => {
+                    self.release(buffer);
+                }
                 Difference::MissedFree => {
                     counts.missed_free += 1;
                     self.release(buffer);
@@ -172,6 +187,7 @@ impl Ledger {
                 }
             }
         }
+        self.confirmed = true;
         self.place(reading, &touched);
         let late = reading.swept.iter().filter(|swept| !touched.contains(&swept.buffer));
         self.swept.extend(late.copied());
@@ -186,8 +202,15 @@ impl Ledger {
         self.anomalies.missed_allocation += counts.missed_allocation;
         self.anomalies.missed_free += counts.missed_free;
         self.anomalies.changed += counts.changed;
-        self.resync.last_differences = Some(counts);
         self.restart_spaces();
+        counts
+    }
+
+    /// Whether a buffer that has gone without an event can have been in its free when the probes
+    /// came: it was there at the first reading, no other has followed, and nothing was lost.
+    pub(super) fn free_was_under_way(&self, buffer: Avma) -> bool {
+        let older = self.live.get(&buffer).is_some_and(|live| live.origin == Origin::PreAttach);
+        older && !self.confirmed && self.lost == self.settled.lost
     }
 
     /// Another buffer may have come to the place of one whose free was missed.
