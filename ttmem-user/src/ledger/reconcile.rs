@@ -38,7 +38,7 @@ impl Ledger {
         for allocator in std::mem::take(&mut self.bulk_freed_while_reading) {
             self.bulk_free_of(allocator);
         }
-        self.check_free_lists(&baseline.free_lists, baseline.steady);
+        self.check_free_lists(&baseline);
     }
 
     /// Devices and allocators that no event has described since.

@@ -129,7 +129,7 @@ impl Ledger {
         self.settled = Settled { lost: self.lost, anomalies: self.anomalies };
         self.unknown_devices = self.on_unknown_devices();
         // Only now: what they contradict is a doubt of its own.
-        self.check_free_lists(&reading.free_lists, reading.steady);
+        self.check_free_lists(&reading);
         Resynced::Settled
     }
 

@@ -196,6 +196,12 @@ impl Space {
         self.suspected.is_some()
     }
 
+    /// The target's own free list says what cannot be.
+    pub const fn contradict(&mut self) {
+        self.contradicted = true;
+        self.checked = false;
+    }
+
     /// It has changed since: what the first reading said is of the past.
     pub fn drop_suspicion(&mut self) {
         self.suspected = None;

@@ -8,7 +8,7 @@ use super::{
     space::{Range, Space},
 };
 use crate::{
-    event::{AllocatorSeen, BufferType, FreeListSeen, Geometry},
+    event::{AllocatorSeen, BufferType, Geometry, LiveBaseline},
     units::Avma,
 };
 
@@ -145,7 +145,14 @@ impl Ledger {
 
     /// Compares with what was read of the target's own free lists, where no event has changed
     /// them meanwhile. `steady`: with nothing attached, so that no event can be under way.
-    pub(super) fn check_free_lists(&mut self, seen: &[FreeListSeen], steady: bool) {
+    pub(super) fn check_free_lists(&mut self, reading: &LiveBaseline) {
+        let LiveBaseline { free_lists: seen, damaged, steady, .. } = reading;
+        for &(allocator, buffer_type) in damaged.iter().filter(|_| *steady) {
+            if let Some(space) = self.spaces.get_mut(allocator, buffer_type) {
+                space.contradict();
+                self.anomalies.free_list_mismatch += 1;
+            }
+        }
         let stirred = self.spaces.stirred.take().unwrap_or_default();
         for spaces in self.spaces.of.iter_mut().filter(|(at, _)| stirred.contains_key(*at)) {
             spaces.1.iter_mut().flatten().for_each(Space::drop_suspicion);
@@ -153,7 +160,7 @@ impl Ledger {
         for list in seen.iter().filter(|list| !stirred.contains_key(&list.allocator)) {
             let own: Vec<_> = list.holes.iter().map(|(start, end)| (start.0, end.0)).collect();
             let space = self.spaces.get_mut(list.allocator, list.buffer_type);
-            if space.is_some_and(|space| !space.check(&own, steady)) {
+            if space.is_some_and(|space| !space.check(&own, *steady)) {
                 self.anomalies.free_list_mismatch += 1;
             }
         }
