@@ -51,8 +51,8 @@ pub trait TargetMemory {
     /// Piece by piece: the count may be nonsense, and must not ask for more memory than the target
     /// has.
     fn words(&self, at: Avma, count: usize) -> Result<Vec<u64>, Unreadable> {
-        let mut words = Vec::new();
-        let mut bytes = [0; PIECE];
+        let mut bytes = vec![0; count.saturating_mul(8).min(PIECE)];
+        let mut words = Vec::with_capacity(bytes.len() / 8);
         while words.len() < count {
             let len = (count - words.len()).saturating_mul(8).min(PIECE);
             let piece = &mut bytes[..len];
