@@ -147,6 +147,9 @@ fn l1(snapshot: &Value) -> Vec<[Value; 3]> {
         .collect()
 }
 
+/// In lockstep: 8 KiB of each of 64 banks.
+const LOCKSTEP: u64 = 8192 * 64;
+
 /// Hybrid allocators: what such buffers take is unknown, and said to be; all else is right.
 #[test]
 fn buffers_with_an_address_per_core_are_told_apart() {
@@ -156,8 +159,6 @@ fn buffers_with_an_address_per_core_are_told_apart() {
         let mut attached = attach_early(&ttmem, &program)?;
         program.record::<Checkpoint>()?.context("the script has ended")?;
         settled(&mut attached)?;
-        // In lockstep 8 KiB of each of 64 banks.
-        const LOCKSTEP: u64 = 8192 * 64;
         for (name, buffers, logical, used) in [
             ("lockstep", 1, 65536, Some(LOCKSTEP)),
             ("per_core", 3, 65536 + 65536 + 16384, None),
