@@ -83,12 +83,14 @@ impl<S: EventSource> Worker<S> {
         let mut end = None;
         let mut last_event = next_report;
         let mut started = false;
+        let mut baseline_done = false;
         loop {
             self.obey();
             if self.take_in(false) > 0 {
                 last_event = now_ns();
             }
-            let baseline_done = self.take_readings();
+            // A quick reading may be done before all have been added.
+            baseline_done |= self.take_readings();
             self.look_at_targets();
             let now = now_ns();
             if self.all_added && !started {
@@ -106,6 +108,7 @@ impl<S: EventSource> Worker<S> {
                 if started && !self.options.once {
                     self.publish();
                 }
+                baseline_done &= !started;
                 next_report = now.saturating_add(nanos(self.options.refresh));
             }
             let deadline = end.map_or(next_report, |end| end.min(next_report));
