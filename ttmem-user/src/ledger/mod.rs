@@ -18,6 +18,7 @@ mod late;
 pub mod marks;
 mod reconcile;
 pub mod report;
+mod resize;
 mod resync;
 pub mod snapshot;
 pub mod space;
@@ -92,6 +93,8 @@ pub struct Ledger {
     /// What has been set right by a reading since, and raises no doubt any more.
     settled: Settled,
     resync: ResyncSnapshot,
+    /// Another reading has followed the first: frees that were under way at the attach are over.
+    confirmed: bool,
     suspicion: Suspicion,
     /// Allocations on a device that could not be resolved.
     unknown_devices: u64,
@@ -109,6 +112,7 @@ pub struct Ledger {
     marks: Marks,
     /// Allocators whose buffers were freed in bulk during that time.
     bulk_freed_while_reading: Vec<Avma>,
+    resized_while_reading: resize::ResizedWhileReading,
     /// What programs keep in L1.
     circular: Circular,
     /// The comparison with what others say, if it was asked for.
@@ -136,6 +140,7 @@ impl Ledger {
             baseline: BaselineState::Pending,
             settled: Settled::default(),
             resync: ResyncSnapshot::default(),
+            confirmed: false,
             suspicion: Suspicion::default(),
             unknown_devices: 0,
             per_core: 0,
@@ -145,6 +150,7 @@ impl Ledger {
             deltas: Deltas::default(),
             marks: Marks::default(),
             bulk_freed_while_reading: Vec::new(),
+            resized_while_reading: resize::ResizedWhileReading::default(),
             circular: Circular::new(),
             audit: None,
         }
@@ -181,6 +187,7 @@ impl Ledger {
                 self.chips.resize_with(self.topology.chips().len(), Default::default);
             }
             Event::Allocator(allocator) => self.learn_allocator(allocator),
+            Event::Resized(resized) => self.resized(resized),
             Event::Failed(failed) => self.failed(failed),
             Event::Circular(placed) => {
                 let chips = self.chips_at(placed.place);
@@ -220,9 +227,11 @@ impl Ledger {
                 && older.shape.unique_id.is_some()
                 && older.shape.unique_id == allocated.shape.unique_id;
             let counted = same && older.origin == Origin::Missed;
-            self.remove(allocated.buffer);
-            if !same {
-                self.anomalies.double_allocation += 1;
+            if !same && self.free_was_under_way(allocated.buffer) {
+                self.release(allocated.buffer);
+            } else {
+                self.remove(allocated.buffer);
+                self.anomalies.double_allocation += u64::from(!same);
             }
             already_counted = counted;
         }

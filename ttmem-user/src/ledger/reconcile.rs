@@ -30,6 +30,7 @@ impl Ledger {
         self.baseline = BaselineState::Read;
         self.circular.older_on(&baseline.chips);
         self.learn_places(&baseline);
+        self.settle_resizes();
         for buffer in &baseline.buffers {
             if !touched.contains(&buffer.buffer) {
                 self.adopt(buffer, Origin::PreAttach);
@@ -41,7 +42,7 @@ impl Ledger {
         for allocator in std::mem::take(&mut self.bulk_freed_while_reading) {
             self.bulk_free_of(allocator);
         }
-        self.check_free_lists(&baseline.free_lists, baseline.steady);
+        self.check_free_lists(&baseline);
     }
 
     /// Devices and allocators that no event has described since.

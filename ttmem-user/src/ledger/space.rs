@@ -85,6 +85,8 @@ pub struct Space {
     live: u64,
     unmeasured: u64,
     contradicted: bool,
+    /// What the target's own free list said when an allocation seemed to be under way.
+    suspected: Option<Vec<(u64, u64)>>,
     /// The target's own free list has been read and said the same.
     checked: bool,
 }
@@ -189,15 +191,34 @@ impl Space {
         self.checked
     }
 
+    /// Whether a second reading has to tell if an allocation was under way at the first.
+    pub const fn is_suspected(&self) -> bool {
+        self.suspected.is_some()
+    }
+
+    /// The target's own free list says what cannot be.
+    pub const fn contradict(&mut self) {
+        self.contradicted = true;
+        self.checked = false;
+    }
+
+    /// It has changed since: what the first reading said is of the past.
+    pub fn drop_suspicion(&mut self) {
+        self.suspected = None;
+    }
+
     /// Compares with the target's own free list. `false`: they differ, and that is no matter of
-    /// an allocation whose event is still to come.
+    /// an allocation whose event is still to come: not if they differ alike a second time.
     pub fn check(&mut self, own: &[(u64, u64)], steady: bool) -> bool {
+        let before = self.suspected.take();
         if self.free().is_err() {
             return true;
         }
         self.checked = self.holes().eq(own.iter().copied());
-        let under_way = !steady && own.iter().all(|hole| self.has_hole(*hole));
+        let again = before.is_some_and(|before| before == own);
+        let under_way = !steady && !again && own.iter().all(|hole| self.has_hole(*hole));
         self.contradicted = !self.checked && !under_way;
+        self.suspected = (!self.checked && under_way).then(|| own.to_vec());
         !self.contradicted
     }
 

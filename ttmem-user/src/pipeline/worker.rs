@@ -85,22 +85,21 @@ impl<S: EventSource> Worker<S> {
         let mut end = None;
         let mut last_event = next_report;
         let mut started = false;
+        let mut baseline_done = false;
         loop {
             self.obey();
             if self.take_in(false) > 0 {
                 last_event = now_ns();
                 self.pass_on(None);
             }
-            let baseline_done = self.take_readings();
+            // A quick reading may be done before all have been added.
+            baseline_done |= self.take_readings();
             self.look_at_targets();
             let now = now_ns();
             if self.all_added && !started {
                 // Time counts from here on: attaching may have had to wait.
                 started = true;
-                // Older buffers that are known already are shown at once, else when they are.
-                let waits = self.targets.iter().flatten().any(|watched| watched.awaits_baseline());
-                let first = if waits { nanos(self.options.refresh) } else { 0 };
-                next_report = now.saturating_add(first);
+                next_report = now.saturating_add(nanos(self.options.refresh));
                 end = self.options.duration.map(|duration| now.saturating_add(nanos(duration)));
             }
             if self.is_over() || end.is_some_and(|end| now >= end) {
@@ -112,6 +111,7 @@ impl<S: EventSource> Worker<S> {
                 if started && !self.options.once {
                     self.publish();
                 }
+                baseline_done &= !started;
                 next_report = now.saturating_add(nanos(self.options.refresh));
             }
             self.beat(now);

@@ -91,6 +91,11 @@ impl Admission {
         self.admitted.values().any(|admitted| admitted.pid == pid)
     }
 
+    /// The process in a slot.
+    pub fn pid_of(&self, slot: u32) -> Option<Pid> {
+        self.admitted.get(&slot).map(|admitted| admitted.pid)
+    }
+
     /// Tells the pipeline something.
     pub fn tell(&self, command: Command) {
         self.control.send(command);

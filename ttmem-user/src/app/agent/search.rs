@@ -211,7 +211,14 @@ impl Search {
             match message {
                 Message::Stop => return false,
                 Message::LookAgain => self.look_again(),
-                Message::Notice(Notice::Ended(slot)) => self.admission.release(slot, End::Exited),
+                Message::Notice(Notice::Ended(slot)) => {
+                    // Another process may have its id by now, and have been taken for it.
+                    let pid = self.admission.pid_of(slot);
+                    self.admission.release(slot, End::Exited);
+                    if let Some(pid) = pid.filter(|_| self.selection.is_search()) {
+                        self.later(pid, Duration::ZERO);
+                    }
+                }
                 Message::Notice(Notice::Replaced(slot, pid)) => {
                     self.admission.release(slot, End::Replaced);
                     self.later(pid, Duration::ZERO);
