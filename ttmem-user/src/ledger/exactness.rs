@@ -61,6 +61,6 @@ impl Ledger {
     }
 
     fn unmeasured(&self) -> u64 {
-        self.live.values().filter(|live| live.measured.is_none()).count() as u64
+        self.live.unmeasured() as u64
     }
 }

@@ -89,8 +89,8 @@ impl Ledger {
         self.topology.learn_allocator(seen);
         if self.topology.knows_allocator(seen.allocator) && self.spaces.learn(seen) {
             let of_it = self.live.iter().filter(|(_, live)| live.allocator == seen.allocator);
-            for (&buffer, live) in of_it {
-                enter(&mut self.spaces, buffer, live);
+            for (buffer, live) in of_it {
+                enter(&mut self.spaces, buffer, &live);
             }
         }
     }
@@ -120,8 +120,8 @@ impl Ledger {
             .values_mut()
             .flat_map(|spaces| spaces.iter_mut().flatten())
             .for_each(Space::restart);
-        for (&buffer, live) in &self.live {
-            if !enter(&mut self.spaces, buffer, live) {
+        for (buffer, live) in self.live.iter() {
+            if !enter(&mut self.spaces, buffer, &live) {
                 self.anomalies.overlap += 1;
             }
         }
