@@ -6,7 +6,7 @@ use std::{
 };
 
 use foldhash::fast::RandomState;
-use hashbrown::HashTable;
+use hashbrown::{HashTable, hash_table::Entry};
 
 use super::{Packed, Pages};
 use crate::{ledger::late::Block, units::Avma};
@@ -56,26 +56,23 @@ impl<K: Key> Index<K> {
         self.places.find(hash, |&place| K::of(entries.get(place)) == key).copied()
     }
 
-    /// Adds a place whose key is not there.
-    pub fn insert(&mut self, place: u32, entries: &Pages) {
+    /// Notes where the entry of a key is; returns where it was noted to be before.
+    pub fn set(&mut self, place: u32, entries: &Pages) -> Option<u32> {
         let len = self.places.len();
         if len == self.places.capacity() {
             // With some room above: what was taken out may block places in the table too.
             self.rebuild(len + len / 4 + 1, entries);
         }
-        let hash = self.hash(place, entries);
-        let hasher = &self.hasher;
-        let rehash = |&place: &u32| hasher.hash_one(K::of(entries.get(place)));
-        self.places.insert_unique(hash, place, rehash);
-    }
-
-    /// Adds a place; another one of the same key goes.
-    pub fn replace(&mut self, place: u32, entries: &Pages) {
         let key = K::of(entries.get(place));
-        let hash = self.hasher.hash_one(key);
-        match self.places.find_mut(hash, |&other| K::of(entries.get(other)) == key) {
-            Some(other) => *other = place,
-            None => self.insert(place, entries),
+        let hasher = &self.hasher;
+        let same = |&other: &u32| K::of(entries.get(other)) == key;
+        let rehash = |&other: &u32| hasher.hash_one(K::of(entries.get(other)));
+        match self.places.entry(hasher.hash_one(key), same, rehash) {
+            Entry::Occupied(mut entry) => Some(std::mem::replace(entry.get_mut(), place)),
+            Entry::Vacant(entry) => {
+                entry.insert(place);
+                None
+            }
         }
     }
 

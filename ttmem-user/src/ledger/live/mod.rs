@@ -80,13 +80,25 @@ impl LiveSet {
 
     /// Takes a buffer in. One that is there already is replaced.
     pub fn insert(&mut self, buffer: Avma, live: &Live) {
-        self.remove(buffer);
-        let place = self.entries.push(Packed::new(buffer, live));
-        self.by_buffer.insert(place, &self.entries);
+        let mut place = self.entries.push(Packed::new(buffer, live));
+        if let Some(older) = self.by_buffer.set(place, &self.entries) {
+            self.replace(older);
+            place = older;
+        }
         if let Some(by_block) = &mut self.by_block {
-            by_block.replace(place, &self.entries);
+            by_block.set(place, &self.entries);
         }
         self.unmeasured += usize::from(live.measured.is_none());
+    }
+
+    /// Puts the last entry into the place of another, which goes.
+    fn replace(&mut self, place: u32) {
+        if let Some(by_block) = &mut self.by_block {
+            by_block.forget(place, &self.entries);
+        }
+        self.by_buffer.relocate(self.entries.last_place(), place, &self.entries);
+        let gone = self.entries.swap_remove(place).live();
+        self.unmeasured -= usize::from(gone.measured.is_none());
     }
 
     /// Takes a buffer out.
@@ -124,7 +136,7 @@ impl LiveSet {
         if self.by_block.is_none() {
             let mut by_block = Index::default();
             for place in self.entries.places() {
-                by_block.replace(place, &self.entries);
+                by_block.set(place, &self.entries);
             }
             self.by_block = Some(by_block);
         }

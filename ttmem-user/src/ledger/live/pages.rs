@@ -4,8 +4,8 @@
 
 use super::packed::Packed;
 
-/// Entries of a page: 24 KiB.
-const PAGE: usize = 256;
+/// Entries of a page: 96 KiB.
+const PAGE: usize = 1024;
 
 /// Entries by their place, counted from 0.
 #[derive(Debug, Default)]
