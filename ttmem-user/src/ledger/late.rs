@@ -112,6 +112,16 @@ impl Ledger {
         self.swept.while_reading.push(block);
     }
 
+    /// All probes are in place, every event so far has been applied, and the first reading is about
+    /// to begin.
+    ///
+    /// Of frees until now the memory says what became of their blocks. A buffer that it will show
+    /// at one of them may have got it since, before the allocations were watched: it has not lost
+    /// it.
+    pub fn all_probes_attached(&mut self) {
+        self.swept.while_reading.clear();
+    }
+
     /// The reading is over: what it found at the blocks that were given back meanwhile, and of
     /// which no event was seen, was there before. So it has lost its block.
     pub(super) fn settle_late_frees(&mut self, untouched: impl Fn(Avma) -> bool) {

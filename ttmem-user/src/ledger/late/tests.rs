@@ -162,6 +162,25 @@ fn a_late_free_while_reading_takes_what_the_reading_finds() {
     assert_eq!(live(&ledger), [3]);
 }
 
+/// The probe of allocations is the last one. What came to the place of a buffer that was freed
+/// before it was attached is found by the reading, and no event was seen of it.
+#[test]
+fn what_came_while_the_probes_went_in_keeps_its_block() {
+    let mut ledger = unread();
+    ledger.apply(&described_free(1, 0));
+    ledger.all_probes_attached();
+    let newer = BaselineBuffer {
+        buffer: Avma(2 << 8),
+        allocator: ALLOCATOR,
+        device: DEVICE,
+        shape: shape(2, 0),
+        block_bytes: Some(BLOCK),
+    };
+    let buffers = vec![newer];
+    ledger.finish_baseline(Ok(LiveBaseline { buffers, ..LiveBaseline::default() }));
+    assert_eq!((live(&ledger), ledger.swept.taken()), (vec![2], 0));
+}
+
 /// What else happens meanwhile does not make it forgotten.
 #[test]
 fn events_between_a_late_free_and_the_reading_change_nothing() {
