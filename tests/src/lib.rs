@@ -4,6 +4,7 @@
 //! and says so.
 
 pub mod failure;
+pub mod programs;
 pub mod real;
 pub mod refusal;
 pub mod skip;
