@@ -10,7 +10,7 @@ use e2e::{
     standin::{Driver, Standin},
     ttmem::{Attached, Ttmem, now_ns},
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// A driver with a mesh, and a ttmem that watches it from the start.
 struct Watched {
