@@ -85,11 +85,12 @@ impl Rig {
     fn start(records: Vec<Vec<u8>>, targets: Vec<NewTarget>, options: Options) -> Self {
         let control = Control::new().unwrap();
         let (added, _is_added) = mpsc::channel();
+        let slots: Vec<u32> = targets.iter().map(|target| target.slot).collect();
+        // All first: the script's records are there from the start, whosever they are.
         for target in targets {
-            let slot = target.slot;
             control.send(Command::Add(Box::new(target), added.clone()));
-            control.send(Command::Attached(slot));
         }
+        slots.into_iter().for_each(|slot| control.send(Command::Attached(slot)));
         control.send(Command::AllAdded);
         let source = Scripted { records, wake: never_ready() };
         let (notice, notices) = mpsc::channel();
