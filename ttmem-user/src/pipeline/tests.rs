@@ -90,7 +90,9 @@ impl Rig {
         for target in targets {
             control.send(Command::Add(Box::new(target), added.clone()));
         }
-        slots.into_iter().for_each(|slot| control.send(Command::Attached(slot)));
+        for slot in slots {
+            control.send(Command::Attached(slot));
+        }
         control.send(Command::AllAdded);
         let source = Scripted { records, wake: never_ready() };
         let (notice, notices) = mpsc::channel();
