@@ -5,6 +5,7 @@
 
 pub mod asking;
 pub mod failure;
+pub mod programs;
 pub mod real;
 pub mod refusal;
 pub mod skip;

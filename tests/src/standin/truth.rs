@@ -182,6 +182,15 @@ impl Truth {
         comparison.finish()
     }
 
+    /// The same as [`Truth::compare_set_right`] without the live set.
+    pub fn compare_pools_set_right(&self, snapshot: &Value) -> Result<usize> {
+        let mut comparison = Comparison::default();
+        comparison.undoubted(snapshot);
+        comparison.pools(&self.pools(), snapshot)?;
+        comparison.spaces(&self.allocators, snapshot)?;
+        comparison.finish()
+    }
+
     /// The same as [`Truth::compare`] without the live set.
     pub fn compare_pools(&self, snapshot: &Value) -> Result<usize> {
         let mut comparison = Comparison::default();

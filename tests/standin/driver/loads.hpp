@@ -1,6 +1,8 @@
 // Loads: many allocations and frees, with exact counts.
 #pragma once
 
+#include <optional>
+
 #include "session.hpp"
 
 namespace standin {
@@ -30,8 +32,14 @@ struct Counts {
 };
 
 /// `pairs` allocations and frees on each of `threads` threads, over all open devices; `keep`
-/// further buffers per thread stay alive.
-Counts churn(Session& session, unsigned threads, std::uint64_t pairs, std::uint64_t seed, std::uint64_t keep);
+/// further buffers per thread stay alive. `only`: small ones of that type.
+Counts churn(
+    Session& session,
+    unsigned threads,
+    std::uint64_t pairs,
+    std::uint64_t seed,
+    std::uint64_t keep,
+    std::optional<BufferType> only);
 
 /// `count` buffers alive at once, then freed (`hold`: kept instead).
 Counts storm(Session& session, std::uint64_t count, bool hold);

@@ -40,7 +40,7 @@ constexpr const char* kHelp =
     "  close DEV            the same, and later frees come no more\n"
     "  oom DEV TYPE         an allocation that cannot succeed\n"
     "  hooked DEV           an allocation that a hook takes over\n"
-    "  churn THREADS PAIRS SEED [keep=K]   random load; K buffers per thread stay\n"
+    "  churn THREADS PAIRS SEED [keep=K] [small=TYPE]   random load; K buffers per thread stay\n"
     "  storm N | hold N     N live buffers, then freed | kept\n"
     "  release              free what churn and hold have kept\n"
     "  rate PER_SECOND SECONDS             paced load\n"
@@ -231,6 +231,7 @@ std::string Driver::hooked(Words& words) {
 
 std::string Driver::churn_load(Words& words) {
     const auto keep = words.option("keep");
+    const auto small = words.option("small");
     const std::uint64_t threads = words.number("THREADS");
     const std::uint64_t pairs = words.number("PAIRS");
     const std::uint64_t seed = words.number("SEED");
@@ -238,8 +239,12 @@ std::string Driver::churn_load(Words& words) {
     if (threads == 0 || threads > 256) {
         throw ScriptError{"1 to 256 threads"};
     }
-    return answer(
-        churn(session_, static_cast<unsigned>(threads), pairs, seed, keep ? parse_number(*keep, "keep") : 0));
+    std::optional<BufferType> only;
+    if (small) {
+        only = parse_type(*small);
+    }
+    const std::uint64_t kept = keep ? parse_number(*keep, "keep") : 0;
+    return answer(churn(session_, static_cast<unsigned>(threads), pairs, seed, kept, only));
 }
 
 std::string Driver::storm_load(Words& words, bool hold) {

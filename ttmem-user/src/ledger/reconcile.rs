@@ -61,7 +61,7 @@ impl Ledger {
     }
 
     /// Takes in a buffer that was read from memory.
-    pub(super) fn adopt(&mut self, buffer: &BaselineBuffer, origin: Origin) {
+    pub(super) fn adopt(&mut self, buffer: &BaselineBuffer, origin: Origin) -> Live {
         let device = self.topology.device_at(buffer.device);
         if device.is_none_or(|entry| self.chips_of(entry).is_empty()) {
             self.unknown_devices += 1;
@@ -73,7 +73,8 @@ impl Ledger {
             device: device.and_then(|entry| u32::try_from(entry).ok()),
             origin,
         };
-        self.insert(buffer.buffer, live);
+        self.insert(buffer.buffer, &live);
+        live
     }
 
     /// The block table is the truth; where the fields say otherwise, that is an anomaly.
@@ -98,7 +99,7 @@ impl Ledger {
     /// Buffers from before the attach that a bulk free took after the attach.
     fn bulk_free_of(&mut self, allocator: Avma) {
         for buffer in self.buffers_of(allocator) {
-            if self.live.get(&buffer).is_some_and(|live| live.origin == Origin::PreAttach) {
+            if self.live.get(buffer).is_some_and(|live| live.origin == Origin::PreAttach) {
                 self.sweep(buffer);
             }
         }

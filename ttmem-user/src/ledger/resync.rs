@@ -140,19 +140,19 @@ impl Ledger {
         reading: &LiveBaseline,
     ) -> HashMap<Avma, Difference, foldhash::fast::FixedState> {
         let touched = self.touched.as_ref();
-        let untouched = |buffer| touched.is_none_or(|touched| !touched.contains(buffer));
+        let untouched = |buffer: &Avma| touched.is_none_or(|touched| !touched.contains(buffer));
         let found = reading.buffers.iter().filter(|found| untouched(&found.buffer));
         let mut differences: HashMap<Avma, Difference, _> = found
-            .filter_map(|found| match self.live.get(&found.buffer) {
+            .filter_map(|found| match self.live.get(found.buffer) {
                 None => Some((found.buffer, Difference::MissedAllocation(found.clone()))),
-                Some(live) if same(live, found) => None,
+                Some(live) if same(&live, found) => None,
                 Some(_) => Some((found.buffer, Difference::Changed(found.clone()))),
             })
             .collect();
         let there: HashSet<Avma, foldhash::fast::FixedState> =
             reading.buffers.iter().map(|found| found.buffer).collect();
-        let gone = self.live.keys().filter(|buffer| untouched(buffer) && !there.contains(*buffer));
-        differences.extend(gone.map(|buffer| (*buffer, Difference::MissedFree)));
+        let gone = self.live.keys().filter(|buffer| untouched(buffer) && !there.contains(buffer));
+        differences.extend(gone.map(|buffer| (buffer, Difference::MissedFree)));
         differences
     }
 
@@ -171,8 +171,8 @@ impl Ledger {
                 }
                 Difference::MissedAllocation(found) => {
                     counts.missed_allocation += 1;
-                    self.adopt(&found, Origin::Missed);
-                    self.count(buffer, |pool| pool.allocations.add(1));
+                    let live = self.adopt(&found, Origin::Missed);
+                    self.count(&live, |pool| pool.allocations.add(1));
                 }
                 // Its free was under way when the probes came: nothing was missed since.
                 Difference::MissedFree if self.free_was_under_way(buffer) => {
@@ -210,13 +210,13 @@ impl Ledger {
     /// Whether a buffer that has gone without an event can have been in its free when the probes
     /// came: it was there at the first reading, no other has followed, and nothing was lost.
     pub(super) fn free_was_under_way(&self, buffer: Avma) -> bool {
-        let older = self.live.get(&buffer).is_some_and(|live| live.origin == Origin::PreAttach);
+        let older = self.live.get(buffer).is_some_and(|live| live.origin == Origin::PreAttach);
         older && !self.confirmed && self.lost == self.settled.lost
     }
 
     /// Another buffer may have come to the place of one whose free was missed.
     fn replace(&mut self, found: &BaselineBuffer) {
-        let known = self.live.get(&found.buffer);
+        let known = self.live.get(found.buffer);
         let same_one = known.filter(|live| live.shape.unique_id == found.shape.unique_id);
         let origin = same_one.map_or(Origin::Missed, |live| live.origin);
         self.remove(found.buffer);
@@ -231,14 +231,14 @@ impl Ledger {
     ) {
         for found in reading.buffers.iter().filter(|found| !touched.contains(&found.buffer)) {
             let nowhere = |live: &Live| self.chips_of_live(live.device).is_empty();
-            if self.live.get(&found.buffer).is_some_and(nowhere) {
+            if self.live.get(found.buffer).as_ref().is_some_and(nowhere) {
                 self.replace(found);
             }
         }
     }
 
     fn on_unknown_devices(&self) -> u64 {
-        let nowhere = |live: &&Live| self.chips_of_live(live.device).is_empty();
+        let nowhere = |live: &Live| self.chips_of_live(live.device).is_empty();
         self.live.values().filter(nowhere).count() as u64
     }
 }

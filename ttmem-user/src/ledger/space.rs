@@ -230,17 +230,16 @@ impl Space {
 
     /// Takes bytes out of the hole that has them; `false` if there is none.
     fn place(&mut self, start: u64, end: u64) -> bool {
-        let Some((&first, &behind)) = self.holes.range(..=start).next_back() else { return false };
-        if end > behind {
+        let hole = self.holes.range_mut(..=start).next_back();
+        let Some((&first, behind)) = hole.filter(|(_, behind)| end <= **behind) else {
             return false;
-        }
+        };
+        let until = std::mem::replace(behind, start);
         if first == start {
             self.holes.remove(&first);
-        } else {
-            self.holes.insert(first, start);
         }
-        if end < behind {
-            self.holes.insert(end, behind);
+        if end < until {
+            self.holes.insert(end, until);
         }
         self.free -= end - start;
         true
@@ -248,16 +247,11 @@ impl Space {
 
     /// Gives the bytes of a placed buffer back, and joins what they touch.
     fn release(&mut self, start: u64, end: u64) {
-        let (mut first, mut behind) = (start, end);
-        if let Some((&before, &until)) = self.holes.range(..start).next_back()
-            && until == start
-        {
-            first = before;
+        let behind = self.holes.remove(&end).unwrap_or(end);
+        match self.holes.range_mut(..start).next_back() {
+            Some((_, until)) if *until == start => *until = behind,
+            _ => drop(self.holes.insert(start, behind)),
         }
-        if let Some(next) = self.holes.remove(&end) {
-            behind = next;
-        }
-        self.holes.insert(first, behind);
         self.free += end - start;
         for (buffer, start, bytes) in std::mem::take(&mut self.unplaced) {
             let end = start.checked_add(bytes);

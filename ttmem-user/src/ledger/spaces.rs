@@ -105,8 +105,8 @@ impl Ledger {
     ) {
         if self.spaces.learn(allocator, pools) {
             let of_it = self.live.iter().filter(|(_, live)| live.allocator == allocator);
-            for (&buffer, live) in of_it {
-                enter(&mut self.spaces, buffer, live);
+            for (buffer, live) in of_it {
+                enter(&mut self.spaces, buffer, &live);
             }
         }
     }
@@ -136,8 +136,8 @@ impl Ledger {
             .values_mut()
             .flat_map(|spaces| spaces.iter_mut().flatten())
             .for_each(Space::restart);
-        for (&buffer, live) in &self.live {
-            if !enter(&mut self.spaces, buffer, live) {
+        for (buffer, live) in self.live.iter() {
+            if !enter(&mut self.spaces, buffer, &live) {
                 self.anomalies.overlap += 1;
             }
         }

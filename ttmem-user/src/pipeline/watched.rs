@@ -109,6 +109,7 @@ impl Watched {
     pub(super) fn attached(&mut self, readers: &Readers) {
         if self.phase == Phase::Attaching {
             self.phase = Phase::Baseline;
+            self.target.ledger.all_probes_attached();
             if !readers.request(self.serial(), &self.target.read_live, Duration::ZERO) {
                 self.finish_reading(Err("their reader is gone".to_owned()), 0, readers);
             }

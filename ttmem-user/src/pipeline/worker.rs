@@ -136,6 +136,8 @@ impl<S: EventSource> Worker<S> {
                 let _ = added.send(());
             }
             Command::Attached(slot) => {
+                // What has happened while the probes went in is in the memory that is read now.
+                self.take_in(true);
                 if let Some(watched) = at(&mut self.targets, slot) {
                     watched.attached(&self.readers);
                 }
