@@ -164,5 +164,6 @@ fn a_live_buffer_costs_little() {
     }
     let gone = (0..100_000).map(allocated).chain(scattered(99_900).map(|id| freed(id + 100)));
     let (now, _) = cost(100, 1, gone);
-    assert!(now <= 2 * 1024, "memory is given back: {now} bytes for each of 100 that are left");
+    // Two pages of entries (one is kept in reserve) and what a ledger has in any case: 256 KiB.
+    assert!(now <= 2560, "memory is given back: {now} bytes for each of 100 that are left");
 }
