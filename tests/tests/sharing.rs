@@ -437,6 +437,26 @@ fn readers_say_what_is_not_there() {
     assert_eq!(code, Some(0));
 }
 
+/// Killed when dropped.
+struct Service(std::process::Child);
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Waits until questions about a process are answered.
+fn served(place: &Path, pid: u32) {
+    let deadline = Instant::now() + PATIENCE;
+    let answered = || Asking::connect(place, pid)?.ask(&json!({"get": "sync"}));
+    while answered().is_err() {
+        assert!(Instant::now() < deadline, "process {pid} is not served");
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn a_service_watches_what_comes_and_goes() {
     let mut rig = or_skip!(Rig::new());
@@ -445,12 +465,13 @@ fn a_service_watches_what_comes_and_goes() {
     let notices = rig.outer.path().join("notify");
     let systemd = UnixDatagram::bind(&notices).unwrap();
     systemd.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut service = rig
-        .reading(&["serve"])
-        .env("NOTIFY_SOCKET", &notices)
-        .stderr(Stdio::inherit())
-        .spawn()
-        .unwrap();
+    let mut service = Service(
+        rig.reading(&["serve"])
+            .env("NOTIFY_SOCKET", &notices)
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap(),
+    );
     let told = |expected: &str| {
         let mut bytes = [0; 4096];
         loop {
@@ -461,17 +482,25 @@ fn a_service_watches_what_comes_and_goes() {
         }
     };
     told("READY=1");
-    rig.sync().unwrap();
-    let table = Table::read(&rig.place(), rig.driver.pid()).unwrap();
+    // Its older buffers are read after that.
+    let deadline = Instant::now() + PATIENCE;
+    let table = loop {
+        let table = Table::read(&rig.place(), rig.driver.pid()).unwrap();
+        if table.is_exact() {
+            break table;
+        }
+        assert!(Instant::now() < deadline, "never exact");
+        std::thread::yield_now();
+    };
     assert_eq!(table.devices()[0]["pools"][0]["buffers"], 1);
     let mut other = standin.start().unwrap();
     other.all_ok(&["open mesh 0 1 name=m", "alloc a m DRAM 4096 2048"]).unwrap();
-    told("STATUS=2 processes are watched");
+    served(&rig.place(), other.pid());
     let mut asking = Asking::connect(&rig.place(), other.pid()).unwrap();
     assert_eq!(asking.ask(&json!({"get": "buffers"})).unwrap()["total"], 1);
     let signal = |signal| {
         let pid =
-            i32::try_from(service.id()).ok().and_then(rustix::process::Pid::from_raw).unwrap();
+            i32::try_from(service.0.id()).ok().and_then(rustix::process::Pid::from_raw).unwrap();
         rustix::process::kill_process(pid, signal).unwrap();
     };
     signal(Signal::HUP);
@@ -479,9 +508,8 @@ fn a_service_watches_what_comes_and_goes() {
     told("READY=1");
     other.end_with("quit").unwrap();
     assert_eq!(asking.line().unwrap().expect("a last line")["state"], "exited");
-    told("STATUS=1 processes are watched");
     signal(Signal::TERM);
     told("STOPPING=1");
-    assert!(ended_within(&mut service, Duration::from_secs(10)).unwrap().success());
+    assert!(ended_within(&mut service.0, Duration::from_secs(10)).unwrap().success());
     rig.driver.ok("alloc b m DRAM 4096 2048").unwrap();
 }
