@@ -1,6 +1,7 @@
 //! What ttmem shares: the table, the socket, and the commands that read them.
 
 use std::{
+    collections::BTreeMap,
     fs,
     os::unix::{
         fs::{PermissionsExt as _, chown, symlink},
@@ -26,6 +27,9 @@ use tempfile::TempDir;
 
 /// A user and a group that nobody has.
 const STRANGER: u32 = 54_321;
+
+/// Sizes of live buffers by their unique id.
+type Known = BTreeMap<u64, u64>;
 
 struct Rig {
     ttmem: Ttmem,
@@ -141,7 +145,7 @@ fn deltas_add_up_to_the_live_set() {
     let mut sequence = begun["sequence"].as_u64().unwrap();
     // What was there before has no delta here: it is told from the rest by its id.
     let before = asking.ask(&json!({"get": "buffers"})).unwrap();
-    let mut live: std::collections::BTreeMap<u64, u64> = ids_and_sizes(&before["buffers"]);
+    let mut known: Known = ids_and_sizes(&before["buffers"]);
     rig.driver.ok("churn 4 2000 3 keep=40").unwrap();
     rig.driver.all_ok(&["alloc z m TRACE 8192 2048", "bulk m"]).unwrap();
     let last = asking.ask(&json!({"get": "buffers", "id": "last"})).unwrap();
@@ -152,18 +156,18 @@ fn deltas_add_up_to_the_live_set() {
         if line["id"] == "last" {
             break line;
         }
-        deltas += apply(&line, &mut live, &mut sequence);
+        deltas += apply(&line, &mut known, &mut sequence);
         line = asking.line().unwrap().expect("a line");
     };
     while sequence < after["sequence"].as_u64().unwrap() {
         let line = asking.line().unwrap().expect("a line");
-        deltas += apply(&line, &mut live, &mut sequence);
+        deltas += apply(&line, &mut known, &mut sequence);
     }
-    assert_eq!(live, ids_and_sizes(&after["buffers"]));
-    println!("{deltas} deltas add up to {} live buffers", live.len());
+    assert_eq!(known, ids_and_sizes(&after["buffers"]));
+    println!("{deltas} deltas add up to {} live buffers", known.len());
 }
 
-fn ids_and_sizes(buffers: &Value) -> std::collections::BTreeMap<u64, u64> {
+fn ids_and_sizes(buffers: &Value) -> Known {
     let buffers = buffers.as_array().expect("buffers");
     buffers
         .iter()
@@ -171,7 +175,7 @@ fn ids_and_sizes(buffers: &Value) -> std::collections::BTreeMap<u64, u64> {
         .collect()
 }
 
-fn apply(line: &Value, live: &mut std::collections::BTreeMap<u64, u64>, sequence: &mut u64) -> u64 {
+fn apply(line: &Value, known: &mut Known, sequence: &mut u64) -> u64 {
     assert_eq!(line["schema"], "ttmem.deltas/1", "{line}");
     for delta in line["deltas"].as_array().unwrap() {
         assert_eq!(delta["sequence"], *sequence + 1, "without a gap");
@@ -179,9 +183,9 @@ fn apply(line: &Value, live: &mut std::collections::BTreeMap<u64, u64>, sequence
         let id = delta["unique_id"].as_u64().unwrap();
         let size = delta["size"].as_u64().unwrap();
         if delta["change"] == "allocated" {
-            assert_eq!(live.insert(id, size), None);
+            assert_eq!(known.insert(id, size), None);
         } else {
-            assert_eq!(live.remove(&id), Some(size));
+            assert_eq!(known.remove(&id), Some(size));
         }
     }
     line["deltas"].as_array().unwrap().len() as u64

@@ -192,6 +192,6 @@ mod tests {
         for bytes in [CHIPS_OFFSET, CHIP_BYTES, POOLS_OFFSET, POOL_BYTES] {
             assert_eq!(bytes % 64, 0);
         }
-        assert!(POOLS_OFFSET + POOLS * POOL_BYTES <= CHIP_BYTES);
+        const { assert!(POOLS_OFFSET + POOLS * POOL_BYTES <= CHIP_BYTES) };
     }
 }

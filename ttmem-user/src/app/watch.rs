@@ -269,7 +269,7 @@ fn pass_on(
         return;
     }
     loop {
-        let Some(line) = client.next().transpose() else { return };
+        let Some(line) = client.line().transpose() else { return };
         let broken = line.is_err();
         if to.send(line).is_err() || once || broken {
             return;

@@ -176,11 +176,11 @@ impl Header {
             return None;
         }
         let agent = self.agent.pid;
-        Some(if !self.agent.is_alive() {
-            format!("ttmem (process {agent}) was killed: the numbers are what it last wrote")
-        } else {
+        Some(if self.agent.is_alive() {
             let seconds = age / 1_000_000_000;
             format!("ttmem (process {agent}) has not written for {seconds} s: it is stopped")
+        } else {
+            format!("ttmem (process {agent}) was killed: the numbers are what it last wrote")
         })
     }
 }

@@ -1,6 +1,7 @@
 //! What is written is what is read, whatever else is going on or in the file.
 
 use std::{
+    fmt::Write as _,
     fs,
     path::{Path, PathBuf},
     sync::{
@@ -8,7 +9,6 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
 };
 
 use proptest::prelude::*;
@@ -130,7 +130,7 @@ fn what_is_written_is_read() {
     let chips = table.chips().expect("readable");
     assert_eq!(chips.iter().map(|chip| chip.chip.0).collect::<Vec<_>>(), [0, 3]);
     let snapshot = ledger.pool_snapshot(0, BufferType::Dram).expect("a pool");
-    assert_eq!(chips[0].pools, [snapshot.clone()]);
+    assert_eq!(chips[0].pools, std::slice::from_ref(&snapshot));
     assert_eq!(chips[0].circular_core_bytes, None);
     let used = table.figure(1, BufferType::Dram, pool::USED_BYTES);
     assert_eq!(used, snapshot.used_bytes);
@@ -328,7 +328,7 @@ fn documented(fields: &[Field]) -> String {
     let mut text = "| offset | bytes | name | unit | meaning |\n|---|---|---|---|---|\n".to_owned();
     for Field { name, offset, bytes, unit, meaning } in fields {
         let unit = if unit.is_empty() { "–" } else { unit };
-        text += &format!("| {offset} | {bytes} | `{name}` | {unit} | {meaning} |\n");
+        let _ = writeln!(text, "| {offset} | {bytes} | `{name}` | {unit} | {meaning} |");
     }
     text
 }
@@ -351,5 +351,5 @@ fn an_idle_table_is_kept_fresh() {
     let later = 100 * SECOND;
     writer.beat(later);
     let header = table.header().expect("readable");
-    assert_eq!(header.stale_because(later + Duration::from_secs(1).as_nanos() as u64), None);
+    assert_eq!(header.stale_because(later + SECOND), None);
 }
