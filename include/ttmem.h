@@ -6,7 +6,7 @@
  * A reader of ttmem's shared table (docs/shared-table.md) in one header: C11 or C++, Linux, no
  * library. docs/c.md explains it; ttmem.hpp is the same for C++.
  *
- *     struct ttmem table;
+ *     struct ttmem_table table;
  *     if (ttmem_open(&table, 0, NULL) != TTMEM_OK) { fprintf(stderr, "%s\n", table.error); ... }
  *     struct ttmem_device chip;
  *     if (ttmem_query_device(&table, 0, &chip) == TTMEM_OK) printf("%" PRIu64 "\n", chip.dram.used);
@@ -60,7 +60,7 @@ extern "C" {
 /* A number that is not known. */
 #define TTMEM_UNKNOWN UINT64_MAX
 /* "TTMEMTAB", and the version of the layout that this header reads. */
-#define TTMEM_MAGIC UINT64_C(0x42415444454d5454)
+#define TTMEM_MAGIC UINT64_C(0x4241544d454d5454)
 #define TTMEM_VERSION 1
 
 /* Offsets in the header of the file, bytes. */
@@ -217,7 +217,7 @@ struct ttmem_process {
 };
 
 /* An open table. Only `error` and `path` are for callers to read. */
-struct ttmem {
+struct ttmem_table {
     const uint64_t *words; /* the file; NULL if none is open */
     size_t bytes;
     uint64_t chips_offset, chip_bytes, chip_slots, pools_offset, pool_bytes;
@@ -235,7 +235,7 @@ static inline uint64_t ttmem_load(const uint64_t *counter) {
 }
 
 /* The word at an offset of the open table. Internal. */
-static inline uint64_t ttmem_at_(const struct ttmem *table, uint64_t offset) {
+static inline uint64_t ttmem_at_(const struct ttmem_table *table, uint64_t offset) {
     return ttmem_load(table->words + offset / 8);
 }
 
@@ -257,7 +257,7 @@ static inline uint64_t ttmem_now_(clockid_t clock) {
 #endif
 
 /* Says why. Internal. */
-TTMEM_PRINTF_ static int ttmem_fail_(struct ttmem *table, int result, const char *format, ...) {
+TTMEM_PRINTF_ static int ttmem_fail_(struct ttmem_table *table, int result, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(table->error, sizeof table->error, format, arguments);
@@ -289,7 +289,7 @@ TTMEM_SLOW_ static uint64_t ttmem_start_ticks_(uint64_t pid) {
 }
 
 /* Whether strides and places in the header fit a file of that size. Internal. */
-static inline int ttmem_fits_(const struct ttmem *table, uint64_t size) {
+static inline int ttmem_fits_(const struct ttmem_table *table, uint64_t size) {
     const uint64_t most = UINT64_C(64) << 20;
     if (table->chips_offset > most || table->chip_bytes > most || table->pools_offset > most ||
         table->pool_bytes > most || table->chip_slots < 1 || table->chip_slots > 8192) {
@@ -305,7 +305,7 @@ static inline int ttmem_fits_(const struct ttmem *table, uint64_t size) {
 }
 
 /* Lets go of the table. May be called twice. Counters are no longer to be read after it. */
-TTMEM_SLOW_ static void ttmem_close(struct ttmem *table) {
+TTMEM_SLOW_ static void ttmem_close(struct ttmem_table *table) {
     if (table->words != NULL) {
         union {
             const uint64_t *words;
@@ -318,7 +318,7 @@ TTMEM_SLOW_ static void ttmem_close(struct ttmem *table) {
 }
 
 /* Checks what was mapped. Internal. */
-TTMEM_SLOW_ static int ttmem_check_(struct ttmem *table) {
+TTMEM_SLOW_ static int ttmem_check_(struct ttmem_table *table) {
     const uint64_t size = table->bytes;
     if (ttmem_at_(table, TTMEM_HEADER_MAGIC) != TTMEM_MAGIC) {
         return ttmem_fail_(table, TTMEM_BROKEN, "%s is no table of ttmem: it does not begin with TTMEMTAB",
@@ -348,7 +348,7 @@ TTMEM_SLOW_ static int ttmem_check_(struct ttmem *table) {
 }
 
 /* Maps a file that is open. Internal. */
-TTMEM_SLOW_ static int ttmem_map_(struct ttmem *table, int file) {
+TTMEM_SLOW_ static int ttmem_map_(struct ttmem_table *table, int file) {
     struct stat found;
     if (fstat(file, &found) != 0) {
         return ttmem_fail_(table, TTMEM_FAILED, "cannot look at %s: %s", table->path, strerror(errno));
@@ -379,7 +379,7 @@ TTMEM_SLOW_ static int ttmem_map_(struct ttmem *table, int file) {
 }
 
 /* Opens `table->path`. Internal. */
-TTMEM_SLOW_ static int ttmem_open_path_(struct ttmem *table) {
+TTMEM_SLOW_ static int ttmem_open_path_(struct ttmem_table *table) {
     const int file = open(table->path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (file < 0) {
         const int why = errno;
@@ -400,7 +400,7 @@ TTMEM_SLOW_ static int ttmem_open_path_(struct ttmem *table) {
 }
 
 /* Whether the open table is of the process that was asked for. Internal. */
-static inline int ttmem_is_asked_(const struct ttmem *table, uint64_t pid_word) {
+static inline int ttmem_is_asked_(const struct ttmem_table *table, uint64_t pid_word) {
     return ttmem_at_(table, pid_word) == table->asked_pid &&
            (table->start_ticks == TTMEM_UNKNOWN ||
             ttmem_at_(table, TTMEM_HEADER_START_TICKS) == table->start_ticks);
@@ -408,7 +408,7 @@ static inline int ttmem_is_asked_(const struct ttmem *table, uint64_t pid_word) 
 
 /* Opens the process's table in `table->place`: by its number, or, as in a container, by the number
  * that it has there and the time of its start. Internal. */
-TTMEM_SLOW_ static int ttmem_open_in_(struct ttmem *table) {
+TTMEM_SLOW_ static int ttmem_open_in_(struct ttmem_table *table) {
     snprintf(table->path, sizeof table->path, "%s/%" PRIu64 ".table", table->place, table->asked_pid);
     int first = ttmem_open_path_(table);
     if (first == TTMEM_OK) {
@@ -421,7 +421,7 @@ TTMEM_SLOW_ static int ttmem_open_in_(struct ttmem *table) {
     if (table->start_ticks == TTMEM_UNKNOWN || first == TTMEM_BROKEN) {
         return first;
     }
-    const struct ttmem refused = *table;
+    const struct ttmem_table refused = *table;
     DIR *const directory = opendir(table->place);
     if (directory == NULL) {
         return first;
@@ -451,7 +451,7 @@ TTMEM_SLOW_ static int ttmem_open_in_(struct ttmem *table) {
 }
 
 /* Opens the table in the first place that has it. Internal. */
-TTMEM_SLOW_ static int ttmem_find_(struct ttmem *table) {
+TTMEM_SLOW_ static int ttmem_find_(struct ttmem_table *table) {
     const char *const variable = getenv("TTMEM_TABLE_DIR");
     const char *const runtime = getenv("XDG_RUNTIME_DIR");
     const char *places[2] = {"/run/ttmem", NULL};
@@ -491,7 +491,7 @@ TTMEM_SLOW_ static int ttmem_find_(struct ttmem *table) {
 /* Opens the table of a process: `pid` as the caller sees it, or 0 for the caller itself; also in a
  * container, where ttmem, outside, knows it by another number. `directory` is where the tables are,
  * or NULL: then $TTMEM_TABLE_DIR if it is set, else /run/ttmem, then $XDG_RUNTIME_DIR/ttmem. */
-TTMEM_SLOW_ static int ttmem_open(struct ttmem *table, int64_t pid, const char *directory) {
+TTMEM_SLOW_ static int ttmem_open(struct ttmem_table *table, int64_t pid, const char *directory) {
     memset(table, 0, sizeof *table);
     if (pid < 0) {
         return ttmem_fail_(table, TTMEM_FAILED, "%" PRId64 " is no process id: give one, or 0 for this process", pid);
@@ -510,8 +510,8 @@ TTMEM_SLOW_ static int ttmem_open(struct ttmem *table, int64_t pid, const char *
 
 /* Opens the table anew, of the same process: after TTMEM_STALE or TTMEM_ENDED, when a new ttmem may
  * be there. If that fails the older one stays open. Counters have to be fetched again. */
-TTMEM_SLOW_ static int ttmem_reopen(struct ttmem *table) {
-    struct ttmem fresh = *table;
+TTMEM_SLOW_ static int ttmem_reopen(struct ttmem_table *table) {
+    struct ttmem_table fresh = *table;
     fresh.words = NULL;
     fresh.error[0] = 0;
     if (fresh.start_ticks == TTMEM_UNKNOWN && table->words != NULL) {
@@ -528,18 +528,18 @@ TTMEM_SLOW_ static int ttmem_reopen(struct ttmem *table) {
 }
 
 /* How many chips the process has used; they are in the places 0, 1, ... of the table and keep them. */
-static inline uint64_t ttmem_chips(const struct ttmem *table) {
+static inline uint64_t ttmem_chips(const struct ttmem_table *table) {
     const uint64_t chips = ttmem_at_(table, TTMEM_HEADER_CHIPS);
     return chips < table->chip_slots ? chips : table->chip_slots;
 }
 
 /* tt-metal's id of the chip in that place, which has to be less than ttmem_chips(). */
-static inline int64_t ttmem_chip_at(const struct ttmem *table, uint64_t place) {
+static inline int64_t ttmem_chip_at(const struct ttmem_table *table, uint64_t place) {
     return (int64_t)ttmem_at_(table, table->chips_offset + place * table->chip_bytes + TTMEM_CHIP_CHIP);
 }
 
 /* Offset of the block of that chip; 0 if the process has not used it. Internal. */
-static inline uint64_t ttmem_block_(const struct ttmem *table, int64_t chip) {
+static inline uint64_t ttmem_block_(const struct ttmem_table *table, int64_t chip) {
     const uint64_t chips = ttmem_chips(table);
     /* Most often a chip is in the place of its number. */
     if (chip >= 0 && (uint64_t)chip < chips && ttmem_chip_at(table, (uint64_t)chip) == chip) {
@@ -554,7 +554,7 @@ static inline uint64_t ttmem_block_(const struct ttmem *table, int64_t chip) {
 }
 
 /* Says that the chip is not there. Internal. */
-TTMEM_SLOW_ static int ttmem_no_device_(struct ttmem *table, int64_t chip) {
+TTMEM_SLOW_ static int ttmem_no_device_(struct ttmem_table *table, int64_t chip) {
     return ttmem_fail_(table, TTMEM_NO_DEVICE,
                        "process %" PRIu64 " has not used chip %" PRId64 ": it has used %" PRIu64
                        " chips so far; open the device first",
@@ -564,7 +564,7 @@ TTMEM_SLOW_ static int ttmem_no_device_(struct ttmem *table, int64_t chip) {
 /* Where one figure (TTMEM_POOL_...) of one pool is, to be read by ttmem_load() as often as one likes,
  * at a load from memory each; NULL if the process has not used that chip. Good until the table is
  * closed or opened anew. It does not tell whether it is stale: ttmem_freshness() does. */
-static inline const uint64_t *ttmem_counter(struct ttmem *table, int64_t chip, enum ttmem_type type, unsigned figure) {
+static inline const uint64_t *ttmem_counter(struct ttmem_table *table, int64_t chip, enum ttmem_type type, unsigned figure) {
     const uint64_t block = ttmem_block_(table, chip);
     if (block == 0 || (unsigned)type >= TTMEM_TYPES || figure % 8 != 0 || figure >= TTMEM_POOL_LAST_BYTE) {
         ttmem_no_device_(table, chip);
@@ -574,7 +574,7 @@ static inline const uint64_t *ttmem_counter(struct ttmem *table, int64_t chip, e
 }
 
 /* Says what has become of the writer. Internal. */
-TTMEM_SLOW_ static int ttmem_stopped_(struct ttmem *table) {
+TTMEM_SLOW_ static int ttmem_stopped_(struct ttmem_table *table) {
     const uint64_t state = ttmem_at_(table, TTMEM_HEADER_STATE);
     const uint64_t agent = ttmem_at_(table, TTMEM_HEADER_AGENT_PID);
     switch (state) {
@@ -604,7 +604,7 @@ TTMEM_SLOW_ static int ttmem_stopped_(struct ttmem *table) {
 }
 
 /* TTMEM_OK if somebody writes the numbers; else TTMEM_STALE or TTMEM_ENDED. Some 10 ns. */
-static inline int ttmem_freshness(struct ttmem *table) {
+static inline int ttmem_freshness(struct ttmem_table *table) {
     const uint64_t beat = ttmem_at_(table, TTMEM_HEADER_HEARTBEAT_NS);
 #ifdef CLOCK_MONOTONIC_COARSE
     const uint64_t now = ttmem_now_(CLOCK_MONOTONIC_COARSE);
@@ -642,7 +642,7 @@ TTMEM_SLOW_ static int ttmem_wait_(struct ttmem_patience_ *patience) {
 }
 
 /* Says that it was left in the midst of a write. Internal. */
-TTMEM_SLOW_ static int ttmem_torn_(struct ttmem *table) {
+TTMEM_SLOW_ static int ttmem_torn_(struct ttmem_table *table) {
     return ttmem_fail_(table, TTMEM_TORN,
                        "%s was left in the midst of a write: ttmem (process %" PRIu64
                        ") was killed or is stopped; start it again",
@@ -666,7 +666,7 @@ static inline void ttmem_read_pool_(const uint64_t *from, struct ttmem_pool *poo
 
 /* All numbers of one chip at one instant. TTMEM_STALE and TTMEM_ENDED fill `device` in, too. The
  * numbers may be up to some 5 ms behind while allocations flow: ttmem_sync() first makes them now. */
-static inline int ttmem_query_device(struct ttmem *table, int64_t chip, struct ttmem_device *device) {
+static inline int ttmem_query_device(struct ttmem_table *table, int64_t chip, struct ttmem_device *device) {
     const uint64_t block = ttmem_block_(table, chip);
     if (block == 0) {
         const int fresh = ttmem_freshness(table);
@@ -716,7 +716,7 @@ static inline const struct ttmem_pool *ttmem_pool_of(const struct ttmem_device *
 }
 
 /* One text of the header, which is cut where it is too long. Internal. */
-static inline void ttmem_text_(const struct ttmem *table, unsigned offset, char *text, size_t bytes) {
+static inline void ttmem_text_(const struct ttmem_table *table, unsigned offset, char *text, size_t bytes) {
     for (size_t at = 0; at + 8 <= bytes; at += 8) {
         const uint64_t word = ttmem_at_(table, offset + at);
         memcpy(text + at, &word, 8);
@@ -725,7 +725,7 @@ static inline void ttmem_text_(const struct ttmem *table, unsigned offset, char 
 }
 
 /* What the header says. TTMEM_STALE and TTMEM_ENDED fill `process` in, too. */
-TTMEM_SLOW_ static int ttmem_query_process(struct ttmem *table, struct ttmem_process *process) {
+TTMEM_SLOW_ static int ttmem_query_process(struct ttmem_table *table, struct ttmem_process *process) {
     const uint64_t *const sequence = table->words + TTMEM_HEADER_SEQUENCE / 8;
     struct ttmem_patience_ patience = {0, 0};
     for (;;) {
@@ -770,7 +770,7 @@ static inline int ttmem_left_(uint64_t deadline) {
 }
 
 /* Connects to the socket beside the table; its descriptor, or -1 with `errno`. Internal. */
-TTMEM_SLOW_ static int ttmem_connect_(struct ttmem *table, uint64_t deadline) {
+TTMEM_SLOW_ static int ttmem_connect_(struct ttmem_table *table, uint64_t deadline) {
     /* By the directory's descriptor: a socket's address has room for 107 bytes. */
     const int directory = open(table->place, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (directory < 0) {
@@ -843,7 +843,7 @@ TTMEM_SLOW_ static int ttmem_ask_(int connection, uint64_t deadline, char *answe
 
 /* Has ttmem bring the table up to date: after TTMEM_OK it holds every event from before this call.
  * At most `timeout_ms`; some 100 us, and more while allocations flow. */
-TTMEM_SLOW_ static int ttmem_sync(struct ttmem *table, int timeout_ms) {
+TTMEM_SLOW_ static int ttmem_sync(struct ttmem_table *table, int timeout_ms) {
     const int fresh = ttmem_freshness(table);
     if (fresh != TTMEM_OK) {
         return fresh;
