@@ -664,11 +664,12 @@ static inline void ttmem_read_pool_(const uint64_t *from, struct ttmem_pool *poo
     pool->present = ttmem_load(from + TTMEM_POOL_PRESENT / 8);
 }
 
-/* All numbers of one chip at one instant. TTMEM_STALE and TTMEM_ENDED fill `device` in, too. The
- * numbers may be up to some 5 ms behind while allocations flow: ttmem_sync() first makes them now. */
+/* All numbers of one chip at one instant. TTMEM_STALE and TTMEM_ENDED fill `device` in, too, if the
+ * chip is there; after any other failure all of it is unknown. The numbers may be up to some 5 ms behind while allocations flow: ttmem_sync() first makes them now. */
 static inline int ttmem_query_device(struct ttmem_table *table, int64_t chip, struct ttmem_device *device) {
     const uint64_t block = ttmem_block_(table, chip);
     if (block == 0) {
+        memset(device, 0xff, sizeof *device); /* all unknown */
         const int fresh = ttmem_freshness(table);
         return fresh == TTMEM_OK ? ttmem_no_device_(table, chip) : fresh;
     }
@@ -696,6 +697,7 @@ static inline int ttmem_query_device(struct ttmem_table *table, int64_t chip, st
             }
         }
         if (!ttmem_wait_(&patience)) {
+            memset(device, 0xff, sizeof *device);
             return ttmem_torn_(table);
         }
     }
@@ -757,6 +759,8 @@ TTMEM_SLOW_ static int ttmem_query_process(struct ttmem_table *table, struct ttm
             }
         }
         if (!ttmem_wait_(&patience)) {
+            memset(process, 0xff, sizeof *process);
+            process->command[0] = process->library[0] = process->build_id[0] = process->inexact_because[0] = 0;
             return ttmem_torn_(table);
         }
     }

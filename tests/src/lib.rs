@@ -4,6 +4,7 @@
 //! and says so.
 
 pub mod failure;
+pub mod readers;
 pub mod real;
 pub mod refusal;
 pub mod skip;

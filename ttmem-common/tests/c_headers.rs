@@ -139,7 +139,8 @@ fn the_layout_of_the_headers_is_this_one() {
 #[test]
 fn a_layout_that_is_not_this_one_does_not_compile() {
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("wrong.c");
-    let wrong = program(&LANGUAGES[0]).replace("TTMEM_POOL_FREES == 48U", "TTMEM_POOL_FREES == 56U");
+    let wrong =
+        program(&LANGUAGES[0]).replace("TTMEM_POOL_FREES == 48U", "TTMEM_POOL_FREES == 56U");
     fs::write(&file, wrong).expect("written");
     let said = complaints("gcc", &arguments("c11", &file)).expect("gcc is here");
     assert!(said.contains("TTMEM_POOL_FREES"), "{said}");
