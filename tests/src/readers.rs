@@ -131,8 +131,8 @@ impl Askers {
 /// A program with the rights of a user and no more.
 pub fn by(user: u32, program: &Path) -> Command {
     let mut command = Command::new("setpriv");
-    let (reuid, regid) = (format!("--reuid={user}"), format!("--regid={user}"));
-    command.args([&reuid, &regid, "--clear-groups", "--inh-caps=-all"]).arg(program);
+    let rights = [format!("--reuid={user}"), format!("--regid={user}")];
+    command.args(rights).args(["--clear-groups", "--inh-caps=-all"]).arg(program);
     command
 }
 
