@@ -255,7 +255,7 @@ fn hostile_tables_are_refused() {
         let mut random = Random(1);
         for _ in 0..300 {
             let len = usize::try_from(random.below(9000))?;
-            let noise: Vec<u8> = (0..len).map(|_| random.below(256) as u8).collect();
+            let noise: Vec<u8> = (0..len).map(|_| random.below(256).to_le_bytes()[0]).collect();
             refuse(&noise, &["error broken", "no table of ttmem"])?;
         }
         changed_words(&good, &mut random, &mut askers, &file, driver.pid())
