@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 import ttnn
-from exactness import Script, tensor
+from checkpoints import Script, tensor
 
 GRAPH = ttnn._ttnn.graph
 SMALL = (1, 1, 64, 64)

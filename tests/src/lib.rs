@@ -3,11 +3,14 @@
 //! `cargo xtask test` sets the environment up and runs them; without it every test skips itself,
 //! and says so.
 
+pub mod asking;
 pub mod failure;
+pub mod programs;
 pub mod readers;
 pub mod real;
 pub mod refusal;
 pub mod skip;
 pub mod space;
 pub mod standin;
+pub mod table;
 pub mod ttmem;

@@ -1,5 +1,7 @@
 #include "allocator.hpp"
 
+#include <atomic>
+
 namespace tt::tt_metal {
 
 // Pointers to members are offsets in a table: the code that the real library's switch turns into.
@@ -43,7 +45,29 @@ void AllocatorImpl::note_owner(Buffer* const& buffer, DeviceAddr address) {
     owners_[{buffer->buffer_type(), address}] = buffer;
 }
 
+namespace {
+std::atomic<bool> parking = false;
+std::atomic<bool> parked = false;
+
+[[gnu::noinline]] void park() {
+    parked = true;
+    parked.notify_all();
+    parking.wait(true);
+    parked = false;
+}
+}  // namespace
+
+void AllocatorImpl::park_frees(bool on) {
+    parking = on;
+    parking.notify_all();
+}
+
+void AllocatorImpl::wait_for_parked_free() { parked.wait(false); }
+
 void AllocatorImpl::deallocate_buffer(Buffer* buffer) {
+    if (parking) {
+        park();
+    }
     const std::lock_guard<std::mutex> lock(mutex_);
     const DeviceAddr address = buffer->address();
     BankManager& manager = *(this->*kManagers[checked(buffer->buffer_type())]);
@@ -62,9 +86,14 @@ void AllocatorImpl::deallocate_buffers() {
     owners_.clear();
 }
 
-void AllocatorImpl::shrink_allocator_size(BufferType type, DeviceAddr size) {
+void AllocatorImpl::shrink_allocator_size(const BufferType& type, DeviceAddr size, bool bottom_up) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    (this->*kManagers[checked(type)])->shrink_size(size);
+    (this->*kManagers[checked(type)])->shrink_size(size, bottom_up);
+}
+
+void AllocatorImpl::reset_allocator_size(const BufferType& type) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    (this->*kManagers[checked(type)])->reset_size();
 }
 
 std::uint32_t AllocatorImpl::get_num_banks(const BufferType& type) const {

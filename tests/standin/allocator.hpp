@@ -41,7 +41,8 @@ public:
     std::uint32_t num_banks() const { return static_cast<std::uint32_t>(bank_offsets_.size()); }
     DeviceAddr bank_size() const { return algorithms_[0] ? algorithms_[0]->max_size() : 0; }
     const allocator::FreeListOpt& free_list() const;
-    void shrink_size(DeviceAddr size);
+    void shrink_size(DeviceAddr size, bool bottom_up);
+    void reset_size();
 
 private:
     BufferType type_;
@@ -101,6 +102,11 @@ public:
 
     DeviceAddr allocate_buffer(Buffer* buffer);
     void deallocate_buffer(Buffer* buffer);
+    /// While on, a free stops at its beginning, after the function was entered and before anything has
+    /// changed, until this is off again.
+    static void park_frees(bool on);
+    /// Waits until a free has stopped there.
+    static void wait_for_parked_free();
     /// Clears the block tables and, like the real one, leaves the set of live buffers alone.
     void deallocate_buffers();
 
@@ -111,8 +117,11 @@ public:
     std::unordered_set<Buffer*> get_allocated_buffers() const;
     const std::unique_ptr<Allocator>& view() const;
 
-    /// Gives bytes at the start of a type's banks away; with 0, takes them back.
-    void shrink_allocator_size(BufferType type, DeviceAddr size);
+    /// Gives bytes at the start of a type's banks away; throws where they are not free.
+    void shrink_allocator_size(const BufferType& type, DeviceAddr size, bool bottom_up);
+    /// Takes them back.
+    void reset_allocator_size(const BufferType& type);
+    const AllocatorConfig& get_config() const { return *config_; }
 
     std::array<PoolTruth, kBufferTypes> pool_truth() const;
     std::vector<BufferTruth> live_truth() const;

@@ -40,14 +40,11 @@ DeviceAddr BankManager::allocate_buffer(
 void BankManager::deallocate_buffer(DeviceAddr address) { algorithms_[0]->deallocate(address); }
 void BankManager::deallocate_all() { algorithms_[0]->clear(); }
 
-void BankManager::shrink_size(DeviceAddr size) {
-    auto& list = static_cast<allocator::FreeListOpt&>(*algorithms_[0]);
-    if (size == 0) {
-        list.reset_size();
-    } else {
-        list.shrink_size(size, true);
-    }
+void BankManager::shrink_size(DeviceAddr size, bool bottom_up) {
+    static_cast<allocator::FreeListOpt&>(*algorithms_[0]).shrink_size(size, bottom_up);
 }
+
+void BankManager::reset_size() { static_cast<allocator::FreeListOpt&>(*algorithms_[0]).reset_size(); }
 
 const allocator::FreeListOpt& BankManager::free_list() const {
     return static_cast<const allocator::FreeListOpt&>(*algorithms_[0]);

@@ -16,6 +16,7 @@ namespace {
     BufferType type,
     const BufferShardingArgs& sharding,
     std::optional<bool> bottom_up,
+    std::optional<SubDeviceId> sub_device,
     bool owns_data,
     std::size_t unique_id) {
     state.device = device;
@@ -28,7 +29,12 @@ namespace {
     state.per_core = sharding.per_core;
     state.bottom_up = bottom_up.value_or(type == BufferType::DRAM);
     state.owns_data = owns_data;
-    state.allocator = device->allocator_impl().get();
+    if (sub_device.has_value()) {
+        state.sub_device_manager = *device->active_sub_device_manager();
+        state.allocator = device->sub_device_allocator(*sub_device);
+    } else {
+        state.allocator = device->allocator_impl().get();
+    }
     state.unique_id = unique_id;
 }
 
@@ -72,10 +78,10 @@ Buffer::Buffer(
     BufferType type,
     const BufferShardingArgs& sharding,
     std::optional<bool> bottom_up,
-    std::optional<SubDeviceId>,
+    std::optional<SubDeviceId> sub_device,
     bool owns_data,
     Private) {
-    fill(state_, device, size, page_size, type, sharding, bottom_up, owns_data, next_unique_id.fetch_add(1));
+    fill(state_, device, size, page_size, type, sharding, bottom_up, sub_device, owns_data, next_unique_id.fetch_add(1));
 }
 
 std::shared_ptr<Buffer> Buffer::create(
@@ -134,9 +140,9 @@ BufferImpl::BufferImpl(
     BufferType type,
     const BufferShardingArgs& sharding,
     std::optional<bool> bottom_up,
-    std::optional<SubDeviceId>,
+    std::optional<SubDeviceId> sub_device,
     bool owns_data) {
-    fill(state, device, size, page_size, type, sharding, bottom_up, owns_data, next_unique_id.fetch_add(1));
+    fill(state, device, size, page_size, type, sharding, bottom_up, sub_device, owns_data, next_unique_id.fetch_add(1));
 }
 
 std::shared_ptr<Buffer> BufferImpl::create(

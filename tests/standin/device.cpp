@@ -1,6 +1,9 @@
 #include "device.hpp"
 
 namespace tt::tt_metal {
+namespace {
+std::atomic<std::uint64_t> next_manager_id = 0;
+}  // namespace
 
 AllocatorConfig allocator_config(Arch arch) {
     const bool wormhole = arch == Arch::WORMHOLE;
@@ -39,8 +42,30 @@ bool Device::close() {
 
 SubDeviceManager::SubDeviceManager(
     IDevice* device, std::unique_ptr<AllocatorImpl>&& allocator, std::span<const SubDevice> sub_devices) :
-    sub_devices_(sub_devices.begin(), sub_devices.end()), device_(device) {
+    id_(next_manager_id.fetch_add(1)), sub_devices_(sub_devices.begin(), sub_devices.end()), device_(device) {
     allocators_.push_back(std::move(allocator));
+}
+
+SubDeviceManager::SubDeviceManager(
+    std::span<const SubDevice> sub_devices, DeviceAddr local_l1_size, IDevice* device) :
+    id_(next_manager_id.fetch_add(1)),
+    local_l1_size_(local_l1_size),
+    sub_devices_(sub_devices.begin(), sub_devices.end()),
+    device_(device) {
+    const AllocatorConfig& global = device->allocator_impl()->get_config();
+    for (const SubDevice& sub_device : sub_devices_) {
+        AllocatorConfig config = global;
+        for (std::size_t type = 0; type < kBufferTypes; ++type) {
+            config.pools[type].bank_size = 0;
+        }
+        // No DRAM of its own: what the firmware takes is subtracted all the same, and wraps around.
+        PoolConfig& dram = config.pools[static_cast<std::size_t>(BufferType::DRAM)];
+        dram.bank_size -= dram.base;
+        PoolConfig& l1 = config.pools[static_cast<std::size_t>(BufferType::L1)];
+        l1.banks = static_cast<std::uint32_t>(sub_device.cores);
+        l1.bank_size = local_l1_size;
+        allocators_.push_back(std::make_unique<L1BankingAllocator>(config));
+    }
 }
 
 SubDeviceManager::~SubDeviceManager() {
@@ -56,12 +81,54 @@ const std::unique_ptr<AllocatorImpl>& SubDeviceManager::allocator(SubDeviceId su
     return allocators_[*sub_device];
 }
 
+bool SubDeviceManager::has_allocations() const {
+    for (const auto& allocator : allocators_) {
+        if (allocator->get_num_allocated_buffers() > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 SubDeviceManagerTracker::SubDeviceManagerTracker(
     IDevice* device, std::unique_ptr<AllocatorImpl>&& global_allocator, std::span<const SubDevice> sub_devices) :
+    device_(device),
     owned_(std::make_unique<SubDeviceManager>(device, std::move(global_allocator), sub_devices)),
-    default_manager_(owned_.get()) {}
+    default_manager_(owned_.get()),
+    active_(owned_.get()) {}
 
 SubDeviceManagerTracker::~SubDeviceManagerTracker() = default;
 SubDeviceManager* SubDeviceManagerTracker::get_default_sub_device_manager() const { return default_manager_; }
+
+SubDeviceManagerId SubDeviceManagerTracker::create_sub_device_manager(
+    std::span<const SubDevice> sub_devices, DeviceAddr local_l1_size) {
+    auto manager = std::make_unique<SubDeviceManager>(sub_devices, local_l1_size, device_);
+    const SubDeviceManagerId id = manager->id();
+    managers_.emplace(*id, std::move(manager));
+    return id;
+}
+
+void SubDeviceManagerTracker::load_sub_device_manager(SubDeviceManagerId id) {
+    const auto found = managers_.find(*id);
+    if (found == managers_.end() && *id != *default_manager_->id()) {
+        throw_error("There is no such sub-device manager");
+    }
+    SubDeviceManager* const manager = found == managers_.end() ? default_manager_ : found->second.get();
+    if (active_ != default_manager_ && active_->has_allocations()) {
+        throw_error("Cannot switch sub-device managers while sub-devices still have local allocations");
+    }
+    const auto& global = default_manager_->allocator(SubDeviceId{0});
+    global->reset_allocator_size(BufferType::L1);
+    global->shrink_allocator_size(BufferType::L1, manager->local_l1_size(), true);
+    active_ = manager;
+}
+
+void SubDeviceManagerTracker::remove_sub_device_manager(SubDeviceManagerId id) {
+    const auto found = managers_.find(*id);
+    if (found == managers_.end() || found->second.get() == active_) {
+        throw_error("Cannot remove a sub-device manager that is loaded or not there");
+    }
+    managers_.erase(found);
+}
 
 }  // namespace tt::tt_metal

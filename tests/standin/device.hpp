@@ -32,17 +32,27 @@ public:
     virtual bool is_initialized() const = 0;
     virtual bool close() = 0;
     virtual const std::unique_ptr<AllocatorImpl>& allocator_impl() const = 0;
+    /// That of a sub-device of the manager that is loaded, and which that is.
+    virtual AllocatorImpl* sub_device_allocator(SubDeviceId) const { throw_error("A chip has no sub-devices"); }
+    virtual SubDeviceManagerId active_sub_device_manager() const { return SubDeviceManagerId{0}; }
 };
 
 class SubDeviceManager {
 public:
     SubDeviceManager(IDevice* device, std::unique_ptr<AllocatorImpl>&& allocator, std::span<const SubDevice> sub_devices);
+    /// An allocator for each sub-device: `local_l1_size` bytes of L1 on each of its cores.
+    SubDeviceManager(std::span<const SubDevice> sub_devices, DeviceAddr local_l1_size, IDevice* device);
     /// Closing a mesh ends here: deallocate_buffers(), then the allocator is destroyed.
     ~SubDeviceManager();
     const std::unique_ptr<AllocatorImpl>& allocator(SubDeviceId sub_device) const;
+    const std::vector<std::unique_ptr<AllocatorImpl>>& allocators() const { return allocators_; }
+    SubDeviceManagerId id() const { return id_; }
+    DeviceAddr local_l1_size() const { return local_l1_size_; }
+    bool has_allocations() const;
 
 private:
-    std::uint64_t id_ = 0;
+    SubDeviceManagerId id_;
+    DeviceAddr local_l1_size_ = 0;
     std::vector<SubDevice> sub_devices_;
     IDevice* device_;
     std::array<std::uint64_t, 11> spacer_{};
@@ -55,11 +65,21 @@ public:
         IDevice* device, std::unique_ptr<AllocatorImpl>&& global_allocator, std::span<const SubDevice> sub_devices);
     ~SubDeviceManagerTracker();
     SubDeviceManager* get_default_sub_device_manager() const;
+    SubDeviceManager* get_active_sub_device_manager() const { return active_; }
+    SubDeviceManagerId create_sub_device_manager(std::span<const SubDevice> sub_devices, DeviceAddr local_l1_size);
+    /// The default allocator gives the sub-devices' part of L1 away; throws while a sub-device of
+    /// the manager that was loaded has buffers.
+    void load_sub_device_manager(SubDeviceManagerId id);
+    void remove_sub_device_manager(SubDeviceManagerId id);
+    const std::map<std::uint64_t, std::unique_ptr<SubDeviceManager>>& managers() const { return managers_; }
 
 private:
-    std::array<std::uint64_t, 5> spacer_{};
+    std::array<std::uint64_t, 4> spacer_{};
+    IDevice* device_;
     std::unique_ptr<SubDeviceManager> owned_;
     SubDeviceManager* default_manager_ = nullptr;
+    SubDeviceManager* active_ = nullptr;
+    std::map<std::uint64_t, std::unique_ptr<SubDeviceManager>> managers_;
 };
 
 class Device final : public IDevice {
@@ -101,6 +121,9 @@ public:
     const std::unique_ptr<AllocatorImpl>& allocator_impl() const override;
     std::vector<IDevice*> get_devices() const;
     std::vector<ChipId> get_device_ids() const;
+    AllocatorImpl* sub_device_allocator(SubDeviceId sub_device) const override;
+    SubDeviceManagerId active_sub_device_manager() const override;
+    SubDeviceManagerTracker& sub_devices() const;
     /// A mesh over some of the same chips, with an allocator of its own.
     std::shared_ptr<MeshDevice> create_submesh(std::size_t first, std::size_t count) const;
 
@@ -125,6 +148,7 @@ public:
     std::vector<IDevice*> get_devices() const;
     std::vector<ChipId> get_device_ids() const;
     const std::vector<std::shared_ptr<Device>>& chips() const { return chips_; }
+    SubDeviceManagerTracker& tracker() const;
 
 private:
     std::vector<std::shared_ptr<Device>> chips_;

@@ -40,6 +40,13 @@ const std::unique_ptr<AllocatorImpl>& MeshDeviceImpl::allocator_impl() const {
     return tracker_->get_default_sub_device_manager()->allocator(SubDeviceId{0});
 }
 
+SubDeviceManagerTracker& MeshDeviceImpl::tracker() const {
+    if (tracker_ == nullptr) {
+        throw_error("The mesh has been closed");
+    }
+    return *tracker_;
+}
+
 std::vector<IDevice*> MeshDeviceImpl::get_devices() const { return devices_; }
 
 std::vector<ChipId> MeshDeviceImpl::get_device_ids() const {
@@ -69,6 +76,15 @@ bool MeshDevice::is_initialized() const { return as_base(impl_).is_initialized()
 bool MeshDevice::close() { return impl_->close(); }
 const std::unique_ptr<AllocatorImpl>& MeshDevice::allocator_impl() const { return as_base(impl_).allocator_impl(); }
 std::vector<IDevice*> MeshDevice::get_devices() const { return impl_->get_devices(); }
+SubDeviceManagerTracker& MeshDevice::sub_devices() const { return impl_->tracker(); }
+
+AllocatorImpl* MeshDevice::sub_device_allocator(SubDeviceId sub_device) const {
+    return sub_devices().get_active_sub_device_manager()->allocator(sub_device).get();
+}
+
+SubDeviceManagerId MeshDevice::active_sub_device_manager() const {
+    return sub_devices().get_active_sub_device_manager()->id();
+}
 std::vector<ChipId> MeshDevice::get_device_ids() const { return impl_->get_device_ids(); }
 
 std::shared_ptr<MeshDevice> MeshDevice::create_submesh(std::size_t first, std::size_t count) const {

@@ -27,7 +27,9 @@ namespace tt::tt_metal {
 using DeviceAddr = std::uint64_t;
 
 struct SubDeviceIdTag {};
+struct SubDeviceManagerIdTag {};
 using SubDeviceId = ttsl::StrongType<std::uint8_t, SubDeviceIdTag>;
+using SubDeviceManagerId = ttsl::StrongType<std::uint64_t, SubDeviceManagerIdTag>;
 
 enum class BufferType : std::uint32_t { DRAM, L1, SYSTEM_MEMORY, L1_SMALL, TRACE };
 inline constexpr std::size_t kBufferTypes = 5;

@@ -136,3 +136,58 @@ fn bulk_and_late_frees_captures_and_submeshes_are_as_tt_metal_says() {
     };
     lifecycle().unwrap();
 }
+
+/// The pool of L1 of each chip: buffers, logical bytes, and what is used.
+fn l1(snapshot: &Value) -> Vec<[Value; 3]> {
+    let chips = snapshot["devices"].as_array().into_iter().flatten();
+    chips
+        .map(|chip| {
+            ["buffers", "logical_bytes", "used_bytes"].map(|key| chip["pools"][1][key].clone())
+        })
+        .collect()
+}
+
+/// In lockstep: 8 KiB of each of 64 banks.
+const LOCKSTEP: u64 = 8192 * 64;
+
+/// Hybrid allocators: what such buffers take is unknown, and said to be; all else is right.
+#[test]
+fn buffers_with_an_address_per_core_are_told_apart() {
+    let (real, ttmem) = or_skip!(both());
+    let per_core = || -> Result<()> {
+        let mut program = real.start_script("n300", "per_core.py", &[])?;
+        let mut attached = attach_early(&ttmem, &program)?;
+        program.record::<Checkpoint>()?.context("the script has ended")?;
+        settled(&mut attached)?;
+        for (name, buffers, logical, used) in [
+            ("lockstep", 1, 65536, Some(LOCKSTEP)),
+            ("per_core", 3, 65536 + 65536 + 16384, None),
+            ("gone", 1, 65536, Some(LOCKSTEP)),
+        ] {
+            program.go_on()?;
+            let checkpoint: Checkpoint = program.record()?.context("the script has ended")?;
+            ensure!(checkpoint.name == name, "{checkpoint:?}");
+            let from_start = attached.at_or_after(now_ns())?;
+            let late = [ttmem.once(program.pid())?, ttmem.snapshot(program.pid())?];
+            for snapshot in [&from_start, &late[0], &late[1]] {
+                let expected = [Value::from(buffers), logical.into(), used.into()];
+                let pools = l1(snapshot);
+                ensure!(pools == [expected.clone(), expected], "{name}: {pools:?}");
+            }
+            // What was once there keeps the places of others from being known.
+            let exact = [&from_start, &late[0], &late[1]].map(|it| it["exact"] == true);
+            let known = used.is_some();
+            ensure!(exact == [name == "lockstep", known, known], "{name}: {exact:?}");
+            if !known {
+                let why = late[1]["inexact_because"][0].as_str().unwrap_or_default();
+                ensure!(why == "buffers with an address of their own on each core: 4", "{why}");
+            }
+        }
+        program.go_on()?;
+        program.record::<Checkpoint>()?.context("the script has ended")?;
+        program.go_on()?;
+        ensure!(program.wait()?.success(), "the script failed");
+        Ok(())
+    };
+    per_core().unwrap();
+}

@@ -136,3 +136,48 @@ fn no_difference(line: &Value) -> Result<()> {
     ensure!(resync["failed"] == 0, "{resync}");
     Ok(())
 }
+
+/// A free that had entered the allocator before the probes came has no event. It is seen to be
+/// gone by the reading that confirms the first, and nothing is said to have been missed.
+#[test]
+fn a_free_under_way_at_the_attach_is_noticed() {
+    for variant in ["pimpl", "inline"] {
+        let (ttmem, mut driver) = or_skip!(prepared(variant));
+        let mut under_way = || -> Result<()> {
+            driver.all_ok(&["alloc a m DRAM 65536 2048", "alloc b m L1 65536 2048", "park a"])?;
+            let mut watch = attach(&ttmem, &driver, &[])?;
+            // What confirms the reading comes after the end of the free.
+            watch.signal(Signal::STOP)?;
+            driver.all_ok(&["unpark", "alloc c m L1 4096 2048"])?;
+            let truth = driver.truth()?;
+            watch.signal(Signal::CONT)?;
+            let confirmed = watch.find(|line| {
+                line["buffers"].as_array().is_some_and(|live| live.len() == truth.buffers())
+                    && line["devices"][0]["pools"][1]["allocations"] == 1
+            })?;
+            truth.compare(&confirmed)?;
+            ensure!(confirmed["devices"][0]["pools"][0]["pre_attach_frees"] == 1, "{confirmed}");
+            Ok(())
+        };
+        under_way().with_context(|| variant).unwrap();
+    }
+}
+
+/// One that goes on only after that is a missed free, at the next reading.
+#[test]
+fn a_free_that_stays_under_way_for_long_is_found_on_request() {
+    let (ttmem, mut driver) = or_skip!(prepared("pimpl"));
+    let mut under_way = || -> Result<()> {
+        driver.all_ok(&["alloc a m DRAM 65536 2048", "park a"])?;
+        let mut watch = attach(&ttmem, &driver, &[])?;
+        watch.signal(Signal::USR1)?;
+        watch.find(|line| line["resync"]["done"] == 1)?;
+        driver.ok("unpark")?;
+        watch.signal(Signal::USR1)?;
+        let found = watch.find(|line| line["resync"]["done"] == 2)?;
+        ensure!(found["anomalies"]["missed_free"] == 1, "{found}");
+        driver.truth()?.compare_set_right(&found)?;
+        Ok(())
+    };
+    under_way().unwrap();
+}

@@ -6,11 +6,11 @@
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::{
-    or_skip,
+    or_skip, programs,
     standin::{Driver, Standin},
     ttmem::{Attached, Ttmem, now_ns},
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// A driver with a mesh, and a ttmem that watches it from the start.
 struct Watched {
@@ -36,7 +36,7 @@ impl Watched {
         let truth: Vec<Value> = serde_json::from_str(&self.driver.ask("programs")?)?;
         let snapshot = self.now()?;
         ensure!(snapshot["exact"] == true, "{at}: {snapshot}");
-        compare(&truth, &snapshot).with_context(|| at.to_owned())?;
+        programs::compare(&truth, &snapshot).with_context(|| at.to_owned())?;
         Ok(snapshot)
     }
 
@@ -46,35 +46,6 @@ impl Watched {
         ensure!(status.code() == Some(0), "{status}");
         Ok(())
     }
-}
-
-const PROGRAM_FIELDS: [&str; 6] = ["chips", "core_bytes", "chip_bytes", "cores", "end", "buffers"];
-
-fn compare(truth: &[Value], snapshot: &Value) -> Result<()> {
-    let placed: Vec<&Value> = truth.iter().filter(|row| row["chips"] != json!([])).collect();
-    let shown = snapshot["programs"].as_array().context("no programs")?;
-    ensure!(shown.len() == placed.len(), "{} programs, not {}", shown.len(), placed.len());
-    for expected in &placed {
-        let row = shown.iter().find(|row| row["program"] == expected["program"]);
-        let row = row.with_context(|| format!("not shown: {expected}"))?;
-        for field in PROGRAM_FIELDS {
-            ensure!(row[field] == expected[field], "{field}: {row} instead of {expected}");
-        }
-    }
-    for chip in snapshot["devices"].as_array().context("no devices")? {
-        let circular = &chip["circular"];
-        let on_it: Vec<&&Value> = placed
-            .iter()
-            .filter(|row| row["chips"].as_array().is_some_and(|c| c.contains(&chip["chip"])))
-            .collect();
-        let most = |field: &str| on_it.iter().filter_map(|row| row[field].as_u64()).max();
-        ensure!(circular["unknown_because"] == Value::Null, "{circular}");
-        ensure!(circular["core_bytes"] == json!(most("core_bytes").unwrap_or(0)), "{circular}");
-        ensure!(circular["programs"] == json!(on_it.len()), "{circular}");
-        let end = most("end").filter(|end| *end > 0);
-        ensure!(circular["headroom"]["circular_end"] == json!(end), "{circular}");
-    }
-    Ok(())
 }
 
 /// Everything that can happen to a program.

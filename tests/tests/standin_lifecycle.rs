@@ -152,6 +152,111 @@ fn a_submesh_frees_its_own() {
     });
 }
 
+/// Sharded over 8 cores of L1: 8 KiB of each bank.
+const ON_CORES: &str = "cores=8 shard=32x128 page=32x32";
+
+/// Each sub-device has an allocator of its own, on a part of the cores and of L1, which the mesh's
+/// own allocator gives away meanwhile.
+#[test]
+fn sub_devices_count_in_their_own_allocators() {
+    with_each(|watched| {
+        watched.ok(&["open mesh 0 2 name=m", "alloc a m L1 4194304 2048", "free a"])?;
+        watched.ok(&["alloc a m DRAM 65536 2048"])?;
+        watched.ok(&["subdevices m 131072 16 48"])?;
+        watched.check("made, not loaded")?;
+        watched.ok(&["load m 1"])?;
+        watched.check("loaded")?;
+        // The same address in both sub-devices; the mesh's own begins behind them.
+        let commands = [
+            "alloc b m L1 65536 2048".to_owned(),
+            format!("alloc c m L1 65536 2048 {ON_CORES} sub=0"),
+            format!("alloc d m L1 65536 2048 {ON_CORES} sub=1"),
+            format!("alloc e m L1 65536 2048 {ON_CORES} sub=1"),
+        ];
+        watched.ok(&commands.each_ref().map(String::as_str))?;
+        watched.check("a buffer in each")?;
+        watched.driver.caught("unload m")?;
+        watched.ok(&["free c"])?;
+        watched.check("one freed")?;
+        watched.driver.caught(&format!("alloc f m L1 2097152 2048 {ON_CORES} sub=5"))?;
+        watched.ok(&["free d", "free e", "unload m"])?;
+        watched.check("nothing loaded")?;
+        watched.ok(&["alloc f m L1 4194304 2048", "remove m 1"])?;
+        watched.check("removed")?;
+        watched.ok(&["close m"])?;
+        watched.check("closed")?;
+        Ok(())
+    });
+}
+
+/// From one manager to another: the mesh's allocator takes back what it gave to the first, and
+/// gives the second what that wants.
+#[test]
+fn another_manager_of_sub_devices_is_loaded() {
+    with_each(|watched| {
+        watched.ok(&["open mesh 0 2 name=m"])?;
+        watched.ok(&["subdevices m 131072 16 48", "subdevices m 65536 64", "load m 1"])?;
+        watched.ok(&[&format!("alloc a m L1 65536 2048 {ON_CORES} sub=1")])?;
+        watched.check("the first")?;
+        watched.ok(&["free a", "load m 2"])?;
+        watched.ok(&[&format!("alloc b m L1 65536 2048 {ON_CORES} sub=0")])?;
+        watched.check("the second")?;
+        // Ends with the mesh, and so does its buffer.
+        watched.ok(&["close m", "open mesh 0 2 name=n", "alloc c n L1 65536 2048"])?;
+        watched.check("closed and opened again")?;
+        Ok(())
+    });
+}
+
+/// A manager that is not loaded because a buffer of the mesh is where its part of L1 would be.
+#[test]
+fn a_buffer_in_the_way_keeps_the_bank_as_it_is() {
+    with_each(|watched| {
+        watched.ok(&[
+            "open mesh 0 2 name=m",
+            "alloc a m L1 65536 2048",
+            "subdevices m 65536 64",
+        ])?;
+        watched.driver.caught("load m 1")?;
+        watched.check("refused")?;
+        watched.ok(&["free a", "load m 1", "alloc a m L1 65536 2048"])?;
+        watched.check("loaded")?;
+        // Given back, and then refused: the buffer is where the larger part would end.
+        watched.ok(&["subdevices m 131072 64"])?;
+        watched.driver.caught("load m 2")?;
+        watched.check("given back, and not given away again")?;
+        Ok(())
+    });
+}
+
+/// Attached when a manager of sub-devices is loaded and has buffers.
+#[test]
+fn sub_devices_from_before_the_attach_are_counted() {
+    let ttmem = or_skip!(Ttmem::locate());
+    for variant in VARIANTS {
+        let standin = or_skip!(Standin::locate(variant));
+        let late = || -> Result<()> {
+            let mut driver = standin.start()?;
+            driver.all_ok(&["open mesh 0 2 name=m", "subdevices m 131072 16 48", "load m 1"])?;
+            for (name, sub_device) in [("a", 0), ("b", 1), ("c", 1)] {
+                driver.ok(&format!("alloc {name} m L1 65536 2048 {ON_CORES} sub={sub_device}"))?;
+            }
+            driver.ok("alloc d m L1 65536 2048")?;
+            let mut attached = ttmem.attach(driver.pid(), &OPTIONS)?;
+            let exact = attached.find(|line| line["exact"] == true)?;
+            driver.truth()?.compare(&exact).context("the baseline")?;
+            driver.all_ok(&["free b", "free d"])?;
+            driver.truth()?.compare(&attached.at_or_after(now_ns())?).context("two freed")?;
+            driver.all_ok(&["free a", "free c", "unload m", "alloc e m L1 4194304 2048"])?;
+            driver.truth()?.compare(&attached.at_or_after(now_ns())?).context("unloaded")?;
+            driver.all_ok(&["close m"])?;
+            driver.truth()?.compare(&attached.at_or_after(now_ns())?).context("closed")?;
+            Ok(())
+        };
+        late().with_context(|| variant).unwrap();
+    }
+}
+
 /// A graph capture that dispatches nothing allocates nothing.
 #[test]
 fn a_hooked_allocation_counts_for_nothing() {

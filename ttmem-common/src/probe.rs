@@ -32,6 +32,9 @@ pub enum ProbeId {
     Dispatch = 10,
     /// `tt_throw(…, args…)` as called when `BankManager::allocate_buffer` runs out of memory.
     Failure = 16,
+    /// `AllocatorImpl::shrink_allocator_size(this, const BufferType&, size, bottom up)`: an
+    /// allocator gives the start of its banks to sub-devices, or has just got it back.
+    Resize = 17,
 }
 
 /// Every probe, in attach order.
@@ -41,7 +44,7 @@ pub enum ProbeId {
 /// seen, which is what happens to every older buffer anyway; never an allocation without its free.
 ///
 /// The same for programs: first their end, then what says whose buffers are placed, then those.
-pub const PROBES: [ProbeId; 11] = [
+pub const PROBES: [ProbeId; 12] = [
     ProbeId::ProgramEnd,
     ProbeId::CircularContext,
     ProbeId::DataflowContext,
@@ -51,6 +54,7 @@ pub const PROBES: [ProbeId; 11] = [
     ProbeId::BulkFree,
     ProbeId::Free,
     ProbeId::DeviceOpen,
+    ProbeId::Resize,
     ProbeId::Failure,
     ProbeId::Allocate,
 ];
@@ -70,6 +74,7 @@ impl ProbeId {
             Self::ProgramEnd => "program_end",
             Self::Dispatch => "dispatch",
             Self::Failure => "failure",
+            Self::Resize => "resize",
         }
     }
 
@@ -97,6 +102,7 @@ impl ProbeId {
             9 => Some(Self::ProgramEnd),
             10 => Some(Self::Dispatch),
             16 => Some(Self::Failure),
+            17 => Some(Self::Resize),
             _ => None,
         }
     }

@@ -23,6 +23,8 @@ pub const KIND_PROGRAM_END: u32 = 7;
 pub const KIND_DISPATCH: u32 = 8;
 /// Kind of a [`FailureRecord`].
 pub const KIND_FAILURE: u32 = 16;
+/// Kind of a [`ResizeRecord`].
+pub const KIND_RESIZE: u32 = 17;
 
 /// Chips that one [`DeviceRecord`] can name.
 pub const MAX_CHIPS: usize = 64;
@@ -342,6 +344,29 @@ pub struct DispatchRecord {
     pub reserved: u32,
 }
 
+/// An allocator is about to give the start of its banks away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "bytes",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
+#[repr(C)]
+pub struct ResizeRecord {
+    /// Header.
+    pub header: RecordHeader,
+    /// `AllocatorImpl*` in the target.
+    pub allocator: u64,
+    /// How much of each bank, bytes.
+    pub size: u64,
+    /// `BufferType`.
+    pub buffer_type: u32,
+    /// 1: of its start, which is all that tt-metal can do.
+    pub from_start: u32,
+    /// What the pool is like before.
+    pub pool: PoolGeometry,
+}
+
+const _: () = assert!(size_of::<ResizeRecord>() == 24 + 16 + 8 + 32);
 const _: () = assert!(size_of::<RecordHeader>() == 24);
 const _: () = assert!(size_of::<AllocateRecord>() == 24 + 7 * 8 + 16 + 32);
 const _: () = assert!(size_of::<FreeRecord>() == 24 + 5 * 8 + 8);

@@ -183,6 +183,7 @@ impl View {
             free: self.total_bytes_free_per_bank,
             largest: self.largest_contiguous_bytes_free_per_bank,
             holes: map.len() as u64,
+            may_be_hidden: false,
             map: Some(map),
         }
     }

@@ -34,6 +34,7 @@ struct AllocatorRow {
     free: u64,
     largest_free: u64,
     holes: u64,
+    sub_device: bool,
 }
 
 impl AllocatorRow {
@@ -48,6 +49,7 @@ impl AllocatorRow {
             free: self.free,
             largest: self.largest_free,
             holes: self.holes,
+            may_be_hidden: self.sub_device && self.buffers == 0,
             map: None,
         }
     }
@@ -79,6 +81,9 @@ type PoolKey = (i64, String);
 /// The figures of a pool that the truth knows, by their names in ttmem's JSON.
 const POOL_FIGURES: [&str; 6] =
     ["buffers", "logical_bytes", "bank_bytes", "used_bytes", "capacity_bytes", "banks"];
+
+/// Those of them that the allocators' tables and the buffers tell alike.
+const POOL_USE: [&str; 2] = ["buffers", "bank_bytes"];
 
 /// Everything that tells a live buffer from others, with ttmem's names.
 const BUFFER_FIGURES: [&str; 8] =
@@ -163,6 +168,29 @@ impl Truth {
         comparison.finish()
     }
 
+    /// The same of what holds nothing but the pools of each chip.
+    pub fn compare_totals(&self, devices: &Value) -> Result<usize> {
+        let mut comparison = Comparison::default();
+        comparison.pools(&self.pools(), devices)?;
+        comparison.finish()
+    }
+
+    /// Only how many buffers there are and what they take: what is told of them twice in memory.
+    pub fn compare_use(&self, snapshot: &Value) -> Result<usize> {
+        let mut comparison = Comparison::default();
+        comparison.figures(&POOL_USE, &self.pools(), snapshot)?;
+        comparison.finish()
+    }
+
+    /// The same as [`Truth::compare_set_right`] without the live set.
+    pub fn compare_pools_set_right(&self, snapshot: &Value) -> Result<usize> {
+        let mut comparison = Comparison::default();
+        comparison.undoubted(snapshot);
+        comparison.pools(&self.pools(), snapshot)?;
+        comparison.spaces(&self.allocators, snapshot)?;
+        comparison.finish()
+    }
+
     /// The same as [`Truth::compare`] without the live set.
     pub fn compare_pools(&self, snapshot: &Value) -> Result<usize> {
         let mut comparison = Comparison::default();
@@ -219,10 +247,20 @@ impl Comparison {
     }
 
     fn pools(&mut self, truth: &BTreeMap<PoolKey, [u64; 6]>, snapshot: &Value) -> Result<()> {
+        self.figures(&POOL_FIGURES, truth, snapshot)
+    }
+
+    fn figures(
+        &mut self,
+        names: &[&str],
+        truth: &BTreeMap<PoolKey, [u64; 6]>,
+        snapshot: &Value,
+    ) -> Result<()> {
         let shown = shown_pools(snapshot)?;
         for (key, figures) in truth {
             let pool = shown.get(key).unwrap_or(&Value::Null);
-            for (name, figure) in POOL_FIGURES.iter().zip(figures) {
+            let wanted = POOL_FIGURES.iter().zip(figures);
+            for (name, figure) in wanted.filter(|(name, _)| names.contains(*name)) {
                 let what = || format!("chip {} {} {name}", key.0, key.1);
                 self.same(what, &(*figure).into(), &pool[*name]);
             }

@@ -9,22 +9,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// splitmix64: the same numbers everywhere, for ever.
-class Random {
-public:
-    explicit Random(std::uint64_t seed) : state_(seed) {}
-    std::uint64_t next() {
-        std::uint64_t z = (state_ += 0x9e3779b97f4a7c15ULL);
-        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
-        z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
-        return z ^ (z >> 31);
-    }
-    std::uint64_t below(std::uint64_t bound) { return next() % bound; }
-
-private:
-    std::uint64_t state_;
-};
-
 const std::vector<OpenDevice>& some_devices(const Session& session) {
     if (session.devices().empty()) {
         throw ScriptError{"no device is open"};
@@ -32,11 +16,12 @@ const std::vector<OpenDevice>& some_devices(const Session& session) {
     return session.devices();
 }
 
-NamedBuffer allocate_random(const std::vector<OpenDevice>& devices, Random& random) {
+NamedBuffer allocate_random(
+    const std::vector<OpenDevice>& devices, std::optional<BufferType> only, Random& random) {
     const OpenDevice& device = devices[random.below(devices.size())];
-    const auto type = static_cast<BufferType>(random.below(tt::tt_metal::kBufferTypes));
+    const auto type = only.value_or(static_cast<BufferType>(random.below(tt::tt_metal::kBufferTypes)));
     // Small enough for the smallest pool, whatever the number of threads.
-    const bool small = type == BufferType::L1_SMALL || type == BufferType::TRACE;
+    const bool small = only || type == BufferType::L1_SMALL || type == BufferType::TRACE;
     const std::uint64_t page = std::uint64_t{16} << random.below(small ? 3 : 8);
     const std::uint64_t pages = 1 + random.below(small ? 64 : 512);
     return allocate(device, type, page * pages, page);
@@ -47,6 +32,7 @@ void churn_one(
     std::uint64_t pairs,
     Random random,
     std::uint64_t keep,
+    std::optional<BufferType> only,
     Counts& counts,
     std::vector<NamedBuffer>& kept) {
     constexpr std::size_t kWindow = 16;
@@ -56,7 +42,7 @@ void churn_one(
         counts.frees += slot.buffer != nullptr;
         slot.buffer.reset();
         try {
-            slot = allocate_random(devices, random);
+            slot = allocate_random(devices, only, random);
             ++counts.allocations;
         } catch (const std::exception&) {
             ++counts.failed;
@@ -68,7 +54,7 @@ void churn_one(
     }
     for (std::uint64_t i = 0; i < keep; ++i) {
         try {
-            kept.push_back(allocate_random(devices, random));
+            kept.push_back(allocate_random(devices, only, random));
             ++counts.allocations;
             ++counts.kept;
         } catch (const std::exception&) {
@@ -79,7 +65,13 @@ void churn_one(
 
 }  // namespace
 
-Counts churn(Session& session, unsigned threads, std::uint64_t pairs, std::uint64_t seed, std::uint64_t keep) {
+Counts churn(
+    Session& session,
+    unsigned threads,
+    std::uint64_t pairs,
+    std::uint64_t seed,
+    std::uint64_t keep,
+    std::optional<BufferType> only) {
     const std::vector<OpenDevice>& devices = some_devices(session);
     const auto start = Clock::now();
     std::vector<Counts> counts(threads);
@@ -87,7 +79,7 @@ Counts churn(Session& session, unsigned threads, std::uint64_t pairs, std::uint6
     std::vector<std::thread> workers;
     for (unsigned i = 0; i < threads; ++i) {
         const Random random(seed * 0x100000001b3ULL + i);
-        workers.emplace_back([&, i, random] { churn_one(devices, pairs, random, keep, counts[i], kept[i]); });
+        workers.emplace_back([&, i, random] { churn_one(devices, pairs, random, keep, only, counts[i], kept[i]); });
     }
     Counts total;
     for (unsigned i = 0; i < threads; ++i) {

@@ -1,9 +1,27 @@
 // Loads: many allocations and frees, with exact counts.
 #pragma once
 
+#include <optional>
+
 #include "session.hpp"
 
 namespace standin {
+
+/// splitmix64: the same numbers everywhere, for ever.
+class Random {
+public:
+    explicit Random(std::uint64_t seed) : state_(seed) {}
+    std::uint64_t next() {
+        std::uint64_t z = (state_ += 0x9e3779b97f4a7c15ULL);
+        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
+        z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
+        return z ^ (z >> 31);
+    }
+    std::uint64_t below(std::uint64_t bound) { return next() % bound; }
+
+private:
+    std::uint64_t state_;
+};
 
 struct Counts {
     std::uint64_t allocations = 0;
@@ -14,8 +32,14 @@ struct Counts {
 };
 
 /// `pairs` allocations and frees on each of `threads` threads, over all open devices; `keep`
-/// further buffers per thread stay alive.
-Counts churn(Session& session, unsigned threads, std::uint64_t pairs, std::uint64_t seed, std::uint64_t keep);
+/// further buffers per thread stay alive. `only`: small ones of that type.
+Counts churn(
+    Session& session,
+    unsigned threads,
+    std::uint64_t pairs,
+    std::uint64_t seed,
+    std::uint64_t keep,
+    std::optional<BufferType> only);
 
 /// `count` buffers alive at once, then freed (`hold`: kept instead).
 Counts storm(Session& session, std::uint64_t count, bool hold);

@@ -15,6 +15,8 @@
 #include "../graph_tracker.hpp"
 #include "loads.hpp"
 #include "programs.hpp"
+#include "scribble.hpp"
+#include "sub_devices.hpp"
 #include "truth.hpp"
 #include "words.hpp"
 
@@ -31,12 +33,14 @@ constexpr const char* kHelp =
     "  alloc NAME DEV TYPE SIZE PAGE [SHARDING]                      TYPE: DRAM L1 SYSTEM_MEMORY L1_SMALL TRACE\n"
     "      SHARDING: cores=N shard=HxW page=HxW | dist=SHARDS,CORES,PAGES | both; layout=height|width|block|nd\n"
     "  place NAME DEV TYPE SIZE PAGE ADDRESS   a buffer on memory that somebody else owns\n"
+    "      sub=N: on a sub-device of the manager that is loaded\n"
     "  free NAME            free a buffer\n"
+    "  park NAME | unpark   a free that stops inside the allocator, before anything has changed; it goes on\n"
     "  bulk DEV             deallocate_buffers(): all blocks gone, later frees still come\n"
     "  close DEV            the same, and later frees come no more\n"
     "  oom DEV TYPE         an allocation that cannot succeed\n"
     "  hooked DEV           an allocation that a hook takes over\n"
-    "  churn THREADS PAIRS SEED [keep=K]   random load; K buffers per thread stay\n"
+    "  churn THREADS PAIRS SEED [keep=K] [small=TYPE]   random load; K buffers per thread stay\n"
     "  storm N | hold N     N live buffers, then freed | kept\n"
     "  release              free what churn and hold have kept\n"
     "  rate PER_SECOND SECONDS             paced load\n"
@@ -47,7 +51,10 @@ constexpr const char* kHelp =
     "      CORES: 0,0-7,6;2,2-2,2          resize PROGRAM INDEX SIZE places its circular buffers anew\n"
     "  dispatch PROGRAM DEV [TIMES]        places its buffers if need be; end PROGRAM\n"
     "  programs N DEV SEED | programs      N random programs, dispatched | what all keep, as JSON\n"
+    "  subdevices DEV L1_BYTES CORES…      a manager of sub-devices, with an allocator each\n"
+    "  load DEV MANAGER | unload DEV | remove DEV MANAGER\n"
     "  state | live         the allocators' own tables as JSON\n"
+    "  scribble SEED WORDS [still=1]       nonsense over its own heap, until it is killed\n"
     "  pid | sleep MS | crash | quit [CODE]\n";
 
 class Driver {
@@ -62,6 +69,7 @@ private:
     std::string alloc(Words& words);
     std::string place(Words& words);
     std::string free_buffer(Words& words);
+    std::string park(Words& words, bool on);
     std::string close(Words& words, bool bulk);
     std::string oom(Words& words);
     std::string shrink(Words& words);
@@ -145,13 +153,14 @@ std::string Driver::submesh(Words& words) {
 
 std::string Driver::alloc(Words& words) {
     const BufferShardingArgs args = sharding(words);
+    const SubDevice sub_device = sub_device_of(words);
     const std::string name = words.word("NAME");
     const OpenDevice& device = session_.device(words.word("DEV"));
     const BufferType type = words.type();
     const std::uint64_t size = words.number("SIZE");
     const std::uint64_t page = words.number("PAGE");
     words.end();
-    const Buffer& buffer = session_.allocate(name, device, type, size, page, args);
+    const Buffer& buffer = session_.allocate(name, device, type, size, page, args, sub_device);
     return answer(buffer, size == 0 ? 0 : taken_of_a_bank(buffer));
 }
 
@@ -168,6 +177,13 @@ std::string Driver::place(Words& words) {
 
 std::string Driver::free_buffer(Words& words) {
     session_.free(words.word("NAME"));
+    return "ok";
+}
+
+std::string Driver::park(Words& words, bool on) {
+    const std::string name = on ? words.word("NAME") : "";
+    words.end();
+    on ? session_.park(name) : session_.unpark();
     return "ok";
 }
 
@@ -197,7 +213,9 @@ std::string Driver::shrink(Words& words) {
     const BufferType type = words.type();
     const std::uint64_t bytes = words.number("BYTES");
     words.end();
-    device.device->allocator_impl()->shrink_allocator_size(type, bytes);
+    const auto& allocator = device.device->allocator_impl();
+    allocator->reset_allocator_size(type);
+    allocator->shrink_allocator_size(type, bytes, true);
     return "ok";
 }
 
@@ -213,6 +231,7 @@ std::string Driver::hooked(Words& words) {
 
 std::string Driver::churn_load(Words& words) {
     const auto keep = words.option("keep");
+    const auto small = words.option("small");
     const std::uint64_t threads = words.number("THREADS");
     const std::uint64_t pairs = words.number("PAIRS");
     const std::uint64_t seed = words.number("SEED");
@@ -220,8 +239,12 @@ std::string Driver::churn_load(Words& words) {
     if (threads == 0 || threads > 256) {
         throw ScriptError{"1 to 256 threads"};
     }
-    return answer(
-        churn(session_, static_cast<unsigned>(threads), pairs, seed, keep ? parse_number(*keep, "keep") : 0));
+    std::optional<BufferType> only;
+    if (small) {
+        only = parse_type(*small);
+    }
+    const std::uint64_t kept = keep ? parse_number(*keep, "keep") : 0;
+    return answer(churn(session_, static_cast<unsigned>(threads), pairs, seed, kept, only));
 }
 
 std::string Driver::storm_load(Words& words, bool hold) {
@@ -303,6 +326,11 @@ std::optional<std::string> Driver::run(Words& words) {
         ::prctl(PR_SET_DUMPABLE, 0);
         ::raise(SIGSEGV);
     }
+    if (command == "scribble") {
+        const bool still = words.option("still").value_or("0") == "1";
+        const std::uint64_t seed = words.number("SEED");
+        scribble(seed, words.number("WORDS"), still);
+    }
     if (command == "sleep") {
         std::this_thread::sleep_for(std::chrono::milliseconds(words.number("MS")));
         return "ok";
@@ -313,6 +341,8 @@ std::optional<std::string> Driver::run(Words& words) {
         {"alloc", [&] { return alloc(words); }},
         {"place", [&] { return place(words); }},
         {"free", [&] { return free_buffer(words); }},
+        {"park", [&] { return park(words, true); }},
+        {"unpark", [&] { return park(words, false); }},
         {"bulk", [&] { return close(words, true); }},
         {"close", [&] { return close(words, false); }},
         {"oom", [&] { return oom(words); }},
@@ -333,6 +363,9 @@ std::optional<std::string> Driver::run(Words& words) {
     const auto entry = commands.find(command);
     if (entry == commands.end()) {
         if (auto reply = programs_.run(command, words, session_)) {
+            return reply;
+        }
+        if (auto reply = run_sub_devices(command, words, session_)) {
             return reply;
         }
         throw ScriptError{"no command " + command};

@@ -70,11 +70,12 @@ Buffer& Session::allocate(
     BufferType type,
     std::uint64_t size,
     std::uint64_t page_size,
-    const BufferShardingArgs& sharding) {
+    const BufferShardingArgs& sharding,
+    SubDevice sub_device) {
     if (buffers_.count(name) != 0) {
         throw ScriptError{"the name " + name + " is taken"};
     }
-    NamedBuffer buffer = standin::allocate(device, type, size, page_size, sharding);
+    NamedBuffer buffer = standin::allocate(device, type, size, page_size, sharding, sub_device);
     return *buffers_.emplace(name, std::move(buffer)).first->second.buffer;
 }
 
@@ -99,6 +100,26 @@ void Session::free(const std::string& name) {
     }
 }
 
+void Session::park(const std::string& name) {
+    const auto found = buffers_.find(name);
+    if (found == buffers_.end() || parked_.joinable()) {
+        throw ScriptError{"no buffer " + name + ", or another free is parked"};
+    }
+    NamedBuffer buffer = std::move(found->second);
+    buffers_.erase(found);
+    tt::tt_metal::AllocatorImpl::park_frees(true);
+    parked_ = std::thread([buffer = std::move(buffer)]() mutable { buffer.buffer.reset(); });
+    tt::tt_metal::AllocatorImpl::wait_for_parked_free();
+}
+
+void Session::unpark() {
+    if (!parked_.joinable()) {
+        throw ScriptError{"no free is parked"};
+    }
+    tt::tt_metal::AllocatorImpl::park_frees(false);
+    parked_.join();
+}
+
 std::size_t Session::release() {
     const std::size_t count = kept_.size();
     // In the order of allocation.
@@ -114,7 +135,8 @@ NamedBuffer allocate(
     BufferType type,
     std::uint64_t size,
     std::uint64_t page_size,
-    const BufferShardingArgs& sharding) {
+    const BufferShardingArgs& sharding,
+    SubDevice sub_device) {
     if (page_size == 0) {
         throw ScriptError{"the page size must not be 0"};
     }
@@ -122,7 +144,7 @@ NamedBuffer allocate(
         throw ScriptError{"the size must be a multiple of the page size"};
     }
     auto buffer = tt::tt_metal::BufferFactory::create(
-        device.device.get(), size, page_size, type, sharding, std::nullopt, std::nullopt);
+        device.device.get(), size, page_size, type, sharding, std::nullopt, sub_device);
     return {device.device, std::move(buffer)};
 }
 

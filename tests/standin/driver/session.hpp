@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "../device.hpp"
@@ -17,6 +18,8 @@ using tt::tt_metal::BufferType;
 using tt::tt_metal::Device;
 using tt::tt_metal::IDevice;
 using tt::tt_metal::distributed::MeshDevice;
+
+using SubDevice = std::optional<tt::tt_metal::SubDeviceId>;
 
 /// An error in the script: answered by `error …`, the driver goes on.
 struct ScriptError {
@@ -51,7 +54,8 @@ public:
         BufferType type,
         std::uint64_t size,
         std::uint64_t page_size,
-        const BufferShardingArgs& sharding);
+        const BufferShardingArgs& sharding,
+        SubDevice sub_device = std::nullopt);
     /// A buffer at an address that somebody else owns.
     Buffer& place(
         const std::string& name,
@@ -61,6 +65,10 @@ public:
         std::uint64_t page_size,
         std::uint64_t address);
     void free(const std::string& name);
+    /// Frees a buffer in a thread of its own, which stops right after the allocator was entered.
+    void park(const std::string& name);
+    /// Lets it go on, and waits for its end.
+    void unpark();
     /// Buffers without a name, until `release`.
     void keep(NamedBuffer buffer) { kept_.push_back(std::move(buffer)); }
     std::size_t release();
@@ -72,6 +80,7 @@ private:
     std::map<std::string, NamedBuffer> buffers_;
     std::vector<NamedBuffer> kept_;
     int opened_ = 0;
+    std::thread parked_;
 };
 
 /// One allocation on that device; throws when out of memory.
@@ -80,6 +89,7 @@ NamedBuffer allocate(
     BufferType type,
     std::uint64_t size,
     std::uint64_t page_size,
-    const BufferShardingArgs& sharding = {});
+    const BufferShardingArgs& sharding = {},
+    SubDevice sub_device = std::nullopt);
 
 }  // namespace standin

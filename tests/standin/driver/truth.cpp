@@ -6,6 +6,7 @@
 
 namespace standin {
 
+using tt::tt_metal::AllocatorImpl;
 using tt::tt_metal::BufferTruth;
 using tt::tt_metal::kBufferTypes;
 using tt::tt_metal::PoolTruth;
@@ -51,9 +52,36 @@ void add(Pools& sum, const Pools& pools) {
         sum[type].logical_bytes += pools[type].logical_bytes;
         sum[type].bank_bytes += pools[type].bank_bytes;
         // Every allocator of a chip hands out the same memory: capacities do not add up.
-        sum[type].banks = pools[type].banks;
-        sum[type].bank_size = pools[type].bank_size;
+        if (pools[type].bank_size * pools[type].banks > sum[type].bank_size * sum[type].banks) {
+            sum[type].banks = pools[type].banks;
+            sum[type].bank_size = pools[type].bank_size;
+        }
         sum[type].consistent = sum[type].consistent && pools[type].consistent;
+    }
+}
+
+/// Every allocator of a device: its own, and those of its sub-devices.
+std::vector<const AllocatorImpl*> allocators_of(const OpenDevice& device) {
+    std::vector<const AllocatorImpl*> all = {device.device->allocator_impl().get()};
+    if (device.mesh != nullptr) {
+        for (const auto& [id, manager] : device.mesh->sub_devices().managers()) {
+            for (const auto& allocator : manager->allocators()) {
+                all.push_back(allocator.get());
+            }
+        }
+    }
+    return all;
+}
+
+void add_to_chips(std::map<int, Pools>& by_chip, const std::vector<int>& chips, const Pools& pools) {
+    for (const int chip : chips) {
+        auto [entry, fresh] = by_chip.try_emplace(chip);
+        if (fresh) {
+            for (PoolTruth& pool : entry->second) {
+                pool.consistent = true;
+            }
+        }
+        add(entry->second, pools);
     }
 }
 
@@ -65,25 +93,27 @@ std::string state_json(const Session& session) {
     const char* comma = "";
     out << "{\"allocators\":[";
     for (const OpenDevice& device : session.devices()) {
-        const auto& allocator = device.device->allocator_impl();
-        const Pools pools = allocator->pool_truth();
-        for (std::size_t type = 0; type < kBufferTypes; ++type) {
-            out << comma << "{\"device\":\"" << device.name << "\",\"mesh\":" << (device.mesh ? "true" : "false")
-                << ",\"id\":" << device.device->id() << ",\"chips\":" << list(device.chips) << ",\"allocator\":\""
-                << hex(allocator.get()) << "\",";
-            write_pool(out, type, pools[type]);
-            write_space(out, pools[type]);
-            out << '}';
-            comma = ",";
-        }
-        for (const int chip : device.chips) {
-            auto [entry, fresh] = by_chip.try_emplace(chip);
-            if (fresh) {
-                for (PoolTruth& pool : entry->second) {
-                    pool.consistent = true;
-                }
+        for (const AllocatorImpl* allocator : allocators_of(device)) {
+            const bool sub_device = allocator != device.device->allocator_impl().get();
+            Pools pools = allocator->pool_truth();
+            // A sub-device has no DRAM; what its bank's size says has wrapped around.
+            constexpr auto kDram = static_cast<std::size_t>(BufferType::DRAM);
+            if (sub_device) {
+                pools[kDram].bank_size = 0;
             }
-            add(entry->second, pools);
+            for (std::size_t type = 0; type < kBufferTypes; ++type) {
+                if (sub_device && type == kDram) {
+                    continue;
+                }
+                out << comma << "{\"device\":\"" << device.name << "\",\"mesh\":" << (device.mesh ? "true" : "false")
+                    << ",\"id\":" << device.device->id() << ",\"chips\":" << list(device.chips) << ",\"allocator\":\""
+                    << hex(allocator) << "\",\"sub_device\":" << (sub_device ? "true" : "false") << ',';
+                write_pool(out, type, pools[type]);
+                write_space(out, pools[type]);
+                out << '}';
+                comma = ",";
+            }
+            add_to_chips(by_chip, device.chips, pools);
         }
     }
     out << "],\"chips\":[";
@@ -105,7 +135,11 @@ std::string live_json(const Session& session) {
     const char* comma = "";
     out << '[';
     for (const OpenDevice& device : session.devices()) {
-        std::vector<BufferTruth> live = device.device->allocator_impl()->live_truth();
+        std::vector<BufferTruth> live;
+        for (const AllocatorImpl* allocator : allocators_of(device)) {
+            const std::vector<BufferTruth> more = allocator->live_truth();
+            live.insert(live.end(), more.begin(), more.end());
+        }
         std::sort(live.begin(), live.end(), [](const BufferTruth& a, const BufferTruth& b) {
             return std::pair(a.type, a.address) < std::pair(b.type, b.address);
         });

@@ -54,8 +54,9 @@ double Words::real(const char* what) {
     }
 }
 
-BufferType Words::type() {
-    const std::string name = word("TYPE");
+BufferType Words::type() { return parse_type(word("TYPE")); }
+
+BufferType parse_type(const std::string& name) {
     for (std::size_t type = 0; type < kTypeNames.size(); ++type) {
         if (name == kTypeNames[type]) {
             return static_cast<BufferType>(type);

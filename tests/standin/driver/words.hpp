@@ -28,6 +28,7 @@ private:
     std::size_t next_ = 0;
 };
 
+BufferType parse_type(const std::string& name);
 std::uint64_t parse_number(const std::string& text, const std::string& what);
 /// `layout=… cores=… shard=HxW page=HxW` and `dist=SHARDS,CORES,PAGES`.
 BufferShardingArgs sharding(Words& words);

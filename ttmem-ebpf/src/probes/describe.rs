@@ -197,7 +197,7 @@ fn describe_allocator(device: u64, allocator: u64, hit: &Hit, layout: &LayoutTab
 }
 
 /// A pool that is there but empty.
-const NO_MEMORY: PoolGeometry = PoolGeometry {
+pub(super) const NO_MEMORY: PoolGeometry = PoolGeometry {
     bank_size: 0,
     banks: 0,
     alignment: 0,
@@ -208,7 +208,7 @@ const NO_MEMORY: PoolGeometry = PoolGeometry {
 
 /// `None`: this allocator has no such pool.
 #[inline(always)]
-fn read_geometry(allocator: u64, pool: &PoolLayout) -> Option<PoolGeometry> {
+pub(super) fn read_geometry(allocator: u64, pool: &PoolLayout) -> Option<PoolGeometry> {
     let banks = read_chain(allocator, &pool.banks).ok()? as u32;
     if banks == 0 {
         // Such a pool has no free list, and so no size.

@@ -4,6 +4,7 @@ mod buffer;
 mod circular;
 mod describe;
 mod failure;
+mod resize;
 
 use aya_ebpf::{
     EbpfContext as _, Global,
@@ -57,6 +58,7 @@ fn on_probe(ctx: &ProbeContext, probe: u16, hit: &Hit, layout: &LayoutTable) -> 
         ProbeId::BulkFree => buffer::on_bulk_free(ctx, hit),
         ProbeId::DeviceOpen => describe::on_device_open(ctx, hit, layout),
         ProbeId::Failure => failure::on_failure(ctx, hit, layout),
+        ProbeId::Resize => resize::on_resize(ctx, hit, layout),
         ProbeId::CircularContext => circular::on_context(ctx, hit, 0),
         ProbeId::DataflowContext => circular::on_context(ctx, hit, FLAG_DATAFLOW),
         ProbeId::Circular => circular::on_circular(ctx, hit, layout),

@@ -11,12 +11,14 @@ use super::{
     agent::Selection,
     output::{Lines, Stream, outcome},
     session::{Session, quit_signal},
+    watch::{Follow, follow},
 };
 use crate::{
     cli::{
-        args::AttachArgs,
+        args::{AttachArgs, Format},
         config::{Output, WatchConfig},
     },
+    table::writer::TableError,
     target::process::Process,
     tui::{Theme, Ui},
     units::Pid,
@@ -38,7 +40,46 @@ pub fn run(args: &AttachArgs) -> anyhow::Result<Outcome> {
     } else {
         Selection::Pids { pids, wait: args.wait }
     };
-    super::event_loop()?.block_on(watch(&config, selection))
+    match super::event_loop()?.block_on(watch(&config, selection)) {
+        Err(error) => follow_instead(&config, args, error),
+        done => done,
+    }
+}
+
+/// If another ttmem watches the process: shows what that one says, unless more was asked for.
+fn follow_instead(
+    config: &WatchConfig,
+    args: &AttachArgs,
+    error: anyhow::Error,
+) -> anyhow::Result<Outcome> {
+    let taken = error.chain().find_map(|cause| match cause.downcast_ref::<TableError>() {
+        Some(TableError::Taken { pid, place, .. }) => Some((Pid(*pid), place.clone())),
+        _ => None,
+    });
+    let Some((pid, place)) = taken else { return Err(error) };
+    let watch = &args.watch;
+    let more = [
+        (watch.buffers, "--buffers"),
+        (watch.map, "--map"),
+        (watch.dispatches, "--dispatches"),
+        (watch.audit.is_some(), "--audit"),
+        (watch.on_failure.is_some(), "--on-failure"),
+        (watch.output.is_some(), "--output"),
+        (watch.duration.is_some(), "--duration"),
+        (args.targets.pid.len() != 1, "the other processes"),
+    ];
+    if let Some((_, what)) = more.iter().find(|(asked_for, _)| *asked_for) {
+        return Err(error.context(format!(
+            "cannot do without an attach of its own: leave {what} out, or add --no-table"
+        )));
+    }
+    eprintln!("ttmem: {error}: showing what that one says");
+    let output = match config.output {
+        Output::Tui => Follow::View,
+        Output::Lines(Format::Text) => Follow::Text,
+        Output::Lines(Format::Json) => Follow::Json,
+    };
+    follow(place, pid, config.session.refresh, output)
 }
 
 async fn watch(config: &WatchConfig, selection: Selection) -> anyhow::Result<Outcome> {
@@ -51,13 +92,15 @@ async fn watch(config: &WatchConfig, selection: Selection) -> anyhow::Result<Out
         }
         Output::Tui => None,
     };
-    let mut session = Session::start(config, selection)?;
+    let mut session = Session::start(&config.session, selection)?;
     if !session.wait_for_start(&mut quit).await? {
         return Ok(Outcome::Incomplete);
     }
     match lines {
         Some(mut lines) => session.print(&mut lines, quit).await?,
-        None => session.show(Ui::new(Theme::from_env()), or_over(quit, config.duration)).await?,
+        None => {
+            session.show(Ui::new(Theme::from_env()), or_over(quit, config.session.duration)).await?
+        }
     }
     Ok(outcome(&session.last()))
 }

@@ -1,5 +1,6 @@
 //! `ttmem doctor`: what works, what does not, and what to do about it.
 
+mod consequence;
 mod json;
 
 use std::path::Path;
@@ -20,6 +21,7 @@ use crate::{
     },
     units::Pid,
 };
+use consequence::consequence;
 
 /// Runs the command.
 pub fn run(args: &DoctorArgs) -> anyhow::Result<Outcome> {
@@ -237,14 +239,6 @@ fn examine_plan(report: &mut Report, plan: &AttachPlan) {
         report.note(&missing.probe, format!("not known: {}", missing.reason));
     }
     for missing in others {
-        report.bad(
-            &missing.probe,
-            &missing.reason,
-            format!(
-                "{} could not be resolved in this version of tt-metal; ttmem leaves out what depends \
-                 on it and marks its numbers inexact",
-                missing.probe
-            ),
-        );
+        report.bad(&missing.probe, &missing.reason, consequence(&missing.probe));
     }
 }

@@ -1,6 +1,7 @@
 //! Puts the parts together: the only place that knows all of them.
 
 mod agent;
+mod ask;
 mod attach;
 mod bpf_log;
 mod doctor;
@@ -9,10 +10,12 @@ mod launch;
 mod output;
 mod privileges;
 mod run;
+mod serve;
 mod session;
 mod share;
 mod snapshot;
 mod target;
+mod watch;
 
 use std::{io, process::ExitCode};
 
@@ -50,6 +53,9 @@ pub fn main() -> ExitCode {
         Command::Snapshot(args) => snapshot::run(args),
         Command::Fits(args) => fits::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Watch(args) => watch::run(args),
+        Command::Ask(args) => ask::run(args),
+        Command::Serve(args) => serve::run(args),
     };
     exit_code(result.map(|outcome| match outcome {
         Outcome::Complete => 0,

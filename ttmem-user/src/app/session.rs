@@ -16,7 +16,7 @@ use super::{
     share::Share,
 };
 use crate::{
-    cli::config::WatchConfig,
+    cli::config::SessionConfig,
     kernel::{Kernel, LoadOptions},
     ledger::{report::Report, snapshot::Detail},
     pipeline::{Command, Control, Options, Pipeline},
@@ -25,7 +25,7 @@ use crate::{
 
 /// Everything that runs. Dropping it takes the probes out first, and then stops counting.
 pub struct Session {
-    _agent: Agent,
+    agent: Agent,
     _pipeline: Pipeline,
     control: Arc<Control>,
     reports: watch::Receiver<Arc<Report>>,
@@ -34,17 +34,17 @@ pub struct Session {
 
 impl Session {
     /// Loads the eBPF side and starts the threads. From here on this thread has no rights.
-    pub fn start(config: &WatchConfig, selection: Selection) -> anyhow::Result<Self> {
+    pub fn start(config: &SessionConfig, selection: Selection) -> anyhow::Result<Self> {
         Self::start_with(config, selection, privileges::drop_all)
     }
 
     /// The same for a command of ours, which this thread must be able to signal.
-    pub fn start_for(config: &WatchConfig, selection: Selection) -> anyhow::Result<Self> {
+    pub fn start_for(config: &SessionConfig, selection: Selection) -> anyhow::Result<Self> {
         Self::start_with(config, selection, privileges::keep_for_signals)
     }
 
     fn start_with(
-        config: &WatchConfig,
+        config: &SessionConfig,
         selection: Selection,
         give_up: fn() -> io::Result<()>,
     ) -> anyhow::Result<Self> {
@@ -78,7 +78,7 @@ impl Session {
             Pipeline::start(kernel.records, options, Arc::clone(&control), agent.on_notice())
                 .context("cannot start a thread")?;
         let started = Some(started);
-        Ok(Self { _agent: agent, _pipeline: pipeline, control, reports, started })
+        Ok(Self { agent, _pipeline: pipeline, control, reports, started })
     }
 
     /// Waits until all targets of the start are attached to; `false`: it was told to quit before.
@@ -111,12 +111,9 @@ impl Session {
                     self.control.stop();
                 }
                 _ = resync.recv() => self.control.send(Command::Resync),
-                changed = self.reports.changed() => {
-                    if changed.is_err() {
-                        return Ok(());
-                    }
-                    let report = Arc::clone(&self.reports.borrow_and_update());
-                    lines.print(&report)?;
+                report = next(&mut self.reports) => match report {
+                    Some(report) => lines.print(&report)?,
+                    None => return Ok(()),
                 }
             }
         }
@@ -153,10 +150,31 @@ impl Session {
         }
     }
 
+    /// The next report; `None` after the last.
+    pub async fn next_report(&mut self) -> Option<Arc<Report>> {
+        next(&mut self.reports).await
+    }
+
+    /// Has every target's live buffers read again and compared.
+    pub fn resync(&self) {
+        self.control.send(Command::Resync);
+    }
+
+    /// Looks for targets again, and has all be read again.
+    pub fn look_again(&self) {
+        self.agent.look_again();
+        self.resync();
+    }
+
     /// The latest report.
     pub fn last(&self) -> Arc<Report> {
         Arc::clone(&self.reports.borrow())
     }
+}
+
+async fn next(reports: &mut watch::Receiver<Arc<Report>>) -> Option<Arc<Report>> {
+    reports.changed().await.ok()?;
+    Some(Arc::clone(&reports.borrow_and_update()))
 }
 
 /// Completes when the program is asked to end.

@@ -34,10 +34,9 @@ impl Share {
     pub fn open(sharing: Option<&Sharing>, control: &Arc<Control>) -> anyhow::Result<Option<Self>> {
         let Some(sharing) = sharing else { return Ok(None) };
         let group = sharing.group.as_deref().map(group_id).transpose()?;
-        let asked_for = sharing.directory.is_some() || group.is_some();
         let directory = match directory(sharing) {
             Ok(directory) => Arc::new(directory),
-            Err(error) if asked_for => return Err(error.into()),
+            Err(error) if sharing.needed => return Err(error.into()),
             Err(error) => {
                 eprintln!("ttmem: nobody else can read the numbers: {error}");
                 return Ok(None);
@@ -54,32 +53,32 @@ impl Share {
         self.group.is_some()
     }
 
-    /// Makes the table of a target.
-    pub fn table(&self, process: &Process, label: &ProcessLabel) -> anyhow::Result<Writer> {
-        let identity = Identity::of(process.pid().0).ok_or(ProcessError::Ended(process.pid()))?;
-        Ok(Writer::create(&self.directory, identity, label, self.readers(process), now_ns())?)
-    }
-
-    /// Answers questions about a target.
-    pub fn serve(&self, process: &Process, serial: u64) -> anyhow::Result<()> {
-        let readers = self.readers(process);
+    /// Makes the table and the socket of a target.
+    pub fn prepare(
+        &self,
+        process: &Process,
+        label: &ProcessLabel,
+    ) -> anyhow::Result<(Writer, NewSocket)> {
         let pid = process.pid();
-        let name = socket::file_name(pid.0);
+        let identity = Identity::of(pid.0).ok_or(ProcessError::Ended(pid))?;
+        let readers = Readers { user: process.user(), group: self.group };
+        let table = Writer::create(&self.directory, identity, label, readers, now_ns())?;
         let rights = |path: &Path| grant(path, readers, Purpose::Connect);
+        let name = socket::file_name(pid.0);
         let (listener, file) = self.directory.place_socket(&name, rights)?;
         let own = Uid::effective().as_raw();
         let allowed = Allowed { own, user: readers.user, group: readers.group };
-        self.server.open(NewSocket { serial, pid, listener, allowed, file });
-        Ok(())
+        Ok((table, NewSocket { serial: label.serial, pid, listener, allowed, file }))
+    }
+
+    /// Answers questions about a target from here on.
+    pub fn open_socket(&self, socket: NewSocket) {
+        self.server.open(socket);
     }
 
     /// A target is gone.
     pub fn close(&self, serial: u64, end: End) {
         self.server.close(serial, end);
-    }
-
-    fn readers(&self, process: &Process) -> Readers {
-        Readers { user: process.user(), group: self.group }
     }
 }
 

@@ -2,16 +2,28 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::args::{Format, WatchArgs};
+use super::args::{Format, WatchArgs, readers::ServeArgs};
 
-/// How to watch.
+/// How often a service writes what only a snapshot knows.
+const SERVICE_REFRESH: Duration = Duration::from_secs(1);
+
+/// How to watch, and where the numbers go.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct WatchConfig {
     /// Where the numbers go.
     pub output: Output,
     /// The file that lines go to; `None`: the usual stream.
     pub file: Option<PathBuf>,
+    /// Failed allocations are printed one by one.
+    pub on_failure: bool,
+    /// How to watch.
+    pub session: SessionConfig,
+}
+
+/// How to watch.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
+pub struct SessionConfig {
     /// How often.
     pub refresh: Duration,
     /// End after this time.
@@ -20,8 +32,6 @@ pub struct WatchConfig {
     pub once: bool,
     /// With the live set.
     pub buffers: bool,
-    /// Failed allocations are printed one by one.
-    pub on_failure: bool,
     /// How many failed allocations are kept.
     pub keep_failures: usize,
     /// How often memory is read again and compared.
@@ -47,6 +57,8 @@ pub struct Sharing {
     pub directory: Option<PathBuf>,
     /// Which group may, besides the user of the process.
     pub group: Option<String>,
+    /// Whether there is no point in watching if others cannot read.
+    pub needed: bool,
 }
 
 /// Where the numbers go.
@@ -77,7 +89,6 @@ impl WatchConfig {
         if !lines && !is_terminal {
             return Err(NoTerminal);
         }
-        let page_kib = u32::try_from(rustix::param::page_size() / 1024).unwrap_or(4);
         Ok(Self {
             output: if lines {
                 let usual = if on_failure { Format::Json } else { Format::Text };
@@ -86,22 +97,60 @@ impl WatchConfig {
                 Output::Tui
             },
             file: args.output.clone(),
+            on_failure,
+            session: SessionConfig::new(args, once),
+        })
+    }
+}
+
+impl SessionConfig {
+    fn new(args: &WatchArgs, once: bool) -> Self {
+        let sharing = Sharing {
+            directory: args.table_dir.clone(),
+            group: args.group.clone(),
+            needed: args.table_dir.is_some() || args.group.is_some(),
+        };
+        Self {
             refresh: Duration::from_millis(args.refresh),
             duration: args.duration.map(Duration::from_secs_f64),
             once,
             buffers: args.buffers,
-            on_failure,
             keep_failures: args.keep_failures.into(),
             audit: args.audit.map(Duration::from_secs_f64),
             map: args.map,
             dispatches: args.dispatches,
-            sharing: (!once && !args.no_table)
-                .then(|| Sharing { directory: args.table_dir.clone(), group: args.group.clone() }),
-            ring_bytes: args.ring_size.max(page_kib).next_power_of_two() * 1024,
+            // One report is over before anybody could ask.
+            sharing: (!once && !args.no_table).then_some(sharing),
+            ring_bytes: ring_bytes(args.ring_size),
             debug_bpf: args.debug_bpf,
             perf_events: args.perf_events,
-        })
+        }
     }
+
+    /// Of a service: for others to read, without an output of its own.
+    pub fn of_service(args: &ServeArgs) -> Self {
+        let directory = args.table_dir.clone();
+        Self {
+            refresh: SERVICE_REFRESH,
+            duration: None,
+            once: false,
+            buffers: false,
+            keep_failures: args.keep_failures.into(),
+            audit: args.audit.map(Duration::from_secs_f64),
+            map: false,
+            dispatches: args.dispatches,
+            sharing: Some(Sharing { directory, group: args.group.clone(), needed: true }),
+            ring_bytes: ring_bytes(args.ring_size),
+            debug_bpf: false,
+            perf_events: false,
+        }
+    }
+}
+
+/// A ring buffer is whole pages, and a power of two.
+fn ring_bytes(kib: u32) -> u32 {
+    let page_kib = u32::try_from(rustix::param::page_size() / 1024).unwrap_or(4);
+    kib.max(page_kib).next_power_of_two() * 1024
 }
 
 #[cfg(test)]
@@ -142,12 +191,12 @@ mod tests {
         assert_eq!((json.output, json.on_failure), (Output::Lines(Format::Json), true));
         let text = config(&["--on-failure", "json", "--format", "text"], true).unwrap();
         assert_eq!((text.output, text.on_failure), (Output::Lines(Format::Text), true));
-        assert_eq!(config(&["--keep-failures", "3"], true).unwrap().keep_failures, 3);
+        assert_eq!(config(&["--keep-failures", "3"], true).unwrap().session.keep_failures, 3);
     }
 
     #[test]
     fn the_ring_is_a_power_of_two() {
-        assert_eq!(config(&["--ring-size", "5"], true).unwrap().ring_bytes, 8192);
-        assert_eq!(config(&[], true).unwrap().ring_bytes, 4 << 20);
+        assert_eq!(config(&["--ring-size", "5"], true).unwrap().session.ring_bytes, 8192);
+        assert_eq!(config(&[], true).unwrap().session.ring_bytes, 4 << 20);
     }
 }

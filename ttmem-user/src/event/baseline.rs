@@ -19,6 +19,9 @@ pub struct LiveBaseline {
     pub swept: Vec<SweptBuffer>,
     /// What allocators say is free, as far as it could be read.
     pub free_lists: Vec<FreeListSeen>,
+    /// Free lists that could be read and are none: their blocks do not fill the bank. If the target
+    /// changed them meanwhile, that means nothing.
+    pub damaged: Vec<(Avma, BufferType)>,
     /// Whether it was read twice alike, with nothing attached: then no event is under way.
     pub steady: bool,
     /// Chips that had a device: programs from before the attach may have buffers there.

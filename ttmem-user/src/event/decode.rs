@@ -5,8 +5,8 @@ use ttmem_common::record::{
     AllocateRecord, AllocatorRecord, BulkFreeRecord, DeviceRecord, FLAG_DESCRIBED,
     FLAG_DISTRIBUTION_SPEC, FLAG_NO_UNIQUE_ID, FLAG_PER_CORE, FLAG_SHARD_SPEC, FreeRecord,
     KIND_ALLOCATE, KIND_ALLOCATOR, KIND_BULK_FREE, KIND_CIRCULAR, KIND_DEVICE, KIND_DISPATCH,
-    KIND_FAILURE, KIND_FREE, KIND_PROGRAM_END, MAX_CHIPS, PoolGeometry, ProgramEndRecord,
-    REMOTE_CHIP, RecordHeader, UNREADABLE_CHIP,
+    KIND_FAILURE, KIND_FREE, KIND_PROGRAM_END, KIND_RESIZE, MAX_CHIPS, PoolGeometry,
+    ProgramEndRecord, REMOTE_CHIP, RecordHeader, UNREADABLE_CHIP,
 };
 use zerocopy::FromBytes as _;
 
@@ -14,7 +14,7 @@ use super::types::{
     Allocated, AllocatorSeen, BufferShape, BufferType, Described, DeviceSeen, Event, Freed,
     Geometry, Spread,
 };
-use super::{circular, failure};
+use super::{circular, failure, resize};
 use crate::units::{Avma, ChipId, DeviceAddr, MeshId, Pid, Tid};
 
 /// Why a record could not be decoded.
@@ -87,6 +87,7 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
             let record: ProgramEndRecord = whole(bytes, header.kind)?;
             Event::ProgramEnded { program: Avma(record.program) }
         }
+        KIND_RESIZE => Event::Resized(resize::resized(&whole(bytes, header.kind)?)?),
         KIND_DISPATCH => Event::Dispatched(circular::dispatched(&whole(bytes, header.kind)?)),
         unknown => return Err(DecodeError::UnknownKind(unknown)),
     };

@@ -6,6 +6,7 @@ mod baseline;
 mod circular;
 mod decode;
 mod failure;
+mod resize;
 mod shared;
 mod types;
 
@@ -14,6 +15,7 @@ pub use circular::{CircularBuffer, CircularKind, CircularPlaced, CoreRange, Disp
 pub use decode::{DecodeError, Decoded, decode};
 pub(crate) use decode::{geometry, shape};
 pub use failure::{AllocationFailed, FailureNumbers, FailurePlace};
+pub use resize::Resized;
 pub use shared::{SHARED_TYPES, SharedBytes, SharedFile, SharedTotals};
 pub use types::{
     Allocated, AllocatorSeen, BufferShape, BufferType, Described, DeviceSeen, Event, Freed,

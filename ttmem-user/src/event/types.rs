@@ -6,6 +6,7 @@ use ttmem_common::layout::BUFFER_TYPES;
 use super::{
     circular::{CircularPlaced, Dispatched},
     failure::AllocationFailed,
+    resize::Resized,
 };
 use crate::units::{Avma, ChipId, DeviceAddr, MeshId, Tid};
 
@@ -74,6 +75,8 @@ pub enum Event {
     Device(DeviceSeen),
     /// The geometry of an allocator's pools.
     Allocator(AllocatorSeen),
+    /// An allocator gives a part of its banks away.
+    Resized(Resized),
     /// An allocation has failed for want of memory.
     Failed(AllocationFailed),
     /// A circular or dataflow buffer has got its place.

@@ -46,7 +46,7 @@ impl Ledger {
             (odd.free_list_mismatch, "free lists that the live buffers contradict"),
             (self.unknown_devices, "allocations on a device that could not be resolved"),
             (self.per_core, "buffers with an address of their own on each core"),
-            (self.unmeasured, "live buffers of unknown size per bank"),
+            (self.live.unmeasured() as u64, "live buffers of unknown size per bank"),
         ];
         doubts.extend(
             counted

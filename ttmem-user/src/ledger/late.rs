@@ -32,8 +32,6 @@ pub(super) struct Block {
 #[derive(Debug, Default)]
 pub(super) struct Swept {
     buffers: Map<Avma, Block>,
-    /// Live buffers by block, while that is asked for.
-    owners: Option<Map<Block, Avma>>,
     /// Blocks of live buffers that were given back by the late free of another.
     taken: u64,
     /// Frees of unknown buffers while memory was being read: whose blocks they gave back is not
@@ -62,61 +60,47 @@ impl Swept {
 
     /// A buffer is freed, or another one has come to its place; what its free gives back.
     pub fn remove(&mut self, buffer: Avma) -> Option<Block> {
-        let block = self.buffers.remove(&buffer);
         if self.buffers.is_empty() {
-            self.owners = None;
+            return None;
         }
-        block
+        self.buffers.remove(&buffer)
     }
 
     /// Blocks of live buffers that were given back by the late free of another.
     pub const fn taken(&self) -> u64 {
         self.taken
     }
-
-    /// A buffer has got a block.
-    pub fn enter(&mut self, buffer: Avma, live: &Live) {
-        if let Some(owners) = &mut self.owners {
-            owners.insert(live.block(), buffer);
-        }
-    }
-
-    /// A buffer's block has gone.
-    pub fn leave(&mut self, buffer: Avma, live: &Live) {
-        if let Some(owners) = &mut self.owners
-            && owners.get(&live.block()) == Some(&buffer)
-        {
-            owners.remove(&live.block());
-        }
-    }
-}
-
-impl Live {
-    pub(super) const fn block(&self) -> Block {
-        let (buffer_type, address) = (self.shape.buffer_type, self.shape.address);
-        Block { allocator: self.allocator, buffer_type, address }
-    }
 }
 
 impl Ledger {
+    /// A new buffer has come to the place of one that awaited its free, if there was one.
+    pub(super) fn supersede_swept(&mut self, buffer: Avma) {
+        if self.swept.remove(buffer).is_some() {
+            self.forget_blocks_unless_awaited();
+        }
+    }
+
+    /// The index by block is of no use while no late free can come.
+    fn forget_blocks_unless_awaited(&mut self) {
+        if self.swept.is_empty() && self.touched.is_none() {
+            self.live.forget_blocks();
+        }
+    }
+
     /// A buffer goes that has lost its block before: whoever is at its address loses its own.
     pub(super) fn late_free(&mut self, block: Block) {
-        let owners = self.swept.owners.get_or_insert_with(|| {
-            self.live.iter().map(|(&buffer, live)| (live.block(), buffer)).collect()
-        });
-        if let Some(&owner) = owners.get(&block) {
+        self.live.index_blocks();
+        if let Some(owner) = self.live.at_block(block) {
             self.touch(owner);
             self.swept.taken += 1;
             self.sweep(owner);
-        } else if self.swept.buffers.is_empty() && self.touched.is_none() {
-            // Nobody else awaits a free: nobody will ask again.
-            self.swept.owners = None;
         }
+        self.forget_blocks_unless_awaited();
     }
 
     /// A live buffer loses its block.
     pub(super) fn sweep(&mut self, buffer: Avma) {
-        let Some(block) = self.live.get(&buffer).map(Live::block) else { return };
+        let Some(block) = self.live.get(buffer).as_ref().map(Live::block) else { return };
         self.release(buffer);
         self.swept.insert(buffer, block);
     }
@@ -128,19 +112,30 @@ impl Ledger {
         self.swept.while_reading.push(block);
     }
 
+    /// All probes are in place, every event so far has been applied, and the first reading is about
+    /// to begin.
+    ///
+    /// Of frees until now the memory says what became of their blocks. A buffer that it will show
+    /// at one of them may have got it since, before the allocations were watched: it has not lost
+    /// it.
+    pub fn all_probes_attached(&mut self) {
+        self.swept.while_reading.clear();
+    }
+
     /// The reading is over: what it found at the blocks that were given back meanwhile, and of
     /// which no event was seen, was there before. So it has lost its block.
     pub(super) fn settle_late_frees(&mut self, untouched: impl Fn(Avma) -> bool) {
-        for block in std::mem::take(&mut self.swept.while_reading) {
-            let owner = self.swept.owners.as_ref().and_then(|owners| owners.get(&block)).copied();
-            if let Some(owner) = owner.filter(|owner| untouched(*owner)) {
+        let while_reading = std::mem::take(&mut self.swept.while_reading);
+        if !while_reading.is_empty() {
+            self.live.index_blocks();
+        }
+        for block in while_reading {
+            if let Some(owner) = self.live.at_block(block).filter(|owner| untouched(*owner)) {
                 self.swept.taken += 1;
                 self.sweep(owner);
             }
         }
-        if self.swept.buffers.is_empty() {
-            self.swept.owners = None;
-        }
+        self.forget_blocks_unless_awaited();
     }
 }
 

@@ -15,9 +15,11 @@ mod failures;
 mod figures;
 pub mod fit;
 mod late;
+mod live;
 pub mod marks;
 mod reconcile;
 pub mod report;
+mod resize;
 mod resync;
 pub mod snapshot;
 pub mod space;
@@ -29,56 +31,34 @@ mod view;
 
 use std::sync::Arc;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashSet;
 
 use circular::Circular;
 use delta::{Change, Deltas};
 pub use exactness::BaselineState;
 use exactness::Settled;
 use late::{Block, Swept};
+use live::{Live, LiveSet, Origin};
 use marks::Marks;
 use resync::Suspicion;
 pub use resync::{ReadingBegun, Resynced};
 use snapshot::{Anomalies, Lost, ProcessLabel, ResyncSnapshot, Unresolved};
 use spaces::Spaces;
-use table::{ChipCounters, Measured, PoolCounters, Share};
+use table::{ChipCounters, Measured, PoolCounters};
 use topology::Topology;
 
 use crate::{
     event::{
         Allocated, BufferShape, BufferType, Described, DeviceSeen, Event, Freed, Place, Spread,
     },
-    units::{Avma, ChipId, Pid, Tid},
+    units::{Avma, ChipId, Pid},
 };
-
-/// One live buffer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Live {
-    shape: BufferShape,
-    /// Bytes per bank and in all banks of one chip.
-    measured: Option<Measured>,
-    allocator: Avma,
-    /// Entry in the topology; `None` if the device is not known.
-    device: Option<u32>,
-    origin: Origin,
-}
-
-/// How a live buffer became known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Origin {
-    /// Its allocation was seen: thread and time (ns).
-    Seen(Tid, u64),
-    /// It was there before the attach.
-    PreAttach,
-    /// Its allocation was missed; a later reading of the target's memory found it.
-    Missed,
-}
 
 /// The state of one target.
 #[derive(Debug)]
 pub struct Ledger {
     process: Arc<ProcessLabel>,
-    live: HashMap<Avma, Live, foldhash::fast::FixedState>,
+    live: LiveSet,
     /// Buffers that have lost their block; a late free of their own may follow.
     swept: Swept,
     topology: Topology,
@@ -92,13 +72,13 @@ pub struct Ledger {
     /// What has been set right by a reading since, and raises no doubt any more.
     settled: Settled,
     resync: ResyncSnapshot,
+    /// Another reading has followed the first: frees that were under way at the attach are over.
+    confirmed: bool,
     suspicion: Suspicion,
     /// Allocations on a device that could not be resolved.
     unknown_devices: u64,
     /// Buffers with an address of their own on each core, so far.
     per_core: u64,
-    /// Live buffers whose bytes per bank are not known.
-    unmeasured: u64,
     /// While the live buffers are being read from memory: every buffer of which an event was
     /// seen. What the events say of them is newer than what is being read.
     touched: Option<HashSet<Avma, foldhash::fast::FixedState>>,
@@ -109,6 +89,7 @@ pub struct Ledger {
     marks: Marks,
     /// Allocators whose buffers were freed in bulk during that time.
     bulk_freed_while_reading: Vec<Avma>,
+    resized_while_reading: resize::ResizedWhileReading,
     /// What programs keep in L1.
     circular: Circular,
     /// The comparison with what others say, if it was asked for.
@@ -125,7 +106,7 @@ impl Ledger {
     pub fn of_process(process: Arc<ProcessLabel>, unresolved: Vec<Unresolved>) -> Self {
         Self {
             process,
-            live: HashMap::default(),
+            live: LiveSet::default(),
             swept: Swept::default(),
             topology: Topology::default(),
             spaces: Spaces::new(),
@@ -136,15 +117,16 @@ impl Ledger {
             baseline: BaselineState::Pending,
             settled: Settled::default(),
             resync: ResyncSnapshot::default(),
+            confirmed: false,
             suspicion: Suspicion::default(),
             unknown_devices: 0,
             per_core: 0,
-            unmeasured: 0,
             touched: Some(HashSet::default()),
             failures: failures::Failures::default(),
             deltas: Deltas::default(),
             marks: Marks::default(),
             bulk_freed_while_reading: Vec::new(),
+            resized_while_reading: resize::ResizedWhileReading::default(),
             circular: Circular::new(),
             audit: None,
         }
@@ -181,6 +163,7 @@ impl Ledger {
                 self.chips.resize_with(self.topology.chips().len(), Default::default);
             }
             Event::Allocator(allocator) => self.learn_allocator(allocator),
+            Event::Resized(resized) => self.resized(resized),
             Event::Failed(failed) => self.failed(failed),
             Event::Circular(placed) => {
                 let chips = self.chips_at(placed.place);
@@ -212,17 +195,19 @@ impl Ledger {
     fn allocated(&mut self, allocated: &Allocated) {
         self.touch(allocated.buffer);
         self.spaces.stir(allocated.allocator);
-        self.swept.remove(allocated.buffer);
+        self.supersede_swept(allocated.buffer);
         let mut already_counted = false;
-        if let Some(older) = self.live.get(&allocated.buffer) {
+        if let Some(older) = self.live.get(allocated.buffer) {
             // The set of live buffers may have been read between the allocation and its event.
             let same = matches!(older.origin, Origin::PreAttach | Origin::Missed)
                 && older.shape.unique_id.is_some()
                 && older.shape.unique_id == allocated.shape.unique_id;
             let counted = same && older.origin == Origin::Missed;
-            self.remove(allocated.buffer);
-            if !same {
-                self.anomalies.double_allocation += 1;
+            if !same && self.free_was_under_way(allocated.buffer) {
+                self.release(allocated.buffer);
+            } else {
+                self.remove(allocated.buffer);
+                self.anomalies.double_allocation += u64::from(!same);
             }
             already_counted = counted;
         }
@@ -237,9 +222,9 @@ impl Ledger {
             device: device.and_then(|entry| u32::try_from(entry).ok()),
             origin: Origin::Seen(allocated.tid, allocated.time_ns),
         };
-        self.insert(allocated.buffer, live);
+        self.insert(allocated.buffer, &live);
         if !already_counted {
-            self.count(allocated.buffer, |pool| pool.allocations.add(1));
+            self.count(&live, |pool| pool.allocations.add(1));
         }
     }
 
@@ -280,51 +265,41 @@ impl Ledger {
 
     fn buffers_of(&self, allocator: Avma) -> Vec<Avma> {
         let of_it = self.live.iter().filter(|(_, live)| live.allocator == allocator);
-        of_it.map(|(&buffer, _)| buffer).collect()
+        of_it.map(|(buffer, _)| buffer).collect()
     }
 
     /// Takes a live buffer out and counts its free; `false` if it was not live.
     fn release(&mut self, buffer: Avma) -> bool {
-        let Some(live) = self.live.get(&buffer) else { return false };
+        let Some(live) = self.remove(buffer) else { return false };
         if live.origin == Origin::PreAttach {
-            self.count(buffer, |pool| pool.pre_attach_frees.add(1));
+            self.count(&live, |pool| pool.pre_attach_frees.add(1));
         } else {
-            self.count(buffer, |pool| pool.frees.add(1));
+            self.count(&live, |pool| pool.frees.add(1));
         }
-        self.remove(buffer);
         true
     }
 
-    fn insert(&mut self, buffer: Avma, live: Live) {
+    fn insert(&mut self, buffer: Avma, live: &Live) {
         self.failures.note_change();
         self.per_core += u64::from(live.shape.spread == Spread::PerCore);
-        self.unmeasured += u64::from(live.measured.is_none());
-        self.note(Change::Allocated, buffer, &live);
+        self.note(Change::Allocated, buffer, live);
         let share = live.share();
-        let (entry, buffer_type) = (live.device, live.shape.buffer_type);
-        self.occupy(buffer, &live);
-        self.swept.enter(buffer, &live);
+        self.occupy(buffer, live);
         self.live.insert(buffer, live);
-        for &chip in self.chips_of_live(entry) {
-            self.pool(chip, buffer_type).enter(share);
-        }
+        self.count(live, |pool| pool.enter(share));
     }
 
-    fn remove(&mut self, buffer: Avma) {
-        let Some(live) = self.live.remove(&buffer) else { return };
+    fn remove(&mut self, buffer: Avma) -> Option<Live> {
+        let live = self.live.remove(buffer)?;
         self.note(Change::Freed, buffer, &live);
-        self.unmeasured -= u64::from(live.measured.is_none());
         self.failures.note_change();
         self.vacate(buffer, &live);
-        self.swept.leave(buffer, &live);
-        for &chip in self.chips_of_live(live.device) {
-            self.pool(chip, live.shape.buffer_type).leave(live.share());
-        }
+        self.count(&live, |pool| pool.leave(live.share()));
+        Some(live)
     }
 
-    /// Does something for each pool that a live buffer lies in.
-    fn count(&self, buffer: Avma, what: impl Fn(&PoolCounters)) {
-        let Some(live) = self.live.get(&buffer) else { return };
+    /// Does something for each pool that a buffer lies in.
+    fn count(&self, live: &Live, what: impl Fn(&PoolCounters)) {
         for &chip in self.chips_of_live(live.device) {
             what(self.pool(chip, live.shape.buffer_type));
         }
@@ -353,12 +328,6 @@ impl Ledger {
 
     fn pool(&self, chip: usize, buffer_type: BufferType) -> &PoolCounters {
         &self.chips[chip][buffer_type.index()]
-    }
-}
-
-impl Live {
-    fn share(&self) -> Share {
-        Share { size: self.shape.size, measured: self.measured }
     }
 }
 

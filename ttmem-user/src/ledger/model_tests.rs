@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     event::{AllocatorSeen, DeviceSeen, Geometry, LiveBaseline, Spread},
-    units::{ChipId, DeviceAddr},
+    units::{ChipId, DeviceAddr, Tid},
 };
 
 /// Two devices: chips {0, 1} with allocator 0, chips {1, 2} with allocator 1.

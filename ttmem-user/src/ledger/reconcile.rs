@@ -30,6 +30,7 @@ impl Ledger {
         self.baseline = BaselineState::Read;
         self.circular.older_on(&baseline.chips);
         self.learn_places(&baseline);
+        self.settle_resizes();
         for buffer in &baseline.buffers {
             if !touched.contains(&buffer.buffer) {
                 self.adopt(buffer, Origin::PreAttach);
@@ -41,7 +42,7 @@ impl Ledger {
         for allocator in std::mem::take(&mut self.bulk_freed_while_reading) {
             self.bulk_free_of(allocator);
         }
-        self.check_free_lists(&baseline.free_lists, baseline.steady);
+        self.check_free_lists(&baseline);
     }
 
     /// Devices and allocators that no event has described since.
@@ -60,7 +61,7 @@ impl Ledger {
     }
 
     /// Takes in a buffer that was read from memory.
-    pub(super) fn adopt(&mut self, buffer: &BaselineBuffer, origin: Origin) {
+    pub(super) fn adopt(&mut self, buffer: &BaselineBuffer, origin: Origin) -> Live {
         let device = self.topology.device_at(buffer.device);
         if device.is_none_or(|entry| self.chips_of(entry).is_empty()) {
             self.unknown_devices += 1;
@@ -72,7 +73,8 @@ impl Ledger {
             device: device.and_then(|entry| u32::try_from(entry).ok()),
             origin,
         };
-        self.insert(buffer.buffer, live);
+        self.insert(buffer.buffer, &live);
+        live
     }
 
     /// The block table is the truth; where the fields say otherwise, that is an anomaly.
@@ -97,7 +99,7 @@ impl Ledger {
     /// Buffers from before the attach that a bulk free took after the attach.
     fn bulk_free_of(&mut self, allocator: Avma) {
         for buffer in self.buffers_of(allocator) {
-            if self.live.get(&buffer).is_some_and(|live| live.origin == Origin::PreAttach) {
+            if self.live.get(buffer).is_some_and(|live| live.origin == Origin::PreAttach) {
                 self.sweep(buffer);
             }
         }

@@ -28,6 +28,8 @@ const MAX_ROUNDS: u32 = 5;
 pub struct ReadingBegun {
     lost: Lost,
     undecodable: u64,
+    /// Nobody asked for it: it only confirms the first reading.
+    confirms: bool,
 }
 
 /// What became of a reading.
@@ -65,7 +67,13 @@ impl Ledger {
         self.touched.get_or_insert_default();
         self.suspicion = Suspicion::default();
         self.spaces.begin_reading();
-        ReadingBegun { lost: self.lost, undecodable: self.anomalies.undecodable }
+        let undecodable = self.anomalies.undecodable;
+        ReadingBegun { lost: self.lost, undecodable, confirms: false }
+    }
+
+    /// The same, to see whether frees were under way when the probes came: they have no event.
+    pub fn begin_confirmation(&mut self) -> ReadingBegun {
+        ReadingBegun { confirms: true, ..self.begin_reading() }
     }
 
     /// Whether something went wrong that a reading could set right.
@@ -74,6 +82,7 @@ impl Ledger {
         self.lost != self.settled.lost
             || odd.unknown_free + odd.double_allocation + odd.undecodable > 0
             || odd.overlap + odd.free_list_mismatch > 0
+            || self.spaces.is_suspected()
     }
 
     /// Whether the target's memory has been read, so that a later reading can be compared.
@@ -108,9 +117,12 @@ impl Ledger {
             }
             found.retain(|buffer, how| seen_before(buffer, how));
         }
-        self.because(Cause::Resync, |ledger| ledger.set_right(found, &reading));
-        self.resync.done += 1;
-        self.resync.last_ns = Some(time_ns);
+        let differ = self.because(Cause::Resync, |ledger| ledger.set_right(found, &reading));
+        if !begun.confirms || differ != Differences::default() || self.needs_resync() {
+            self.resync.done += 1;
+            self.resync.last_ns = Some(time_ns);
+            self.resync.last_differences = Some(differ);
+        }
         self.baseline = BaselineState::Read;
         if self.lost != begun.lost || self.anomalies.undecodable != begun.undecodable {
             return Resynced::Unsettled;
@@ -118,7 +130,7 @@ impl Ledger {
         self.settled = Settled { lost: self.lost, anomalies: self.anomalies };
         self.unknown_devices = self.on_unknown_devices();
         // Only now: what they contradict is a doubt of its own.
-        self.check_free_lists(&reading.free_lists, reading.steady);
+        self.check_free_lists(&reading);
         Resynced::Settled
     }
 
@@ -128,19 +140,19 @@ impl Ledger {
         reading: &LiveBaseline,
     ) -> HashMap<Avma, Difference, foldhash::fast::FixedState> {
         let touched = self.touched.as_ref();
-        let untouched = |buffer| touched.is_none_or(|touched| !touched.contains(buffer));
+        let untouched = |buffer: &Avma| touched.is_none_or(|touched| !touched.contains(buffer));
         let found = reading.buffers.iter().filter(|found| untouched(&found.buffer));
         let mut differences: HashMap<Avma, Difference, _> = found
-            .filter_map(|found| match self.live.get(&found.buffer) {
+            .filter_map(|found| match self.live.get(found.buffer) {
                 None => Some((found.buffer, Difference::MissedAllocation(found.clone()))),
-                Some(live) if same(live, found) => None,
+                Some(live) if same(&live, found) => None,
                 Some(_) => Some((found.buffer, Difference::Changed(found.clone()))),
             })
             .collect();
         let there: HashSet<Avma, foldhash::fast::FixedState> =
             reading.buffers.iter().map(|found| found.buffer).collect();
-        let gone = self.live.keys().filter(|buffer| untouched(buffer) && !there.contains(*buffer));
-        differences.extend(gone.map(|buffer| (*buffer, Difference::MissedFree)));
+        let gone = self.live.keys().filter(|buffer| untouched(buffer) && !there.contains(buffer));
+        differences.extend(gone.map(|buffer| (buffer, Difference::MissedFree)));
         differences
     }
 
@@ -148,7 +160,7 @@ impl Ledger {
         &mut self,
         differences: HashMap<Avma, Difference, foldhash::fast::FixedState>,
         reading: &LiveBaseline,
-    ) {
+    ) -> Differences {
         let touched = self.touched.take().unwrap_or_default();
         let first = !self.has_baseline();
         let mut counts = Differences::default();
@@ -159,8 +171,12 @@ impl Ledger {
                 }
                 Difference::MissedAllocation(found) => {
                     counts.missed_allocation += 1;
-                    self.adopt(&found, Origin::Missed);
-                    self.count(buffer, |pool| pool.allocations.add(1));
+                    let live = self.adopt(&found, Origin::Missed);
+                    self.count(&live, |pool| pool.allocations.add(1));
+                }
+                // Its free was under way when the probes came: nothing was missed since.
+                Difference::MissedFree if self.free_was_under_way(buffer) => {
+                    self.release(buffer);
                 }
                 Difference::MissedFree => {
                     counts.missed_free += 1;
@@ -172,6 +188,7 @@ impl Ledger {
                 }
             }
         }
+        self.confirmed = true;
         self.place(reading, &touched);
         let late = reading.swept.iter().filter(|swept| !touched.contains(&swept.buffer));
         self.swept.extend(late.copied());
@@ -186,13 +203,20 @@ impl Ledger {
         self.anomalies.missed_allocation += counts.missed_allocation;
         self.anomalies.missed_free += counts.missed_free;
         self.anomalies.changed += counts.changed;
-        self.resync.last_differences = Some(counts);
         self.restart_spaces();
+        counts
+    }
+
+    /// Whether a buffer that has gone without an event can have been in its free when the probes
+    /// came: it was there at the first reading, no other has followed, and nothing was lost.
+    pub(super) fn free_was_under_way(&self, buffer: Avma) -> bool {
+        let older = self.live.get(buffer).is_some_and(|live| live.origin == Origin::PreAttach);
+        older && !self.confirmed && self.lost == self.settled.lost
     }
 
     /// Another buffer may have come to the place of one whose free was missed.
     fn replace(&mut self, found: &BaselineBuffer) {
-        let known = self.live.get(&found.buffer);
+        let known = self.live.get(found.buffer);
         let same_one = known.filter(|live| live.shape.unique_id == found.shape.unique_id);
         let origin = same_one.map_or(Origin::Missed, |live| live.origin);
         self.remove(found.buffer);
@@ -207,14 +231,14 @@ impl Ledger {
     ) {
         for found in reading.buffers.iter().filter(|found| !touched.contains(&found.buffer)) {
             let nowhere = |live: &Live| self.chips_of_live(live.device).is_empty();
-            if self.live.get(&found.buffer).is_some_and(nowhere) {
+            if self.live.get(found.buffer).as_ref().is_some_and(nowhere) {
                 self.replace(found);
             }
         }
     }
 
     fn on_unknown_devices(&self) -> u64 {
-        let nowhere = |live: &&Live| self.chips_of_live(live.device).is_empty();
+        let nowhere = |live: &Live| self.chips_of_live(live.device).is_empty();
         self.live.values().filter(nowhere).count() as u64
     }
 }

@@ -85,6 +85,8 @@ pub struct Space {
     live: u64,
     unmeasured: u64,
     contradicted: bool,
+    /// What the target's own free list said when an allocation seemed to be under way.
+    suspected: Option<Vec<(u64, u64)>>,
     /// The target's own free list has been read and said the same.
     checked: bool,
 }
@@ -189,15 +191,34 @@ impl Space {
         self.checked
     }
 
+    /// Whether a second reading has to tell if an allocation was under way at the first.
+    pub const fn is_suspected(&self) -> bool {
+        self.suspected.is_some()
+    }
+
+    /// The target's own free list says what cannot be.
+    pub const fn contradict(&mut self) {
+        self.contradicted = true;
+        self.checked = false;
+    }
+
+    /// It has changed since: what the first reading said is of the past.
+    pub fn drop_suspicion(&mut self) {
+        self.suspected = None;
+    }
+
     /// Compares with the target's own free list. `false`: they differ, and that is no matter of
-    /// an allocation whose event is still to come.
+    /// an allocation whose event is still to come: not if they differ alike a second time.
     pub fn check(&mut self, own: &[(u64, u64)], steady: bool) -> bool {
+        let before = self.suspected.take();
         if self.free().is_err() {
             return true;
         }
         self.checked = self.holes().eq(own.iter().copied());
-        let under_way = !steady && own.iter().all(|hole| self.has_hole(*hole));
+        let again = before.is_some_and(|before| before == own);
+        let under_way = !steady && !again && own.iter().all(|hole| self.has_hole(*hole));
         self.contradicted = !self.checked && !under_way;
+        self.suspected = (!self.checked && under_way).then(|| own.to_vec());
         !self.contradicted
     }
 
@@ -209,17 +230,16 @@ impl Space {
 
     /// Takes bytes out of the hole that has them; `false` if there is none.
     fn place(&mut self, start: u64, end: u64) -> bool {
-        let Some((&first, &behind)) = self.holes.range(..=start).next_back() else { return false };
-        if end > behind {
+        let hole = self.holes.range_mut(..=start).next_back();
+        let Some((&first, behind)) = hole.filter(|(_, behind)| end <= **behind) else {
             return false;
-        }
+        };
+        let until = std::mem::replace(behind, start);
         if first == start {
             self.holes.remove(&first);
-        } else {
-            self.holes.insert(first, start);
         }
-        if end < behind {
-            self.holes.insert(end, behind);
+        if end < until {
+            self.holes.insert(end, until);
         }
         self.free -= end - start;
         true
@@ -227,16 +247,11 @@ impl Space {
 
     /// Gives the bytes of a placed buffer back, and joins what they touch.
     fn release(&mut self, start: u64, end: u64) {
-        let (mut first, mut behind) = (start, end);
-        if let Some((&before, &until)) = self.holes.range(..start).next_back()
-            && until == start
-        {
-            first = before;
+        let behind = self.holes.remove(&end).unwrap_or(end);
+        match self.holes.range_mut(..start).next_back() {
+            Some((_, until)) if *until == start => *until = behind,
+            _ => drop(self.holes.insert(start, behind)),
         }
-        if let Some(next) = self.holes.remove(&end) {
-            behind = next;
-        }
-        self.holes.insert(first, behind);
         self.free += end - start;
         for (buffer, start, bytes) in std::mem::take(&mut self.unplaced) {
             let end = start.checked_add(bytes);

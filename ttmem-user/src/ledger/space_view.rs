@@ -142,7 +142,7 @@ impl Ledger {
 
     /// Buffers and holes in order of address.
     fn map_of(&self, allocator: &OpenAllocator<'_>, buffer_type: BufferType) -> Vec<BlockSnapshot> {
-        let inside = |live: &&Live| {
+        let inside = |live: &Live| {
             live.allocator == allocator.address && live.shape.buffer_type == buffer_type
         };
         let buffers = self.live.values().filter(inside).map(|live| BlockSnapshot {

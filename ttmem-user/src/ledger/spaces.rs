@@ -8,7 +8,7 @@ use super::{
     space::{Range, Space},
 };
 use crate::{
-    event::{AllocatorSeen, BufferType, FreeListSeen},
+    event::{AllocatorSeen, BufferType, Geometry, LiveBaseline},
     units::Avma,
 };
 
@@ -49,6 +49,11 @@ impl Spaces {
         self.of.values().flat_map(|spaces| spaces.iter().flatten()).any(Space::is_doubtful)
     }
 
+    /// Whether a second reading has to tell if an allocation was under way at the first.
+    pub fn is_suspected(&self) -> bool {
+        self.of.values().flat_map(|spaces| spaces.iter().flatten()).any(Space::is_suspected)
+    }
+
     /// Notes that an allocator's free lists may have changed.
     pub fn stir(&mut self, allocator: Avma) {
         if let Some(stirred) = &mut self.stirred {
@@ -57,10 +62,10 @@ impl Spaces {
     }
 
     /// Takes the pools of an allocator in; `true` if its live buffers have to be entered anew.
-    fn learn(&mut self, seen: &AllocatorSeen) -> bool {
-        let known = self.of.get(&seen.allocator);
+    fn learn(&mut self, allocator: Avma, pools: &[Option<Geometry>; BUFFER_TYPES]) -> bool {
+        let known = self.of.get(&allocator);
         let same = known.is_some_and(|spaces| {
-            spaces.iter().zip(&seen.pools).all(|(space, pool)| match (space, pool) {
+            spaces.iter().zip(pools).all(|(space, pool)| match (space, pool) {
                 (Some(space), Some(pool)) => space.is(pool),
                 (None, None) => true,
                 _ => false,
@@ -69,8 +74,8 @@ impl Spaces {
         if same {
             return false;
         }
-        let fresh = seen.pools.map(|pool| pool.as_ref().map(Space::new));
-        let had = self.of.insert(seen.allocator, Box::new(fresh));
+        let fresh = pools.map(|pool| pool.as_ref().map(Space::new));
+        let had = self.of.insert(allocator, Box::new(fresh));
         // Buffers may have come before their allocator was described.
         had.is_none_or(|had| had.iter().flatten().any(|space| !space.is_empty()))
     }
@@ -87,10 +92,21 @@ impl Ledger {
     /// Takes a description of an allocator in.
     pub(super) fn learn_allocator(&mut self, seen: &AllocatorSeen) {
         self.topology.learn_allocator(seen);
-        if self.topology.knows_allocator(seen.allocator) && self.spaces.learn(seen) {
-            let of_it = self.live.iter().filter(|(_, live)| live.allocator == seen.allocator);
-            for (&buffer, live) in of_it {
-                enter(&mut self.spaces, buffer, live);
+        if self.topology.knows_allocator(seen.allocator) {
+            self.learn_pools(seen.allocator, &seen.pools);
+        }
+    }
+
+    /// Enters an allocator's live buffers anew if its pools are others.
+    pub(super) fn learn_pools(
+        &mut self,
+        allocator: Avma,
+        pools: &[Option<Geometry>; BUFFER_TYPES],
+    ) {
+        if self.spaces.learn(allocator, pools) {
+            let of_it = self.live.iter().filter(|(_, live)| live.allocator == allocator);
+            for (buffer, live) in of_it {
+                enter(&mut self.spaces, buffer, &live);
             }
         }
     }
@@ -120,8 +136,8 @@ impl Ledger {
             .values_mut()
             .flat_map(|spaces| spaces.iter_mut().flatten())
             .for_each(Space::restart);
-        for (&buffer, live) in &self.live {
-            if !enter(&mut self.spaces, buffer, live) {
+        for (buffer, live) in self.live.iter() {
+            if !enter(&mut self.spaces, buffer, &live) {
                 self.anomalies.overlap += 1;
             }
         }
@@ -129,12 +145,22 @@ impl Ledger {
 
     /// Compares with what was read of the target's own free lists, where no event has changed
     /// them meanwhile. `steady`: with nothing attached, so that no event can be under way.
-    pub(super) fn check_free_lists(&mut self, seen: &[FreeListSeen], steady: bool) {
+    pub(super) fn check_free_lists(&mut self, reading: &LiveBaseline) {
+        let LiveBaseline { free_lists: seen, damaged, steady, .. } = reading;
+        for &(allocator, buffer_type) in damaged.iter().filter(|_| *steady) {
+            if let Some(space) = self.spaces.get_mut(allocator, buffer_type) {
+                space.contradict();
+                self.anomalies.free_list_mismatch += 1;
+            }
+        }
         let stirred = self.spaces.stirred.take().unwrap_or_default();
+        for spaces in self.spaces.of.iter_mut().filter(|(at, _)| stirred.contains_key(*at)) {
+            spaces.1.iter_mut().flatten().for_each(Space::drop_suspicion);
+        }
         for list in seen.iter().filter(|list| !stirred.contains_key(&list.allocator)) {
             let own: Vec<_> = list.holes.iter().map(|(start, end)| (start.0, end.0)).collect();
             let space = self.spaces.get_mut(list.allocator, list.buffer_type);
-            if space.is_some_and(|space| !space.check(&own, steady)) {
+            if space.is_some_and(|space| !space.check(&own, *steady)) {
                 self.anomalies.free_list_mismatch += 1;
             }
         }

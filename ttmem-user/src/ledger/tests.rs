@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     event::{AllocatorSeen, BaselineBuffer, Described, DeviceSeen, Geometry, LiveBaseline, Spread},
-    units::{ChipId, DeviceAddr, MeshId},
+    units::{ChipId, DeviceAddr, MeshId, Tid},
 };
 
 const MESH: Avma = Avma(0x1000);

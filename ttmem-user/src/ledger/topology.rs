@@ -153,6 +153,21 @@ impl Topology {
         self.measure_chips(device);
     }
 
+    /// A pool of an allocator has become larger or smaller; the allocator's pools, if it is known.
+    pub fn resize(
+        &mut self,
+        allocator: Avma,
+        buffer_type: BufferType,
+        geometry: Geometry,
+    ) -> Option<[Option<Geometry>; BUFFER_TYPES]> {
+        let entry = *self.allocator_at.get(&allocator)?;
+        let known = &mut self.allocators[entry];
+        known.pools[buffer_type.index()] = Some(geometry);
+        let (device, pools) = (known.device, known.pools);
+        self.measure_chips(device);
+        Some(pools)
+    }
+
     /// The buffers of an allocator have been freed in bulk.
     pub fn close_allocator(&mut self, allocator: Avma) {
         if let Some(&entry) = self.allocator_at.get(&allocator) {

@@ -105,7 +105,7 @@ impl Ledger {
 
     pub(super) fn buffer_snapshots(&self) -> Vec<BufferSnapshot> {
         let mut buffers: Vec<BufferSnapshot> =
-            self.live.values().map(|live| self.buffer_snapshot(live)).collect();
+            self.live.values().map(|live| self.buffer_snapshot(&live)).collect();
         buffers.sort_by_key(|buffer| (buffer.unique_id, buffer.buffer_type, buffer.address));
         buffers
     }

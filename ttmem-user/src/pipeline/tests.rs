@@ -86,9 +86,12 @@ impl Rig {
     fn start(records: Vec<Vec<u8>>, targets: Vec<NewTarget>, options: Options) -> Self {
         let control = Control::new().unwrap();
         let (added, _is_added) = mpsc::channel();
+        let slots: Vec<u32> = targets.iter().map(|target| target.slot).collect();
+        // All first: the script's records are there from the start, whosever they are.
         for target in targets {
-            let slot = target.slot;
             control.send(Command::Add(Box::new(target), added.clone()));
+        }
+        for slot in slots {
             control.send(Command::Attached(slot));
         }
         control.send(Command::AllAdded);

@@ -47,6 +47,8 @@ pub(super) struct Watched {
     doubtful_since: Option<u64>,
     /// Readings in a row that settled nothing.
     failures: u32,
+    /// When the first reading is to be confirmed by another, ns.
+    confirm_at: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +65,8 @@ enum Phase {
 
 /// How long to wait before differences are looked at once more.
 const CONFIRM: Duration = Duration::from_millis(20);
+/// How long after the first reading another one looks for frees that were under way at the attach.
+const CONFIRM_FIRST_NS: u64 = 1_000_000_000;
 /// Loss comes in bursts: a reading begins this long after the first is noticed.
 const CALM_NS: u64 = 50_000_000;
 /// The wait doubles with every reading that settled nothing, this often at most.
@@ -79,6 +83,7 @@ impl Watched {
             unsettled: false,
             doubtful_since: None,
             failures: 0,
+            confirm_at: None,
         }
     }
 
@@ -104,6 +109,7 @@ impl Watched {
     pub(super) fn attached(&mut self, readers: &Readers) {
         if self.phase == Phase::Attaching {
             self.phase = Phase::Baseline;
+            self.target.ledger.all_probes_attached();
             if !readers.request(self.serial(), &self.target.read_live, Duration::ZERO) {
                 self.finish_reading(Err("their reader is gone".to_owned()), 0, readers);
             }
@@ -120,6 +126,11 @@ impl Watched {
         self.unsettled = false;
         self.doubtful_since = None;
         let begun = self.target.ledger.begin_reading();
+        self.read_again(begun, readers);
+    }
+
+    fn read_again(&mut self, begun: ReadingBegun, readers: &Readers) {
+        self.confirm_at = None;
         if readers.request(self.serial(), &self.target.read_live, Duration::ZERO) {
             self.phase = Phase::Resync(begun);
         }
@@ -127,6 +138,10 @@ impl Watched {
 
     /// Has them read again if something went wrong that this could set right.
     pub(super) fn resync_if_doubtful(&mut self, now_ns: u64, readers: &Readers) {
+        if self.phase == Phase::Settled && self.confirm_at.is_some_and(|at| now_ns >= at) {
+            let begun = self.target.ledger.begin_confirmation();
+            self.read_again(begun, readers);
+        }
         let ledger = &self.target.ledger;
         let possible = self.phase == Phase::Settled && ledger.has_baseline();
         if !possible || !(self.unsettled || ledger.needs_resync()) {
@@ -145,7 +160,8 @@ impl Watched {
 
     /// When to look again whether a reading is due; `None`: nothing is to be set right.
     pub(super) fn next_look_ns(&self) -> Option<u64> {
-        self.doubtful_since.map(|since| since.saturating_add(self.patience_ns()))
+        let doubtful = self.doubtful_since.map(|since| since.saturating_add(self.patience_ns()));
+        doubtful.into_iter().chain(self.confirm_at).min()
     }
 
     /// Takes a reading in. Every event up to its end must have been applied.
@@ -160,7 +176,11 @@ impl Watched {
             ledger.audit(reading, now_ns);
         }
         match std::mem::replace(&mut self.phase, Phase::Settled) {
-            Phase::Attaching | Phase::Baseline => ledger.finish_baseline(reading),
+            Phase::Attaching | Phase::Baseline => {
+                let any = reading.as_ref().is_ok_and(|reading| !reading.buffers.is_empty());
+                self.confirm_at = any.then(|| now_ns.saturating_add(CONFIRM_FIRST_NS));
+                ledger.finish_baseline(reading);
+            }
             Phase::Resync(begun) => match ledger.finish_resync(begun, now_ns, reading) {
                 Resynced::Settled if !ledger.needs_resync() => self.failures = 0,
                 Resynced::Settled => self.failures += 1,

@@ -85,13 +85,15 @@ impl<S: EventSource> Worker<S> {
         let mut end = None;
         let mut last_event = next_report;
         let mut started = false;
+        let mut baseline_done = false;
         loop {
             self.obey();
             if self.take_in(false) > 0 {
                 last_event = now_ns();
                 self.pass_on(None);
             }
-            let baseline_done = self.take_readings();
+            // A quick reading may be done before all have been added.
+            baseline_done |= self.take_readings();
             self.look_at_targets();
             let now = now_ns();
             if self.all_added && !started {
@@ -109,6 +111,7 @@ impl<S: EventSource> Worker<S> {
                 if started && !self.options.once {
                     self.publish();
                 }
+                baseline_done &= !started;
                 next_report = now.saturating_add(nanos(self.options.refresh));
             }
             self.beat(now);
@@ -133,6 +136,8 @@ impl<S: EventSource> Worker<S> {
                 let _ = added.send(());
             }
             Command::Attached(slot) => {
+                // What has happened while the probes went in is in the memory that is read now.
+                self.take_in(true);
                 if let Some(watched) = at(&mut self.targets, slot) {
                     watched.attached(&self.readers);
                 }

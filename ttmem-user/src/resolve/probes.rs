@@ -35,6 +35,9 @@ fn symbol_of(image: &Image<'_>, probe: ProbeId) -> Result<String, Refusal> {
         ProbeId::Free => {
             Ok(format!("_ZN2tt8tt_metal{}17deallocate_bufferEPNS0_6BufferE", class()?))
         }
+        ProbeId::Resize => {
+            Ok(format!("_ZN2tt8tt_metal{}21shrink_allocator_sizeERKNS0_10BufferTypeEmb", class()?))
+        }
         ProbeId::BulkFree => Ok(format!("_ZN2tt8tt_metal{}18deallocate_buffersEv", class()?)),
         ProbeId::DeviceOpen => DEVICE_OPEN
             .iter()

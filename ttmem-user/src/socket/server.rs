@@ -169,10 +169,11 @@ struct Clients {
 async fn accept_all(
     socket: NewSocket,
     source: Source,
-    ended: watch::Receiver<Option<End>>,
+    mut ended: watch::Receiver<Option<End>>,
     clients: Arc<Clients>,
 ) {
-    let mut over = ended.clone();
+    // The clients are told when nobody can connect any more.
+    let (tell_clients, told) = watch::channel(None);
     let NewSocket { pid, listener, allowed, file, .. } = socket;
     let listening = listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener));
     let listener = match listening {
@@ -185,16 +186,17 @@ async fn accept_all(
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     let owner = clients.ever.fetch_add(1, Ordering::Relaxed);
-                    let about = About { source: source.clone(), pid, owner, end: ended.clone() };
+                    let about = About { source: source.clone(), pid, owner, end: told.clone() };
                     serving.spawn(one_client(stream, about, allowed, Arc::clone(&clients)));
                 }
                 Err(_) => sleep(ACCEPT_AGAIN).await,
             },
             Some(_) = serving.join_next() => {}
-            () = connection::is_over(&mut over) => break,
+            () = connection::is_over(&mut ended) => break,
         }
     }
     drop((listener, file));
+    tell_clients.send_replace(Some(ended.borrow().unwrap_or(End::Unwatched)));
     while serving.join_next().await.is_some() {}
 }
 

@@ -18,6 +18,9 @@ use crate::{
 /// After a query the pipeline is left alone for so many times as long as it took.
 const REST: u32 = 4;
 
+/// A rest that is put off.
+const SHORT: Duration = Duration::from_millis(2);
+
 /// The target is gone, or the pipeline is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gone;
@@ -87,8 +90,11 @@ impl Source {
         shared: &mut Shared,
         run: impl FnOnce(&mut View<'_>) -> T + Send + 'static,
     ) -> Result<T, Gone> {
-        if let Some(time) = shared.not_before {
-            sleep_until(time.into()).await;
+        let now = Instant::now();
+        let not_before = shared.not_before.unwrap_or(now);
+        // The timer's steps are long: a short rest is added to the next.
+        if not_before > now + SHORT {
+            sleep_until(not_before.into()).await;
         }
         let (sender, answer) = oneshot::channel();
         self.tell(move |view| {
@@ -98,7 +104,7 @@ impl Source {
             let _ = sender.send((result, begun.elapsed()));
         });
         let (result, took): (T, Duration) = answer.await.map_err(|_| Gone)?;
-        shared.not_before = Some(Instant::now() + took * REST);
+        shared.not_before = Some(not_before.max(now) + took * (REST + 1));
         Ok(result)
     }
 }

@@ -10,6 +10,7 @@ pub mod agent;
 pub mod directory;
 pub mod left_behind;
 pub mod reader;
+pub mod view;
 pub mod writer;
 
 #[cfg(test)]

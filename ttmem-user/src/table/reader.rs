@@ -27,7 +27,8 @@ use super::{
     writer::file_name,
 };
 use crate::{
-    event::BufferType, ledger::snapshot::PoolSnapshot, units::ChipId, words::ReadOnlyWords,
+    event::BufferType, ledger::snapshot::PoolSnapshot, missing::Lost, units::ChipId,
+    words::ReadOnlyWords,
 };
 
 /// A chip's block may not be larger: it bounds what a broken header can ask for.
@@ -121,7 +122,7 @@ pub struct Header {
     /// Why not; empty if it is.
     pub inexact_because: String,
     /// Records that could not be delivered.
-    pub lost: u64,
+    pub lost: Lost,
     /// Events that disagreed with what was known.
     pub anomalies: u64,
     /// Allocations that failed for want of memory, if they can be seen.
@@ -278,7 +279,10 @@ impl Table {
             state: State::of(at(header::STATE)),
             exact: at(header::EXACT) == 1,
             inexact_because: text(header::INEXACT_BECAUSE, 512),
-            lost: at(header::LOST_RING_FULL).saturating_add(at(header::LOST_READ_FAULT)),
+            lost: Lost {
+                ring_full: at(header::LOST_RING_FULL),
+                read_fault: at(header::LOST_READ_FAULT),
+            },
             anomalies: at(header::ANOMALIES),
             failures: known(at(header::FAILURES)),
             chips_left_out: at(header::CHIPS_LEFT_OUT),

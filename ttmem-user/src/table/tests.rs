@@ -162,7 +162,7 @@ fn a_table_is_only_taken_over_from_the_dead() {
     patch(&rig.file(), header::AGENT_PID, other.pid.into());
     patch(&rig.file(), header::AGENT_START_TICKS, other.start_ticks);
     match rig.writer() {
-        Err(TableError::Taken { pid: 7, agent }) => assert_eq!(agent, other.pid),
+        Err(TableError::Taken { pid: 7, agent, .. }) => assert_eq!(agent, other.pid),
         taken => panic!("{taken:?}"),
     }
     patch(&rig.file(), header::AGENT_START_TICKS, other.start_ticks + 1);

@@ -2,6 +2,7 @@
 
 use std::{
     os::fd::AsFd as _,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{Ordering, fence},
@@ -47,6 +48,8 @@ pub enum TableError {
         pid: u32,
         /// The other ttmem.
         agent: u32,
+        /// The directory of its table.
+        place: PathBuf,
     },
     /// The file cannot be made what it should be.
     #[error("cannot make the table of process {pid}: {source}")]
@@ -88,7 +91,8 @@ impl Writer {
         let io = |source| TableError::Io { pid: process.pid, source };
         let _lock = directory.lock()?;
         if let Some(agent) = reader::living_writer(directory, &name)? {
-            return Err(TableError::Taken { pid: process.pid, agent });
+            let place = directory.path().into();
+            return Err(TableError::Taken { pid: process.pid, agent, place });
         }
         let file = directory.new_file(&new, FILE_BYTES as u64)?;
         let words = Words::map(file.as_fd(), FILE_BYTES).map_err(io)?;

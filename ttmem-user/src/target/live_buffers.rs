@@ -165,6 +165,18 @@ pub enum Class {
     SharedMemory(usize),
 }
 
+/// What an allocator was found to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    /// Live buffers, or none.
+    Buffers,
+    /// None but such as were freed in bulk: most likely its device is closed, and only they keep it
+    /// in memory.
+    NoBlocks,
+    /// Not even a set of buffers.
+    NotASet,
+}
+
 /// One reading.
 pub struct Walk<'a> {
     /// The target's memory.
@@ -180,12 +192,15 @@ impl Walk<'_> {
     pub fn read(&self, objects: &[(Avma, Class)]) -> Result<LiveBaseline, String> {
         let mut baseline = LiveBaseline::default();
         let mut blocks = BlockTables::default();
-        let mut closed = Vec::new();
+        let (mut closed, mut broken) = (Vec::new(), Vec::new());
         for allocator in of_class(objects, Class::Allocator) {
-            if self.read_allocator(allocator, &mut blocks, &mut baseline)? {
-                closed.push(allocator);
+            match self.read_allocator(allocator, &mut blocks, &mut baseline)? {
+                Held::Buffers => {}
+                Held::NoBlocks => closed.push(allocator),
+                Held::NotASet => broken.push(allocator),
             }
         }
+        self.check_owned(objects, &broken)?;
         self.read_owners(objects, &closed, &mut baseline);
         self.describe_devices(&mut baseline);
         self.read_free_lists(&mut baseline);
@@ -196,19 +211,18 @@ impl Walk<'_> {
         Ok(baseline)
     }
 
-    /// Reads the live buffers of one allocator. Returns whether it holds none but such as were
-    /// freed in bulk: most likely its device is closed, and only they keep it in memory.
+    /// Reads the live buffers of one allocator.
     fn read_allocator(
         &self,
         allocator: Avma,
         blocks: &mut BlockTables,
         baseline: &mut LiveBaseline,
-    ) -> Result<bool, String> {
+    ) -> Result<Held, String> {
         let set = allocator.plus(u64::from(self.memory_layout.live_set));
         let live = match hash_set::read(self.memory, set) {
             Ok(live) => live,
             // A word that only looks like an allocator: what it leads to is no set.
-            Err(hash_set::Error::NotASet) => return Ok(false),
+            Err(hash_set::Error::NotASet) => return Ok(Held::NotASet),
             Err(hash_set::Error::Unsteady) => {
                 return Err(format!("the live set of allocator {allocator} changes too fast"));
             }
@@ -247,7 +261,19 @@ impl Walk<'_> {
         if let Some(device) = device {
             baseline.allocators.push(self.describe_allocator(allocator, device));
         }
-        Ok(device.is_none() && baseline.swept.len() > swept)
+        let none = device.is_none() && baseline.swept.len() > swept;
+        Ok(if none { Held::NoBlocks } else { Held::Buffers })
+    }
+
+    /// What an open mesh calls its allocator is one, whatever its memory says.
+    fn check_owned(&self, objects: &[(Avma, Class)], broken: &[Avma]) -> Result<(), String> {
+        let Some(chain) = &self.memory_layout.mesh_allocator else { return Ok(()) };
+        let owned = of_class(objects, Class::Mesh)
+            .filter_map(|mesh| self.memory.chain(mesh, chain).ok().map(Avma));
+        match owned.into_iter().find(|allocator| broken.contains(allocator)) {
+            Some(allocator) => Err(format!("the live set of allocator {allocator} is damaged")),
+            None => Ok(()),
+        }
     }
 
     /// Allocators without buffers, through the devices and meshes that own them. A closed mesh

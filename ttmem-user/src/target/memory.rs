@@ -12,6 +12,9 @@ use crate::units::Avma;
 #[error("no memory at {0}")]
 pub struct Unreadable(pub Avma);
 
+/// Bytes read in one go where the amount comes from the target.
+const PIECE: usize = 1 << 15;
+
 /// A target's memory. Read, never written.
 pub trait TargetMemory {
     /// Fills `to` from `from` on, or fails as a whole.
@@ -44,13 +47,20 @@ pub trait TargetMemory {
     }
 
     /// `count` little-endian 64-bit numbers.
+    ///
+    /// Piece by piece: the count may be nonsense, and must not ask for more memory than the target
+    /// has.
     fn words(&self, at: Avma, count: usize) -> Result<Vec<u64>, Unreadable> {
-        let mut bytes = vec![0; count * 8];
-        self.read(at, &mut bytes)?;
-        Ok(bytes
-            .chunks_exact(8)
-            .map(|word| u64::from_le_bytes(word.try_into().unwrap_or([0; 8])))
-            .collect())
+        let mut bytes = vec![0; count.saturating_mul(8).min(PIECE)];
+        let mut words = Vec::with_capacity(bytes.len() / 8);
+        while words.len() < count {
+            let len = (count - words.len()).saturating_mul(8).min(PIECE);
+            let piece = &mut bytes[..len];
+            self.read(at.plus(words.len() as u64 * 8), piece)?;
+            let read = piece.chunks_exact(8);
+            words.extend(read.map(|word| u64::from_le_bytes(word.try_into().unwrap_or([0; 8]))));
+        }
+        Ok(words)
     }
 
     /// The value at the end of a chain that starts at `object`.

@@ -22,9 +22,10 @@ use crate::{
     },
     event::LiveBaseline,
     kernel::{Attacher, Link},
-    ledger::{Ledger, report::Unwatched},
+    ledger::{Ledger, report::Unwatched, snapshot::ProcessLabel},
     pipeline::{Command, Control, NewTarget, ReadLive},
     socket::End,
+    table::writer::Writer,
     target::process::ProcessError,
     units::Pid,
 };
@@ -90,6 +91,11 @@ impl Admission {
         self.admitted.values().any(|admitted| admitted.pid == pid)
     }
 
+    /// The process in a slot.
+    pub fn pid_of(&self, slot: u32) -> Option<Pid> {
+        self.admitted.get(&slot).map(|admitted| admitted.pid)
+    }
+
     /// Tells the pipeline something.
     pub fn tell(&self, command: Command) {
         self.control.send(command);
@@ -115,17 +121,20 @@ impl Admission {
         self.attacher.set_layout(slot, &target.layout())?;
         let serial = self.next_serial;
         self.next_serial += 1;
-        self.announce(target, slot, serial, fresh)?;
+        let label = Arc::new(target.label(serial));
+        let shared = self.share.as_ref().map(|share| share.prepare(&target.process, &label));
+        let (table, socket) = shared.transpose()?.unzip();
+        self.announce(target, slot, label, table, fresh)?;
         let path = &target.library.open_path;
         let points = target.points(self.options.dispatches);
         match self.attacher.attach(path, pid, slot, &points) {
             Ok(link) => {
                 self.admitted.insert(slot, Admitted { pid, serial, link });
                 self.tell(Command::Attached(slot));
-                match &self.share {
-                    Some(share) => share.serve(&target.process, serial),
-                    None => Ok(()),
+                if let (Some(share), Some(socket)) = (&self.share, socket) {
+                    share.open_socket(socket);
                 }
+                Ok(())
             }
             Err(error) => {
                 self.tell(Command::Withdraw(slot));
@@ -139,7 +148,14 @@ impl Admission {
     }
 
     /// Gives the target its place in the pipeline, and waits until it has it.
-    fn announce(&self, target: &Target, slot: u32, serial: u64, fresh: bool) -> anyhow::Result<()> {
+    fn announce(
+        &self,
+        target: &Target,
+        slot: u32,
+        label: Arc<ProcessLabel>,
+        table: Option<Writer>,
+        fresh: bool,
+    ) -> anyhow::Result<()> {
         let reader = target.reader()?;
         let read_live: ReadLive = match reader {
             Ok(reader) => {
@@ -155,9 +171,6 @@ impl Admission {
             Err(_) if fresh => Arc::new(|| Ok(LiveBaseline::default())),
             Err(reason) => Arc::new(move || Err(reason.clone())),
         };
-        let label = Arc::new(target.label(serial));
-        let share = self.share.as_ref();
-        let table = share.map(|share| share.table(&target.process, &label)).transpose()?;
         let mut ledger = Ledger::of_process(label, target.doubtful());
         ledger.watch_failures(self.options.keep_failures, target.unseen_failures());
         ledger.watch_programs(target.program_watch(), self.options.dispatches);

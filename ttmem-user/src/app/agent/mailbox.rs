@@ -16,6 +16,8 @@ use crate::pipeline::Notice;
 pub enum Message {
     /// Something happened to a target.
     Notice(Notice),
+    /// It is to look at every process again.
+    LookAgain,
     /// It is to end.
     Stop,
 }

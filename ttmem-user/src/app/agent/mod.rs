@@ -59,6 +59,11 @@ impl Agent {
         Ok((Self { mailbox, thread: Some(thread) }, receiver))
     }
 
+    /// Has every process looked at again.
+    pub fn look_again(&self) {
+        self.mailbox.send(Message::LookAgain);
+    }
+
     /// Where the pipeline tells of what happens to targets.
     pub fn on_notice(&self) -> OnNotice {
         let mailbox = Arc::clone(&self.mailbox);

@@ -146,6 +146,14 @@ impl Search {
         others
     }
 
+    /// Looks at every process again, at those too that could not be watched.
+    fn look_again(&mut self) {
+        for (pid, _) in self.unwatched.drain() {
+            self.admission.tell(Command::Gone(pid));
+        }
+        self.look_at_all();
+    }
+
     /// Attaches to a process if it is selected and has tt-metal.
     fn consider(&mut self, pid: Pid, hint: Hint, others: &mut Vec<String>) {
         let own = Pid(std::process::id());
@@ -202,7 +210,15 @@ impl Search {
         for message in self.mailbox.take() {
             match message {
                 Message::Stop => return false,
-                Message::Notice(Notice::Ended(slot)) => self.admission.release(slot, End::Exited),
+                Message::LookAgain => self.look_again(),
+                Message::Notice(Notice::Ended(slot)) => {
+                    // Another process may have its id by now, and have been taken for it.
+                    let pid = self.admission.pid_of(slot);
+                    self.admission.release(slot, End::Exited);
+                    if let Some(pid) = pid.filter(|_| self.selection.is_search()) {
+                        self.later(pid, Duration::ZERO);
+                    }
+                }
                 Message::Notice(Notice::Replaced(slot, pid)) => {
                     self.admission.release(slot, End::Replaced);
                     self.later(pid, Duration::ZERO);

@@ -119,7 +119,7 @@ fn who_has_lost_its_block_takes_anothers_in_turn() {
     assert!(live(&ledger).is_empty());
     ledger.apply(&free(3));
     assert_eq!((live(&ledger), ledger.swept.taken()), (vec![], 2));
-    assert!(ledger.swept.owners.is_none(), "nobody is awaited any more");
+    assert!(!ledger.live.indexes_blocks(), "nobody is awaited any more");
 }
 
 #[test]
@@ -160,6 +160,42 @@ fn a_late_free_while_reading_takes_what_the_reading_finds() {
     // Its own free is no free of an unknown buffer.
     ledger.apply(&free(2));
     assert_eq!(live(&ledger), [3]);
+}
+
+/// The probe of allocations is the last one. What came to the place of a buffer that was freed
+/// before it was attached is found by the reading, and no event was seen of it.
+#[test]
+fn what_came_while_the_probes_went_in_keeps_its_block() {
+    let mut ledger = unread();
+    ledger.apply(&described_free(1, 0));
+    ledger.all_probes_attached();
+    let newer = BaselineBuffer {
+        buffer: Avma(2 << 8),
+        allocator: ALLOCATOR,
+        device: DEVICE,
+        shape: shape(2, 0),
+        block_bytes: Some(BLOCK),
+    };
+    let buffers = vec![newer];
+    ledger.finish_baseline(Ok(LiveBaseline { buffers, ..LiveBaseline::default() }));
+    assert_eq!((live(&ledger), ledger.swept.taken()), (vec![2], 0));
+}
+
+/// What else happens meanwhile does not make it forgotten.
+#[test]
+fn events_between_a_late_free_and_the_reading_change_nothing() {
+    let mut ledger = unread();
+    apply(&mut ledger, &[described_free(1, 0), allocate(9, 4 * BLOCK), free(9)]);
+    let older = BaselineBuffer {
+        buffer: Avma(2 << 8),
+        allocator: ALLOCATOR,
+        device: DEVICE,
+        shape: shape(2, 0),
+        block_bytes: Some(BLOCK),
+    };
+    let buffers = vec![older];
+    ledger.finish_baseline(Ok(LiveBaseline { buffers, ..LiveBaseline::default() }));
+    assert_eq!((live(&ledger), ledger.swept.taken()), (vec![], 1));
 }
 
 /// A block that is given back while the older buffers are read, and then given to another.

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::event::Event;
 use crate::ledger::tests::{allocate, baseline, free, started, view};
 
 const LOSS: Lost = Lost { ring_full: 3, read_fault: 0 };
@@ -158,4 +159,53 @@ proptest! {
         prop_assert_eq!(pool.bank_bytes, Some(memory.len() as u64 * 3 * 2048));
         prop_assert_eq!(pool.allocations - pool.frees, pool.buffers);
     }
+}
+
+/// A free that was under way at the attach is no missed one, if nothing was lost since.
+#[test]
+fn the_first_reading_is_confirmed_without_a_word() {
+    for (lost, missed) in [(Lost::default(), 0), (LOSS, 1)] {
+        let mut ledger = Ledger::new(crate::units::Pid(1), Vec::new());
+        ledger.finish_baseline(Ok(baseline(&[1, 2])));
+        ledger.set_lost(lost);
+        let begun = ledger.begin_confirmation();
+        assert_eq!(ledger.finish_resync(begun, 50, Ok(baseline(&[2]))), Resynced::Suspicious);
+        assert_eq!(ledger.finish_resync(begun, 60, Ok(baseline(&[2]))), Resynced::Settled);
+        let snapshot = view(&ledger);
+        assert_eq!((live(&ledger), snapshot.anomalies.missed_free), (vec![2], missed));
+        assert_eq!(snapshot.devices[0].pools[0].pre_attach_frees, 1);
+        assert!(snapshot.exact);
+        // The same again later is one.
+        assert_eq!(resync(&mut ledger, &[]), 2);
+        assert_eq!(view(&ledger).anomalies.missed_free, missed + 1);
+    }
+}
+
+#[test]
+fn a_confirmation_that_finds_nothing_counts_as_no_reading() {
+    let mut ledger = Ledger::new(crate::units::Pid(1), Vec::new());
+    ledger.finish_baseline(Ok(baseline(&[1])));
+    let begun = ledger.begin_confirmation();
+    assert_eq!(ledger.finish_resync(begun, 50, Ok(baseline(&[1]))), Resynced::Settled);
+    assert_eq!((view(&ledger).resync.done, view(&ledger).resync.last_ns), (0, None));
+    resync(&mut ledger, &[1]);
+    assert_eq!((view(&ledger).resync.done, view(&ledger).resync.last_ns), (1, Some(50)));
+}
+
+/// Another buffer at the place of one whose free was under way.
+#[test]
+fn a_free_under_way_may_be_followed_by_an_allocation() {
+    let mut ledger = Ledger::new(crate::units::Pid(1), Vec::new());
+    ledger.finish_baseline(Ok(baseline(&[1])));
+    let Event::Allocated(mut newer) = allocate(1) else { panic!("no allocation") };
+    newer.shape.unique_id = Some(7);
+    ledger.apply(&Event::Allocated(newer.clone()));
+    let snapshot = view(&ledger);
+    let pool = &snapshot.devices[0].pools[0];
+    assert_eq!((pool.buffers, pool.pre_attach_frees, pool.allocations), (1, 1, 1));
+    assert!(snapshot.exact, "{:?}", snapshot.inexact_because);
+    // Not so of one whose allocation was seen.
+    newer.shape.unique_id = Some(8);
+    ledger.apply(&Event::Allocated(newer));
+    assert_eq!(view(&ledger).anomalies.double_allocation, 1);
 }

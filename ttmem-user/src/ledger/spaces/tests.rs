@@ -3,7 +3,7 @@
 use super::super::snapshot::{Detail, Snapshot, SpaceSnapshot, TargetState};
 use super::*;
 use crate::{
-    event::{Allocated, BufferShape, DeviceSeen, Event, Freed, Geometry, LiveBaseline, Spread},
+    event::{Allocated, BufferShape, DeviceSeen, Event, FreeListSeen, Freed, Spread},
     units::{ChipId, DeviceAddr, MeshId, Pid, Tid},
 };
 
@@ -176,4 +176,33 @@ fn another_bank_is_filled_with_the_live_buffers() {
     assert_eq!(shrunk.free_bank_bytes, Some(BANK - 4096 - 1024));
     ledger.apply(&Event::BulkFreed { allocator: ALLOCATOR });
     assert_eq!(row(&ledger).free_bank_bytes, Some(BANK - 4096));
+}
+
+#[test]
+fn a_free_list_that_is_none_is_counted_if_nothing_moved() {
+    for (steady, mismatches) in [(true, 1), (false, 0)] {
+        let mut ledger = with_events(&[]);
+        let damaged = vec![(ALLOCATOR, BufferType::Dram)];
+        ledger.finish_baseline(Ok(LiveBaseline { damaged, steady, ..LiveBaseline::default() }));
+        assert_eq!(view(&ledger).anomalies.free_list_mismatch, mismatches, "{steady}");
+        assert_eq!(row(&ledger).free_bank_bytes.is_none(), steady);
+    }
+}
+
+/// What looks like an allocation under way has to be over at the next reading.
+#[test]
+fn what_seemed_under_way_and_stays_so_is_counted() {
+    let mut ledger = with_events(&[]);
+    ledger.finish_baseline(Ok(read(&[(1024, BANK)], false)));
+    assert!(ledger.needs_resync());
+    let again = |ledger: &mut Ledger, start: u64| {
+        let begun = ledger.begin_reading();
+        ledger.finish_resync(begun, 50, Ok(read(&[(start, BANK)], false)));
+    };
+    again(&mut ledger, 2048);
+    assert_eq!(view(&ledger).anomalies.free_list_mismatch, 0, "another one");
+    again(&mut ledger, 2048);
+    assert_eq!(view(&ledger).anomalies.free_list_mismatch, 1);
+    again(&mut ledger, 0);
+    assert!(view(&ledger).exact && row(&ledger).checked);
 }

@@ -92,6 +92,10 @@ fn read(
     let sizes = vector(walk, list.plus(u64::from(layout.sizes)))?;
     let mut table = HashMap::new();
     for bucket in buckets.chunks_exact(3) {
+        // A bucket cannot have more entries than there are blocks.
+        if bucket[1].wrapping_sub(bucket[0]) / ENTRY > sizes.len() as u64 {
+            return Err(Unreadable(Avma(bucket[0])));
+        }
         let entries = elements(walk, bucket[0], bucket[1])?;
         for entry in entries.chunks_exact((ENTRY / 8) as usize) {
             let size = usize::try_from(entry[1]).ok().and_then(|index| sizes.get(index));
@@ -112,8 +116,13 @@ pub(super) fn vector(walk: &Walk<'_>, at: Avma) -> Result<Vec<u64>, Unreadable> 
 /// The bytes of a vector of bytes.
 pub(super) fn bytes(walk: &Walk<'_>, at: Avma) -> Result<Vec<u8>, Unreadable> {
     let header = walk.memory.words(at, (VECTOR / 8) as usize)?;
-    let mut bytes = vec![0; usize::try_from(length(header[0], header[1])?).unwrap_or(0)];
-    walk.memory.read(Avma(header[0]), &mut bytes)?;
+    let len = usize::try_from(length(header[0], header[1])?).unwrap_or(0);
+    let words = walk.memory.words(Avma(header[0]), len / 8)?;
+    let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let mut rest = [0; 8];
+    let rest = &mut rest[..len % 8];
+    walk.memory.read(Avma(header[0]).plus(bytes.len() as u64), rest)?;
+    bytes.extend_from_slice(rest);
     Ok(bytes)
 }
 

@@ -36,9 +36,11 @@ impl Walk<'_> {
                     let list = Avma(self.memory.chain(allocator.allocator, list).ok()?);
                     holes(self.blocks(list, table, flags).ok()?, bank)
                 };
+                let allocator = allocator.allocator;
                 if let Some(holes) = (0..ATTEMPTS).find_map(|_| read()) {
-                    let allocator = allocator.allocator;
                     baseline.free_lists.push(FreeListSeen { allocator, buffer_type, holes });
+                } else if pool.bank_size > 0 {
+                    baseline.damaged.push((allocator, buffer_type));
                 }
             }
         }

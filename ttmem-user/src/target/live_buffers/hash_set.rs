@@ -7,8 +7,14 @@
 //! Walking the one long list would lose the way as soon as a node on it is freed. A bucket's part
 //! of it is a node or two: read until two readings agree, it holds every element that was in it
 //! all the time.
+//!
+//! A thread that is stopped amid a change leaves the set half changed until it runs on, which may
+//! take many times as long as reading it. While one node is linked or unlinked, the part of a
+//! neighbouring bucket begins with that node, which is skipped. While all are put into new
+//! buckets, some buckets cannot be read, or there are fewer elements than are counted: that is
+//! waited for, and if it takes too long it is an error, never a smaller set.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, thread, time::Duration};
 
 use crate::{
     target::memory::{TargetMemory, Unreadable},
@@ -36,24 +42,39 @@ const MAX_BUCKETS: u64 = 1 << 28;
 const MAX_CHAIN: usize = 1 << 12;
 /// Attempts to read one bucket twice alike, and to read the whole without a rehash.
 const ATTEMPTS: usize = 100;
+/// How long is waited for a thread that was stopped amid a change.
+const PAUSE: Duration = Duration::from_millis(1);
+/// How often that is done for buckets that cannot be read.
+const PATIENCE: usize = 250;
+/// The same, if no bucket can be read: most likely it is no set.
+const LITTLE_PATIENCE: usize = 20;
 
 /// The elements, in address order.
 pub fn read(memory: &dyn TargetMemory, set: Avma) -> Result<Vec<Avma>, Error> {
+    let mut before = Header::read(memory, set)?;
     for _ in 0..ATTEMPTS {
-        let header = Header::read(memory, set)?;
-        let elements = header.elements(memory);
+        let elements = before.elements(memory, set);
+        let after = Header::read(memory, set)?;
         // After a rehash the old buckets may hold anything.
-        if Header::read(memory, set)?.same_buckets(&header) {
-            return elements;
+        if after.same_buckets(&before) {
+            let elements = elements?;
+            if after != before || elements.len() as u64 >= before.elements {
+                return Ok(elements);
+            }
+            // Nothing has changed, and not all were there.
+            thread::sleep(PAUSE);
         }
+        before = after;
     }
     Err(Error::Unsteady)
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Header {
     buckets: Avma,
     count: u64,
+    first: u64,
+    elements: u64,
 }
 
 impl Header {
@@ -65,35 +86,53 @@ impl Header {
             && (1..=MAX_BUCKETS).contains(&count)
             && elements <= MAX_BUCKETS
             && first % 8 == 0;
-        if sane { Ok(Self { buckets: Avma(buckets), count }) } else { Err(Error::NotASet) }
+        let header = Self { buckets: Avma(buckets), count, first, elements };
+        if sane { Ok(header) } else { Err(Error::NotASet) }
     }
 
     fn same_buckets(&self, other: &Self) -> bool {
         self.buckets == other.buckets && self.count == other.count
     }
 
-    fn elements(&self, memory: &dyn TargetMemory) -> Result<Vec<Avma>, Error> {
+    fn elements(&self, memory: &dyn TargetMemory, set: Avma) -> Result<Vec<Avma>, Error> {
         let count = usize::try_from(self.count).map_err(|_| Error::NotASet)?;
         let heads = memory.words(self.buckets, count)?;
         let mut elements = BTreeSet::new();
-        for (bucket, _) in (0_u64..).zip(heads).filter(|(_, head)| *head != 0) {
-            elements.extend(self.bucket(memory, bucket)?);
+        let filled = (0_u64..).zip(heads).filter(|(_, head)| *head != 0);
+        let mut unread: Vec<u64> = filled.map(|(bucket, _)| bucket).collect();
+        for waited in 0.. {
+            unread.retain(|&bucket| match self.bucket(memory, bucket) {
+                Some(found) => {
+                    elements.extend(found);
+                    false
+                }
+                None => true,
+            });
+            if unread.is_empty() {
+                return Ok(elements.into_iter().collect());
+            }
+            if elements.is_empty() && waited >= LITTLE_PATIENCE {
+                return Err(Error::NotASet);
+            }
+            if waited >= PATIENCE || !Self::read(memory, set)?.same_buckets(self) {
+                break;
+            }
+            thread::sleep(PAUSE);
         }
-        Ok(elements.into_iter().collect())
+        Err(Error::Unsteady)
     }
 
     /// Reads a bucket until two readings agree.
-    fn bucket(&self, memory: &dyn TargetMemory, bucket: u64) -> Result<Vec<Avma>, Error> {
+    fn bucket(&self, memory: &dyn TargetMemory, bucket: u64) -> Option<Vec<Avma>> {
         let mut last = None;
         for _ in 0..ATTEMPTS {
             let chain = self.chain(memory, bucket);
             if chain.is_some() && chain == last {
-                return Ok(chain.unwrap_or_default());
+                return chain;
             }
             last = chain;
         }
-        // A set that cannot be read even once is none.
-        Err(if last.is_some() { Error::Unsteady } else { Error::NotASet })
+        None
     }
 
     /// `None` if the way was lost.
@@ -104,10 +143,17 @@ impl Header {
             return Some(elements);
         }
         let mut node = memory.pointer(before).ok()?;
+        let mut skipped = false;
         while node.0 != 0 {
             let words = memory.words(node, 2).ok()?;
             let [next, element] = words[..] else { return None };
             if element % self.count != bucket {
+                if elements.is_empty() && !skipped {
+                    // One that is just being linked or unlinked before them.
+                    skipped = true;
+                    node = Avma(next);
+                    continue;
+                }
                 break;
             }
             if elements.len() == MAX_CHAIN {
@@ -200,6 +246,62 @@ mod tests {
             }
             Ok(())
         }
+    }
+
+    /// A thread has stopped amid the insertion of 0x203: it is the first of the list, and the
+    /// bucket of what was the first still begins before it.
+    #[test]
+    fn a_node_that_is_half_linked_hides_nothing() {
+        let elements = [0x100, 0x10d, 0x200];
+        let mut memory = set_of(&elements);
+        let first = memory.pointer(SET.plus(16)).unwrap();
+        memory.add(Avma(0x9000), bytes(&[first.0, 0x203]));
+        memory.add(SET, bytes(&[BUCKETS, COUNT, 0x9000, 3]));
+        assert_eq!(read(&memory, SET), Ok(elements.map(Avma).to_vec()));
+    }
+
+    /// A thread has stopped amid a rehash: the nodes lead elsewhere than the buckets say.
+    #[test]
+    fn what_stays_half_changed_is_no_smaller_set() {
+        let mut memory = set_of(&[0x100, 0x101, 0x102, 0x103]);
+        let torn = Avma(NODES);
+        let element = memory.word(torn.plus(8)).unwrap();
+        memory.add(torn, bytes(&[0, element]));
+        assert_eq!(read(&memory, SET), Err(Error::Unsteady));
+    }
+
+    /// Every bucket can be read, and yet elements are missing.
+    #[test]
+    fn fewer_than_are_counted_are_not_all() {
+        let mut memory = set_of(&[0x100, 0x10d]);
+        let first = memory.pointer(SET.plus(16)).unwrap();
+        memory.add(first, bytes(&[0, 0x100]));
+        assert_eq!(read(&memory, SET), Err(Error::Unsteady));
+    }
+
+    /// Half changed at first, and as it should be after some readings.
+    struct Late {
+        torn: SavedMemory,
+        whole: SavedMemory,
+        reads: Cell<u32>,
+    }
+
+    impl TargetMemory for Late {
+        fn read(&self, from: Avma, to: &mut [u8]) -> Result<(), Unreadable> {
+            self.reads.set(self.reads.get() + 1);
+            let now = if self.reads.get() < 2_000 { &self.torn } else { &self.whole };
+            now.read(from, to)
+        }
+    }
+
+    #[test]
+    fn a_thread_that_runs_on_is_waited_for() {
+        let elements = [0x100, 0x101, 0x102, 0x103];
+        let mut torn = set_of(&elements);
+        let element = torn.word(Avma(NODES + 8)).unwrap();
+        torn.add(Avma(NODES), bytes(&[0, element]));
+        let memory = Late { torn, whole: set_of(&elements), reads: Cell::new(0) };
+        assert_eq!(read(&memory, SET), Ok(elements.map(Avma).to_vec()));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What can be typed.
 
+pub mod readers;
+
 use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -59,6 +61,31 @@ error are its own; its exit code is passed on (128 + N if signal N ended it).")]
 
 Exit codes: 0 it fits, 3 it does not, 1 failed, 2 it cannot be told (the output says why).")]
     Fits(FitsArgs),
+    /// Watch what another ttmem watches, by the tables that it shares: no privilege is needed.
+    #[command(after_help = "Examples:
+  ttmem watch                       live view of all processes that you may read
+  ttmem watch -d 0 -d 1 -r 1000     two devices, every second
+  ttmem watch --once                one table, then exit
+  ttmem watch --once --json | jq '.devices[].pools'
+
+Somebody has to watch for it: `sudo ttmem attach --pid N` in another shell, or `ttmem serve`.")]
+    Watch(readers::WatchArgs),
+    /// Ask a running ttmem about a process; one JSON object there, JSON lines back.
+    #[command(after_help = "Examples:
+  ttmem ask '{\"get\":\"buffers\",\"type\":\"L1\",\"sort\":\"-size\",\"limit\":3}'
+  ttmem ask --pid 4711 '{\"get\":\"failures\"}' | jq .last
+  ttmem ask '{\"subscribe\":\"deltas\"}'
+
+Exit codes: 0 answered, 1 failed, or the answer is an error.")]
+    Ask(readers::AskArgs),
+    /// Watch every process with tt-metal as a service: shared tables and sockets, no view.
+    #[command(after_help = "Examples:
+  sudo ttmem serve
+  sudo ttmem serve --group users --table-dir /run/ttmem
+  systemctl start ttmem             with packaging/ttmem.service
+
+SIGHUP: looks for processes again, and has all live buffers read again and compared.")]
+    Serve(readers::ServeArgs),
     /// Say what works here, what does not, and what to do about it.
     #[command(after_help = "Examples:
   sudo ttmem doctor

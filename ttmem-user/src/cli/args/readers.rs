@@ -1,0 +1,82 @@
+//! Arguments of the commands that read what another ttmem shares.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use regex::Regex;
+
+/// Arguments of `watch`.
+#[derive(Debug, Args)]
+pub struct WatchArgs {
+    /// Every process and every device that you may read; the default.
+    #[arg(short, long, conflicts_with_all = ["pid", "device"])]
+    pub all: bool,
+    /// Only this process; may be repeated.
+    #[arg(short, long, value_name = "PID")]
+    pub pid: Vec<u32>,
+    /// Only this device; may be repeated.
+    #[arg(short, long, value_name = "N")]
+    pub device: Vec<i32>,
+    /// How often to read, in milliseconds.
+    #[arg(short, long, value_name = "MS", default_value_t = 500,
+          value_parser = clap::value_parser!(u64).range(10..=3_600_000))]
+    pub refresh: u64,
+    /// Print once and end.
+    #[arg(long)]
+    pub once: bool,
+    /// Print JSON: the snapshots of `attach --format json`, asked for at the socket.
+    #[arg(long)]
+    pub json: bool,
+    /// Print lines instead of showing the live view.
+    #[arg(long)]
+    pub headless: bool,
+    /// Where the tables are [default: /run/ttmem, and ttmem in XDG_RUNTIME_DIR].
+    #[arg(long, value_name = "DIR")]
+    pub table_dir: Option<PathBuf>,
+}
+
+/// Arguments of `ask`.
+#[derive(Debug, Args)]
+pub struct AskArgs {
+    /// The question, one JSON object; see docs/socket.md.
+    #[arg(value_name = "JSON")]
+    pub request: String,
+    /// The process to ask about [default: the only one that is watched].
+    #[arg(short, long, value_name = "PID")]
+    pub pid: Option<u32>,
+    /// Where the sockets are [default: /run/ttmem, and ttmem in XDG_RUNTIME_DIR].
+    #[arg(long, value_name = "DIR")]
+    pub table_dir: Option<PathBuf>,
+}
+
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Every process with tt-metal, now or later; the default.
+    #[arg(short, long, conflicts_with = "name")]
+    pub all: bool,
+    /// Only those whose command line matches.
+    #[arg(long, value_name = "REGEX")]
+    pub name: Option<Regex>,
+    /// Where other processes can read [default: /run/ttmem, or ttmem in XDG_RUNTIME_DIR when not
+    /// root].
+    #[arg(long, value_name = "DIR")]
+    pub table_dir: Option<PathBuf>,
+    /// A group whose members may read, besides the user of each process.
+    #[arg(long, value_name = "GROUP")]
+    pub group: Option<String>,
+    /// How many failed allocations to keep of each process, with what was live then.
+    #[arg(long, value_name = "N", default_value_t = 16,
+          value_parser = clap::value_parser!(u16).range(0..=1000))]
+    pub keep_failures: u16,
+    /// Read the live buffers again every so many seconds, and report every difference.
+    #[arg(long, value_name = "S", value_parser = super::seconds)]
+    pub audit: Option<f64>,
+    /// Watch which program runs when; costs each process a probe hit per dispatch.
+    #[arg(long)]
+    pub dispatches: bool,
+    /// Size of the ring buffer between kernel and agent, in KiB; rounded up to a power of two.
+    #[arg(long, value_name = "KIB", default_value_t = 4096,
+          value_parser = clap::value_parser!(u32).range(4..=1_048_576))]
+    pub ring_size: u32,
+}

@@ -1,0 +1,192 @@
+//! What is taken from an ELF file once: segments, symbols, relocations, build id.
+//!
+//! Invariant: whatever the bytes are, parsing returns; it never panics.
+
+use std::{collections::HashMap, fmt::Write as _};
+
+use object::{
+    LittleEndian, elf,
+    read::elf::{FileHeader, ProgramHeader, Rela, SectionHeader, Sym},
+};
+
+use super::{ImageError, Segment, SlotValue, Symbol, is_cold_part};
+use crate::units::Svma;
+
+type Header = elf::FileHeader64<LittleEndian>;
+
+fn damaged(error: impl std::fmt::Display) -> ImageError {
+    ImageError::Damaged(error.to_string())
+}
+
+/// Where the identification says 32 or 64 bits.
+pub(super) const CLASS: usize = 4;
+/// Where `e_machine` is.
+pub(super) const MACHINE: std::ops::Range<usize> = 18..20;
+/// Where the identification says the byte order.
+pub(super) const ENCODING: usize = 5;
+
+const MACHINES: [(u16, &str); 5] = [
+    (elf::EM_AARCH64, "aarch64"),
+    (elf::EM_ARM, "arm"),
+    (elf::EM_386, "i386"),
+    (elf::EM_RISCV, "RISC-V"),
+    (elf::EM_PPC64, "ppc64"),
+];
+
+/// Checks the identification before anything else is read.
+fn check_kind(bytes: &[u8]) -> Result<(), ImageError> {
+    if bytes.get(..4) != Some(&elf::ELFMAG) {
+        return Err(ImageError::NotElf);
+    }
+    if bytes.get(CLASS) == Some(&elf::ELFCLASS32) {
+        return Err(ImageError::ThirtyTwoBit);
+    }
+    if bytes.get(ENCODING) == Some(&elf::ELFDATA2MSB) {
+        return Err(ImageError::BigEndian);
+    }
+    let Some(&[low, high]) = bytes.get(MACHINE) else {
+        return Err(damaged("the file header is cut off"));
+    };
+    let machine = u16::from_le_bytes([low, high]);
+    if machine == elf::EM_X86_64 {
+        return Ok(());
+    }
+    let known = MACHINES.iter().find(|known| known.0 == machine);
+    Err(ImageError::Machine { machine, name: known.map_or("another processor", |known| known.1) })
+}
+
+/// What is taken from the file once.
+#[derive(Default)]
+pub(super) struct Parts {
+    pub segments: Vec<Segment>,
+    pub symbols: HashMap<Box<str>, Symbol>,
+    pub functions: Vec<(u64, Box<str>)>,
+    pub slots: HashMap<u64, SlotValue>,
+    pub build_id: Option<String>,
+}
+
+impl Parts {
+    pub fn read(bytes: &[u8]) -> Result<Self, ImageError> {
+        check_kind(bytes)?;
+        let header = Header::parse(bytes).map_err(damaged)?;
+        let endian = header.endian().map_err(damaged)?;
+        let mut parts = Self::default();
+        for program in header.program_headers(endian, bytes).map_err(damaged)? {
+            parts.read_segment(program, bytes)?;
+        }
+        let sections = header.sections(endian, bytes).map_err(damaged)?;
+        for kind in [elf::SHT_DYNSYM, elf::SHT_SYMTAB] {
+            let table = sections.symbols(endian, bytes, kind).map_err(damaged)?;
+            for symbol in table.iter() {
+                if let Ok(name) = symbol.name(endian, table.strings()) {
+                    parts.add_symbol(symbol, name);
+                }
+            }
+        }
+        parts.functions.sort_unstable();
+        parts.functions.dedup_by_key(|entry| entry.0);
+        for section in sections.iter() {
+            if let Ok(Some((relocations, link))) = section.rela(endian, bytes) {
+                let Ok(table) = sections.symbol_table_by_index(endian, bytes, link) else {
+                    continue;
+                };
+                for relocation in relocations {
+                    parts.add_slot(relocation, |index| {
+                        let name = table.symbol(index).ok()?.name(endian, table.strings()).ok()?;
+                        Some(plain_name(name)?.to_owned())
+                    });
+                }
+            }
+            if let Ok(Some(mut notes)) = section.notes(endian, bytes) {
+                while let Ok(Some(note)) = notes.next() {
+                    if note.name() == elf::ELF_NOTE_GNU
+                        && note.n_type(endian) == elf::NT_GNU_BUILD_ID
+                    {
+                        parts.build_id = Some(hex(note.desc()));
+                    }
+                }
+            }
+        }
+        Ok(parts)
+    }
+
+    fn read_segment(
+        &mut self,
+        program: &elf::ProgramHeader64<LittleEndian>,
+        bytes: &[u8],
+    ) -> Result<(), ImageError> {
+        let endian = LittleEndian;
+        if program.p_type(endian) != elf::PT_LOAD {
+            return Ok(());
+        }
+        let start = usize::try_from(program.p_offset(endian)).map_err(damaged)?;
+        let length = usize::try_from(program.p_filesz(endian)).map_err(damaged)?;
+        let file = start..start.saturating_add(length);
+        if file.end > bytes.len() {
+            return Err(damaged("a segment lies beyond the end of the file"));
+        }
+        let flags = program.p_flags(endian);
+        self.segments.push(Segment {
+            address: program.p_vaddr(endian),
+            file,
+            writable: flags & elf::PF_W != 0,
+            executable: flags & elf::PF_X != 0,
+        });
+        Ok(())
+    }
+
+    fn add_symbol(&mut self, symbol: &elf::Sym64<LittleEndian>, name: &[u8]) {
+        let endian = LittleEndian;
+        let is_function = match symbol.st_type() {
+            elf::STT_FUNC => true,
+            elf::STT_OBJECT => false,
+            _ => return,
+        };
+        let Some(name) = plain_name(name) else { return };
+        // Linkers name their stubs `…$plt` and slots `…$got`; they are no definitions.
+        if symbol.is_undefined(endian) || name.is_empty() || name.contains('$') {
+            return;
+        }
+        let address = symbol.st_value(endian);
+        let value = Symbol { address: Svma(address), size: symbol.st_size(endian), is_function };
+        if is_function {
+            self.functions.push((address, name.into()));
+        }
+        if !is_cold_part(name) {
+            self.symbols.entry(name.into()).or_insert(value);
+        }
+    }
+
+    fn add_slot(
+        &mut self,
+        relocation: &elf::Rela64<LittleEndian>,
+        name: impl Fn(object::SymbolIndex) -> Option<String>,
+    ) {
+        let endian = LittleEndian;
+        let value = match relocation.r_type(endian, false) {
+            elf::R_X86_64_RELATIVE => {
+                SlotValue::Address(Svma(relocation.r_addend(endian).cast_unsigned()))
+            }
+            elf::R_X86_64_JUMP_SLOT | elf::R_X86_64_GLOB_DAT | elf::R_X86_64_64 => {
+                let Some(index) = relocation.symbol(endian, false) else { return };
+                let Some(name) = name(index) else { return };
+                SlotValue::Symbol(name, relocation.r_addend(endian))
+            }
+            _ => return,
+        };
+        self.slots.insert(relocation.r_offset(endian), value);
+    }
+}
+
+/// A symbol's name without its version.
+fn plain_name(name: &[u8]) -> Option<&str> {
+    let name = std::str::from_utf8(name).ok()?;
+    Some(name.split_once('@').map_or(name, |parts| parts.0))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

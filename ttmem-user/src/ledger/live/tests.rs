@@ -1,0 +1,186 @@
+//! The live set against a plain map.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    event::{BufferType, Spread},
+    units::DeviceAddr,
+};
+
+#[derive(Clone, Debug)]
+enum Step {
+    Insert { buffer: u16, live: Live },
+    Remove { buffer: u16 },
+    IndexBlocks,
+    ForgetBlocks,
+}
+
+fn live() -> impl Strategy<Value = Live> {
+    let number = any::<u64>;
+    let spread = prop_oneof![
+        Just(Spread::Interleaved),
+        number().prop_map(Spread::PagesPerBank),
+        Just(Spread::PerCore),
+        Just(Spread::Unknown),
+    ];
+    let origin = prop_oneof![
+        (proptest::num::u32::ANY, number()).prop_map(|(tid, time)| Origin::Seen(Tid(tid), time)),
+        Just(Origin::PreAttach),
+        Just(Origin::Missed),
+    ];
+    let measured = (number(), number())
+        .prop_map(|(bank_bytes, used_bytes)| Measured { bank_bytes, used_bytes });
+    let shape = (proptest::option::of(number()), 0..5_u32, 0..40_u64, number(), number(), spread)
+        .prop_map(|(unique_id, raw, address, size, page_size, spread)| BufferShape {
+            unique_id,
+            buffer_type: BufferType::from_raw(raw).unwrap(),
+            address: DeviceAddr(address),
+            size,
+            page_size,
+            spread,
+        });
+    (shape, proptest::option::of(measured), 0..2_u64, proptest::option::of(any::<u32>()), origin)
+        .prop_map(|(shape, measured, allocator, device, origin)| Live {
+            shape,
+            measured,
+            allocator: Avma(allocator),
+            device,
+            origin,
+        })
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        12 => (0..400_u16, live()).prop_map(|(buffer, live)| Step::Insert { buffer, live }),
+        8 => (0..400_u16).prop_map(|buffer| Step::Remove { buffer }),
+        1 => Just(Step::IndexBlocks),
+        1 => Just(Step::ForgetBlocks),
+    ];
+    proptest::collection::vec(step, 0..1500)
+}
+
+/// What the set has to say.
+#[derive(Default)]
+struct Model {
+    live: BTreeMap<u16, Live>,
+    /// The last that got a block, if it is still live.
+    by_block: Option<BTreeMap<(u64, usize, u64), u16>>,
+}
+
+fn key(live: &Live) -> (u64, usize, u64) {
+    (live.allocator.0, live.shape.buffer_type.index(), live.shape.address.0)
+}
+
+impl Model {
+    fn remove(&mut self, buffer: u16) -> Option<Live> {
+        let live = self.live.remove(&buffer)?;
+        if let Some(by_block) = &mut self.by_block
+            && by_block.get(&key(&live)) == Some(&buffer)
+        {
+            by_block.remove(&key(&live));
+        }
+        Some(live)
+    }
+
+    fn insert(&mut self, buffer: u16, live: Live) {
+        self.remove(buffer);
+        if let Some(by_block) = &mut self.by_block {
+            by_block.insert(key(&live), buffer);
+        }
+        self.live.insert(buffer, live);
+    }
+}
+
+/// Every look-up says what the model says.
+fn agree(set: &LiveSet, model: &Model) -> Result<(), TestCaseError> {
+    prop_assert_eq!(set.len(), model.live.len());
+    for buffer in 0..400_u16 {
+        let expected = model.live.get(&buffer).copied();
+        prop_assert_eq!(set.get(Avma(u64::from(buffer))), expected);
+    }
+    let walked: BTreeMap<u64, Live> = set.iter().map(|(buffer, live)| (buffer.0, live)).collect();
+    let expected: BTreeMap<u64, Live> =
+        model.live.iter().map(|(&buffer, &live)| (u64::from(buffer), live)).collect();
+    prop_assert_eq!(walked, expected);
+    prop_assert_eq!(set.keys().count(), set.len());
+    let unmeasured = model.live.values().filter(|live| live.measured.is_none()).count();
+    prop_assert_eq!(set.unmeasured(), unmeasured);
+    for live in model.live.values() {
+        // Which of two at the same block had it last is known only since blocks are indexed.
+        let owner = set.at_block(live.block()).map(|owner| owner.0);
+        let expected = model.by_block.as_ref().and_then(|owners| owners.get(&key(live)).copied());
+        prop_assert_eq!(owner, expected.map(u64::from));
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn the_set_is_a_map(steps in steps()) {
+        let (mut set, mut model) = (LiveSet::default(), Model::default());
+        for step in steps {
+            match step {
+                Step::Insert { buffer, live } => {
+                    set.insert(Avma(u64::from(buffer)), &live);
+                    model.insert(buffer, live);
+                }
+                Step::Remove { buffer } => {
+                    let removed = set.remove(Avma(u64::from(buffer)));
+                    prop_assert_eq!(removed, model.remove(buffer));
+                }
+                Step::IndexBlocks => {
+                    set.index_blocks();
+                    // Which of several it finds first is not said: the model takes its word.
+                    model.by_block.get_or_insert_with(|| {
+                        let owner = |live: &Live| set.at_block(live.block()).unwrap();
+                        let all = model.live.values();
+                        all.map(|live| (key(live), u16::try_from(owner(live).0).unwrap())).collect()
+                    });
+                }
+                Step::ForgetBlocks => {
+                    set.forget_blocks();
+                    model.by_block = None;
+                }
+            }
+        }
+        agree(&set, &model)?;
+    }
+}
+
+fn plain(id: u64) -> Live {
+    Live {
+        shape: BufferShape {
+            unique_id: Some(id),
+            buffer_type: BufferType::L1,
+            address: DeviceAddr(id),
+            size: 1,
+            page_size: 1,
+            spread: Spread::Interleaved,
+        },
+        measured: None,
+        allocator: Avma(1),
+        device: Some(0),
+        origin: Origin::Seen(Tid(1), id),
+    }
+}
+
+#[test]
+fn a_large_set_that_shrinks_keeps_what_it_has() {
+    let mut set = LiveSet::default();
+    for id in 0..50_000 {
+        set.insert(Avma(id), &plain(id));
+    }
+    set.index_blocks();
+    for id in (0..50_000).filter(|id| id % 64 != 0) {
+        assert_eq!(set.remove(Avma(id)), Some(plain(id)));
+    }
+    assert_eq!(set.len(), 782);
+    for id in 0..50_000 {
+        let expected = (id % 64 == 0).then(|| plain(id));
+        assert_eq!(set.get(Avma(id)), expected);
+        assert_eq!(set.at_block(plain(id).block()), expected.map(|_| Avma(id)));
+    }
+}

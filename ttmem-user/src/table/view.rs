@@ -1,0 +1,85 @@
+//! A table as a [`Snapshot`], for what shows snapshots. What a table does not hold is left empty:
+//! such a snapshot is for people, never for JSON.
+
+use std::sync::Arc;
+
+use super::reader::{Header, ReadError, State, Table};
+use crate::{
+    ledger::snapshot::{
+        Anomalies, ChipSnapshot, CircularSnapshot, FailuresSnapshot, ProcessLabel, ResyncSnapshot,
+        SCHEMA, Snapshot, TargetState,
+    },
+    units::{ChipId, Pid},
+};
+
+/// What a table says now. `chips`: only these; none: all.
+pub fn snapshot(table: &Table, chips: &[ChipId], now_ns: u64) -> Result<Snapshot, ReadError> {
+    let header = table.header()?;
+    let mut found = table.chips()?;
+    found.retain(|chip| chips.is_empty() || chips.contains(&chip.chip));
+    let inexact_because = doubts(&header, now_ns);
+    let failures = FailuresSnapshot { count: header.failures, ..FailuresSnapshot::default() };
+    Ok(Snapshot {
+        schema: SCHEMA,
+        time_ns: header.heartbeat_ns,
+        pid: Pid(header.process.pid),
+        process: Arc::new(label(&header)),
+        state: match header.state {
+            State::Starting | State::Running | State::Unwatched => TargetState::Running,
+            State::Exited => TargetState::Exited,
+            State::Replaced => TargetState::Replaced,
+        },
+        exact: inexact_because.is_empty(),
+        inexact_because,
+        lost: header.lost,
+        anomalies: Anomalies::default(),
+        taken_blocks: 0,
+        resync: ResyncSnapshot::default(),
+        audit: None,
+        unresolved: Vec::new(),
+        failures,
+        devices: found
+            .into_iter()
+            .map(|chip| ChipSnapshot {
+                chip: chip.chip,
+                pools: chip.pools,
+                circular: CircularSnapshot {
+                    core_bytes: chip.circular_core_bytes,
+                    core_capacity_bytes: chip.core_capacity_bytes,
+                    ..CircularSnapshot::default()
+                },
+            })
+            .collect(),
+        allocators: Vec::new(),
+        buffers: None,
+        programs: None,
+    })
+}
+
+/// Why the numbers may be wrong, or old.
+fn doubts(header: &Header, now_ns: u64) -> Vec<String> {
+    let mut doubts = Vec::new();
+    doubts.extend(header.stale_because(now_ns));
+    if header.state == State::Unwatched {
+        doubts.push("ttmem has ended: the numbers are what it last wrote".to_owned());
+    }
+    if header.chips_left_out > 0 {
+        doubts.push(format!("chips that have no room in the table: {}", header.chips_left_out));
+    }
+    if !header.exact {
+        doubts.push(header.inexact_because.clone());
+    }
+    doubts
+}
+
+fn label(header: &Header) -> ProcessLabel {
+    let some = |text: &String| (!text.is_empty()).then(|| text.clone());
+    ProcessLabel {
+        serial: header.process.start_ticks,
+        pid: Pid(header.process.pid),
+        command: header.command.clone(),
+        namespace_pid: header.namespace_pid.map(Pid),
+        library: some(&header.library),
+        build_id: some(&header.build_id),
+    }
+}

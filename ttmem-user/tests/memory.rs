@@ -1,0 +1,168 @@
+//! What a live buffer costs in memory, counted at the allocator.
+//!
+//! At several sizes: hash tables double, and are largest for what they hold just after that.
+#![expect(unsafe_code, reason = "a global allocator can only be counted by being one")]
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+use ttmem::{
+    event::{
+        Allocated, AllocatorSeen, BufferShape, BufferType, DeviceSeen, Event, Freed, Geometry,
+        LiveBaseline, Spread,
+    },
+    ledger::{
+        Ledger,
+        snapshot::{Detail, TargetState},
+    },
+    units::{Avma, ChipId, DeviceAddr, MeshId, Pid, Tid},
+};
+use ttmem_common::layout::BUFFER_TYPES;
+
+/// Bytes that a live buffer may cost.
+const LIMIT: usize = 200;
+/// Live buffers: just after the index has doubled, somewhere, and just after it has doubled again.
+const SIZES: [u64; 3] = [57_345, 100_000, 114_689];
+
+/// Counts what the program has allocated.
+struct Counting {
+    /// Bytes now, as asked for.
+    now: AtomicUsize,
+    /// Highest since it was last set.
+    peak: AtomicUsize,
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting { now: AtomicUsize::new(0), peak: AtomicUsize::new(0) };
+
+// SAFETY: all is passed on to `System` as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let now = self.now.fetch_add(layout.size(), Relaxed) + layout.size();
+        self.peak.fetch_max(now, Relaxed);
+        // SAFETY: the caller keeps what `GlobalAlloc::alloc` asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        self.now.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: the caller keeps what `GlobalAlloc::dealloc` asks for.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+const MESH: Avma = Avma(0x1000);
+const ALLOCATOR: Avma = Avma(0x2000);
+const BLOCK: u64 = 2048;
+
+/// A mesh of eight chips, attached to before there was any buffer.
+fn ledger() -> Ledger {
+    let mut ledger = Ledger::new(Pid(1), Vec::new());
+    ledger.finish_baseline(Ok(LiveBaseline::default()));
+    let chips = (0..8).map(ChipId).collect();
+    ledger.apply(&Event::Device(DeviceSeen { device: MESH, mesh: Some(MeshId(0)), chips }));
+    let pool = Geometry {
+        bank_size: 1 << 32,
+        banks: 12,
+        alignment: 32,
+        block_minimum: 32,
+        block_unit: 32,
+        base: Some(DeviceAddr(0)),
+    };
+    let pools = [Some(pool); BUFFER_TYPES];
+    ledger.apply(&Event::Allocator(AllocatorSeen { allocator: ALLOCATOR, device: MESH, pools }));
+    ledger
+}
+
+/// An address for a buffer that no other has, as a heap would give it.
+const fn buffer(id: u64) -> Avma {
+    Avma(0x7f00_0000_0000 + id * 0x1c0)
+}
+
+fn allocated(id: u64) -> Event {
+    Event::Allocated(Allocated {
+        time_ns: id,
+        tid: Tid(7),
+        buffer: buffer(id),
+        allocator: ALLOCATOR,
+        device: MESH,
+        shape: BufferShape {
+            unique_id: Some(id),
+            buffer_type: BufferType::Dram,
+            address: DeviceAddr(id * BLOCK),
+            size: 12 * BLOCK,
+            page_size: BLOCK,
+            spread: Spread::Interleaved,
+        },
+    })
+}
+
+fn freed(id: u64) -> Event {
+    Event::Freed(Freed { buffer: buffer(id), allocator: ALLOCATOR, described: None })
+}
+
+fn bulk_freed() -> Event {
+    Event::BulkFreed { allocator: ALLOCATOR }
+}
+
+/// Bytes per live buffer after these events, and the most there were meanwhile.
+fn cost(live: u64, holes: u64, events: impl Iterator<Item = Event>) -> (usize, usize) {
+    let before = COUNTING.now.load(Relaxed);
+    COUNTING.peak.store(before, Relaxed);
+    let mut ledger = ledger();
+    for event in events {
+        ledger.apply(&event);
+    }
+    let [now, peak] = [&COUNTING.now, &COUNTING.peak].map(|bytes| bytes.load(Relaxed) - before);
+    let shown = ledger.snapshot(0, TargetState::Running, Detail::default());
+    assert!(shown.exact, "{:?}", shown.inexact_because);
+    assert_eq!(shown.devices.len(), 8);
+    assert!(shown.devices.iter().all(|chip| chip.pools[0].buffers == live));
+    assert_eq!(shown.allocators[0].holes, Some(holes));
+    let count = usize::try_from(live).unwrap();
+    (now.div_ceil(count), peak.div_ceil(count))
+}
+
+/// Every id below `count` once, far from those before and after it. `count` is no multiple of
+/// the prime.
+fn scattered(count: u64) -> impl Iterator<Item = u64> {
+    (0..count).map(move |at| at * 7919 % count)
+}
+
+fn check(what: &str, live: u64, (now, peak): (usize, usize)) {
+    println!("{what}: {live} live buffers, {now} bytes each, {peak} at the highest");
+    assert!(now <= LIMIT, "{what}: {now} bytes for each of {live} live buffers");
+}
+
+// One test: what others allocate meanwhile would be counted too.
+#[test]
+fn a_live_buffer_costs_little() {
+    for live in SIZES {
+        let one_by_one = cost(live, 1, (0..live).map(allocated));
+        check("one by one", live, one_by_one);
+        assert!(one_by_one.1 <= LIMIT, "while the tables grew");
+
+        // As many holes as buffers; the bank ends with one more.
+        let every_other = (0..live).map(|id| allocated(2 * id + 1));
+        let with_holes = cost(live, live + 1, every_other);
+        check("with as many holes", live, with_holes);
+        assert!(with_holes.1 <= LIMIT, "while the tables grew");
+
+        let in_disorder = scattered(live).map(|id| allocated(2 * id + 1));
+        check("with holes, in disorder", live, cost(live, live + 1, in_disorder));
+
+        let twice = (0..2 * live).map(allocated);
+        let then_half_gone = twice.chain(scattered(live).map(|id| freed(2 * id)));
+        check("half of twice as many", live, cost(live, live + 1, then_half_gone));
+
+        // What has lost its block awaits its own free, and the index of blocks is there.
+        let swept = [allocated(2 * live), allocated(2 * live + 1), bulk_freed()].into_iter();
+        let late = swept.chain((0..live).map(allocated)).chain([freed(2 * live)]);
+        check("indexed by block", live, cost(live, 1, late));
+    }
+    let gone = (0..100_000).map(allocated).chain(scattered(99_900).map(|id| freed(id + 100)));
+    let (now, _) = cost(100, 1, gone);
+    assert!(now <= 2 * 1024, "memory is given back: {now} bytes for each of 100 that are left");
+}
