@@ -53,7 +53,7 @@ class Monitor:
         """All numbers of a chip at one instant.
 
         With `sync` they hold every event from before the call; ttmem is asked for that, some
-        100 µs. Without, they are read from memory and may be some 5 ms behind.
+        1 ms. Without, they are read from memory and may be some 5 ms behind.
         """
         if sync:
             self.sync()

@@ -19,6 +19,9 @@ use crate::{
 const STRICT: [&str; 7] =
     ["-O2", "-Wall", "-Wextra", "-Werror", "-pedantic", "-Wconversion", "-Wshadow"];
 
+/// What reads hostile tables may not as much as look beside its memory.
+const SANITIZED: [&str; 2] = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
+
 /// The languages that have an `ask`.
 pub const LANGUAGES: [Language; 3] = [Language::C, Language::Cpp, Language::Python];
 
@@ -51,13 +54,17 @@ pub fn open_to_all(folder: &Path) -> Result<PathBuf> {
 
 /// Compiles a C or C++ file of the project into a folder; the program.
 pub fn compile(source: &str, folder: &Path) -> Result<PathBuf> {
+    compile_with(source, folder, &[])
+}
+
+fn compile_with(source: &str, folder: &Path, options: &[&str]) -> Result<PathBuf> {
     let file = root().join(source);
     let stem = file.file_stem().context("no name")?.to_string_lossy().into_owned();
     let is_c = file.extension().is_some_and(|ending| ending == "c");
     let program = folder.join(format!("{stem}-{}", if is_c { "c" } else { "cpp" }));
     let (compiler, standard) = if is_c { ("gcc", "-std=c11") } else { ("g++", "-std=c++17") };
     let mut command = Command::new(compiler);
-    command.args(STRICT).arg(standard).arg("-I").arg(root().join("include"));
+    command.args(STRICT).args(options).arg(standard).arg("-I").arg(root().join("include"));
     let output = command.arg(&file).arg("-o").arg(&program).output()?;
     ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(program)
@@ -97,8 +104,8 @@ pub struct Askers {
 impl Askers {
     /// Compiles what has to be.
     pub fn build(folder: &Path, python: PathBuf) -> Result<Self> {
-        let c = compile("tests/readers/ask.c", folder)?;
-        let cpp = compile("tests/readers/ask.cpp", folder)?;
+        let c = compile_with("tests/readers/ask.c", folder, &SANITIZED)?;
+        let cpp = compile_with("tests/readers/ask.cpp", folder, &SANITIZED)?;
         Ok(Self { c, cpp, python })
     }
 
@@ -107,13 +114,28 @@ impl Askers {
         LANGUAGES.iter().map(|language| self.start(*language, None)).collect()
     }
 
-    /// One of a language, with the rights of a user and no more.
-    pub fn start(&self, language: Language, user: Option<u32>) -> Result<Asker> {
-        let program = match language {
+    /// One of a language, in the namespaces of a process.
+    pub fn start_beside(&self, language: Language, pid: u32) -> Result<Asker> {
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &pid.to_string(), "--pid", "--mount"]);
+        command.arg(self.program(language));
+        if language == Language::Python {
+            command.arg(root().join("tests/readers/ask.py"));
+        }
+        Asker::start(language, command)
+    }
+
+    fn program(&self, language: Language) -> &Path {
+        match language {
             Language::C => &self.c,
             Language::Cpp => &self.cpp,
             Language::Python => &self.python,
-        };
+        }
+    }
+
+    /// One of a language, with the rights of a user and no more.
+    pub fn start(&self, language: Language, user: Option<u32>) -> Result<Asker> {
+        let program = self.program(language);
         let is_python = language == Language::Python;
         let mut command = match user {
             Some(user) if !is_python => by(user, program),

@@ -337,6 +337,38 @@ fn the_user_of_the_target_may_read_and_others_may_not() {
     may().unwrap();
 }
 
+#[test]
+fn in_a_container_it_is_found_by_its_start() {
+    let rig = or_skip!(Rig::new());
+    let found = || -> Result<()> {
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
+        let (mut driver, inside) = Driver::start_by(command.arg(rig.standin.driver()))?;
+        ensure!(inside == 1, "its own pid is {inside}");
+        let children = format!("/proc/{0}/task/{0}/children", driver.pid());
+        let outside: u32 = fs::read_to_string(children)?.trim().parse()?;
+        driver.ok("open mesh 0 2 name=m")?;
+        driver.ok("alloc a m DRAM 1048576 2048")?;
+        let _ttmem = share(&rig.ttmem, outside, &rig.tables())?;
+        // The table of another process that has this number outside.
+        let own = fs::read(rig.tables().join(format!("{outside}.table")))?;
+        let mut other = own.clone();
+        other[64..72].copy_from_slice(&1_u64.to_le_bytes());
+        other[72..80].copy_from_slice(&1_u64.to_le_bytes());
+        other[80..88].copy_from_slice(&u64::MAX.to_le_bytes());
+        fs::write(rig.tables().join("1.table"), other)?;
+        let truth = dram(&mut driver)?;
+        for language in LANGUAGES {
+            let mut asker = rig.askers.start_beside(language, outside)?;
+            let said = asker.open(inside, &rig.tables())?;
+            ensure!(said == "ok", "{language:?}: {said}");
+            ensure!(asker.ask("now 0")? == truth, "{language:?}: not {truth}");
+        }
+        Ok(())
+    };
+    found().unwrap();
+}
+
 /// The driver where any user can start it.
 fn copied(rig: &Rig) -> Result<std::path::PathBuf> {
     let to = rig.folder.path();

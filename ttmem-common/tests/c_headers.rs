@@ -147,6 +147,20 @@ fn a_layout_that_is_not_this_one_does_not_compile() {
 }
 
 #[test]
+fn figures_of_cpp_compute_and_refuse() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/figures.cpp");
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("figures");
+    for standard in ["c++17", "c++20"] {
+        let mut arguments = arguments(standard, &file);
+        arguments.retain(|argument| argument != "-fsyntax-only");
+        arguments.extend(["-O2".to_owned(), "-o".to_owned(), program.display().to_string()]);
+        assert_eq!(complaints("g++", &arguments).as_deref(), Some(""));
+        let output = Command::new(&program).output().expect("it runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+}
+
+#[test]
 fn the_examples_compile_without_a_warning() {
     for (compilers, standard, name) in [
         (["gcc", "clang"], "gnu11", "monitor.c"),
