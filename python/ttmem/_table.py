@@ -34,6 +34,7 @@ from ._types import Device, Pool, Process
 #: How long a write may take, seconds: the writer may be put to sleep in the midst of it.
 PATIENCE = 1.0
 _RUNNING = 1
+_HEADER_WORDS = struct.Struct("<28Q")
 
 
 def places(directory: Optional[str]) -> list[str]:
@@ -179,15 +180,19 @@ class Table:
 
     def check_fresh(self) -> None:
         """Raises `Stale` or `Ended` if nobody writes the numbers."""
-        pid, agent = self.pid(), self._header_word("AGENT_PID")
-        state = self._header_word("STATE")
+        words = _HEADER_WORDS.unpack(self._read(0, _HEADER_WORDS.size))
+
+        def word(name: str) -> int:
+            return int(words[HEADER[name] // 8])
+
+        pid, agent, state = word("PID"), word("AGENT_PID"), word("STATE")
         if state > _RUNNING:
             what = {2: "has ended", 3: "runs another program"}
             told = what.get(state, f"is not watched any more: ttmem (process {agent}) has ended")
             raise Ended(f"process {pid} {told}")
-        beat = self._header_word("HEARTBEAT_NS")
+        beat = word("HEARTBEAT_NS")
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-        if not beat <= now <= beat + self._header_word("STALE_AFTER_NS"):
+        if not beat <= now <= beat + word("STALE_AFTER_NS"):
             seconds = max(0, now - beat) // 10**9
             raise Stale(
                 f"the numbers of process {pid} are old: ttmem (process {agent}) was killed or is stopped, "
@@ -226,16 +231,25 @@ class Table:
         count = min(self._header_word("CHIPS"), self._chip_slots)
         return [_signed(self._word(self._block(place) + CHIP["CHIP"])) for place in range(count)]
 
+    def _place(self, chip: int) -> Optional[int]:
+        # Most often a chip is in the place of its number.
+        used = min(self._header_word("CHIPS"), self._chip_slots)
+        if 0 <= chip < used and self._word(self._block(chip) + CHIP["CHIP"]) == chip:
+            return chip
+        chips = self.chips()
+        return chips.index(chip) if chip in chips else None
+
     def _block(self, place: int) -> int:
         return self._chips_offset + place * self._chip_bytes
 
     def device(self, chip: int) -> Device:
         """All numbers of a chip at one instant."""
-        chips = self.chips()
-        if chip not in chips:
+        place = self._place(chip)
+        if place is None:
+            chips = self.chips()
             used = ", ".join(map(str, sorted(chips))) or "none yet"
             raise NoDevice(f"process {self.pid()} has not used chip {chip} (used: {used}): open the device first")
-        block = self._block(chips.index(chip))
+        block = self._block(place)
         raw = self._consistent(block, self._chip_bytes, block + CHIP["SEQUENCE"])
         words = struct.unpack(f"<{len(raw) // 8}Q", raw)
 

@@ -40,7 +40,8 @@ impl Rig {
             let askers = Askers::build(folder.path(), python)?;
             Ok((folder, askers))
         };
-        let (folder, askers) = make().map_err(|error| format!("{error:#}"))?;
+        // What does not compile is no reason to skip.
+        let (folder, askers) = make().unwrap();
         Ok(Self { ttmem, standin, askers, folder })
     }
 

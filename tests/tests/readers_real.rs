@@ -28,9 +28,10 @@ struct Rig {
 impl Rig {
     fn new() -> Result<Self, String> {
         let (real, ttmem) = both()?;
-        let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
-        open_to_all(folder.path()).map_err(|error| error.to_string())?;
-        Ok(Self { real, ttmem, python: python()?, folder })
+        let python = python()?;
+        let folder = tempfile::tempdir().unwrap();
+        open_to_all(folder.path()).unwrap();
+        Ok(Self { real, ttmem, python, folder })
     }
 
     fn tables(&self) -> PathBuf {
