@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use e2e::{
     or_skip,
     readers::{
-        Asker, Askers, LANGUAGES, Language, Spoken, by, compile, open_to_all, python, share,
+        Asker, Askers, LANGUAGES, Language, Spoken, by, compile, open_to_all, python, root, share,
         table_of,
     },
     standin::{Driver, Random, Standin},
@@ -144,6 +144,39 @@ fn nothing_is_torn_under_load() {
 fn figure<'a>(line: &'a str, name: &str) -> Result<&'a str> {
     let found = line.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
     found.with_context(|| format!("no {name} in {line}"))
+}
+
+#[test]
+fn deltas_add_up_to_the_live_buffers() {
+    let rig = or_skip!(Rig::new());
+    let add_up = || -> Result<()> {
+        let mut driver = rig.driver()?;
+        let ttmem = share(&rig.ttmem, driver.pid(), &rig.tables())?;
+        let mut command = Command::new(python().map_err(anyhow::Error::msg)?);
+        command.arg(root().join("tests/readers/add_up.py"));
+        command.arg(driver.pid().to_string()).arg(rig.tables());
+        let mut follower = Spoken::start(command)?;
+        follower.until("begun")?;
+        driver.ok("churn 2 10000 1 keep=40")?;
+        let live: Vec<Value> = serde_json::from_str(&driver.ask("live")?)?;
+        let mut left: Vec<(String, u64, u64)> = Vec::new();
+        for buffer in &live {
+            let number = |key: &str| buffer[key].as_u64().context("no number");
+            let kind = buffer["type"].as_str().context("no type")?.to_owned();
+            left.push((kind, number("address")?, number("size")?));
+        }
+        left.sort_unstable();
+        ensure!(left.len() >= 80, "only {} are left", left.len());
+        driver.end_with("quit")?;
+        let (lines, success) = follower.rest()?;
+        ensure!(success, "{lines:?}");
+        let said: Vec<(String, u64, u64)> = serde_json::from_str(lines.last().context("nothing")?)?;
+        ensure!(said == left, "{said:?}\nis not\n{left:?}");
+        println!("{} buffers are left after 40000 changes", left.len());
+        drop(ttmem);
+        Ok(())
+    };
+    add_up().unwrap();
 }
 
 #[test]
