@@ -109,6 +109,16 @@ impl Askers {
         Ok(Self { c, cpp, python })
     }
 
+    /// The same, where other users may start them.
+    pub fn copied(&self, folder: &Path) -> Result<Self> {
+        let copy = |program: &Path| -> Result<PathBuf> {
+            let to = folder.join(program.file_name().context("no name")?);
+            fs::copy(program, &to)?;
+            Ok(to)
+        };
+        Ok(Self { c: copy(&self.c)?, cpp: copy(&self.cpp)?, python: self.python.clone() })
+    }
+
     /// One of each language.
     pub fn start_all(&self) -> Result<Vec<Asker>> {
         LANGUAGES.iter().map(|language| self.start(*language, None)).collect()

@@ -1,6 +1,6 @@
 //! Readers of the shared table in C, C++ and Python: what they see, what they refuse, who they are.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command, sync::OnceLock};
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::{
@@ -22,6 +22,8 @@ const USERS: [u32; 2] = [12_345, 12_346];
 /// How often a chip's numbers are read under load.
 const READS: &str = "10000000";
 
+static BUILT: OnceLock<Askers> = OnceLock::new();
+
 /// Everything a test needs, in a folder of its own.
 struct Rig {
     ttmem: Ttmem,
@@ -37,7 +39,9 @@ impl Rig {
         let make = || -> Result<_> {
             let folder = tempfile::tempdir()?;
             open_to_all(folder.path())?;
-            let askers = Askers::build(folder.path(), python)?;
+            // Compiled once: with sanitizers that takes seconds.
+            let compile = || Askers::build(Path::new(env!("CARGO_TARGET_TMPDIR")), python).unwrap();
+            let askers = BUILT.get_or_init(compile).copied(folder.path())?;
             Ok((folder, askers))
         };
         // What does not compile is no reason to skip.
