@@ -6,6 +6,7 @@
 pub mod asking;
 pub mod failure;
 pub mod programs;
+pub mod readers;
 pub mod real;
 pub mod refusal;
 pub mod skip;
