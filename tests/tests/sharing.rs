@@ -273,6 +273,29 @@ fn a_second_ttmem_looks_over_the_firsts_shoulder() {
 }
 
 #[test]
+fn a_search_takes_over_when_the_first_has_ended() {
+    let mut rig = or_skip!(Rig::new());
+    rig.driver.all_ok(&["open mesh 0 1 name=m", "alloc a m DRAM 4096 2048"]).unwrap();
+    let first = rig.attach(&[]).unwrap();
+    let pid = rig.driver.pid();
+    let place = rig.place();
+    let place = place.to_str().unwrap();
+    let mut search =
+        rig.ttmem.attach_to(&["--name", "pimpl/driver", "-r", "50", "--table-dir", place]).unwrap();
+    let is_refused = |line: &Value| {
+        let unwatched = line["unwatched"].as_array().into_iter().flatten();
+        let mut reasons = unwatched.filter(|it| it["pid"] == pid);
+        reasons
+            .any(|it| it["reason"].as_str().is_some_and(|why| why.contains("is watched already")))
+    };
+    search.find(is_refused).unwrap();
+    first.signal(Signal::TERM).unwrap();
+    first.finish().unwrap();
+    let snapshot = search.find(|line| line["pid"] == pid && line["exact"] == true).unwrap();
+    assert_eq!(snapshot["devices"][0]["pools"][0]["buffers"], 1);
+}
+
+#[test]
 fn a_killed_ttmem_is_noticed_and_replaced() {
     let mut rig = or_skip!(Rig::new());
     rig.driver.all_ok(&["open mesh 0 2 name=m", "alloc a m DRAM 4096 2048"]).unwrap();
