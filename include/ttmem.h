@@ -105,7 +105,9 @@ extern "C" {
 #define TTMEM_CHIP_CORE_CAPACITY_BYTES 32
 #define TTMEM_CHIP_HEADROOM_STATE 40
 #define TTMEM_CHIP_HEADROOM_BYTES 48
-#define TTMEM_CHIP_LAST_BYTE 56
+#define TTMEM_CHIP_CIRCULAR_PROGRAMS 56
+#define TTMEM_CHIP_CIRCULAR_BUFFERS 64
+#define TTMEM_CHIP_LAST_BYTE 72
 
 /* Offsets in the block of a pool, bytes; what ttmem_counter() is asked for. */
 #define TTMEM_POOL_BUFFERS 0

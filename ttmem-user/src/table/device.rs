@@ -52,6 +52,8 @@ impl Device {
         Chip {
             chip: self.chip(),
             pools: BufferType::ALL.iter().filter_map(|kind| self.pool(*kind)).collect(),
+            circular_programs: self.word(chip::CIRCULAR_PROGRAMS),
+            circular_buffers: self.word(chip::CIRCULAR_BUFFERS),
             circular_core_bytes: known(self.word(chip::CIRCULAR_CORE_BYTES)),
             core_capacity_bytes: known(self.word(chip::CORE_CAPACITY_BYTES)),
         }
@@ -69,6 +71,10 @@ pub struct Chip {
     pub chip: ChipId,
     /// Its pools, by type.
     pub pools: Vec<PoolSnapshot>,
+    /// Programs seen that keep circular buffers.
+    pub circular_programs: u64,
+    /// Their buffers with memory of their own.
+    pub circular_buffers: u64,
     /// The most that circular buffers take of one core, bytes.
     pub circular_core_bytes: Option<u64>,
     /// What a core's L1 has for buffers, bytes.

@@ -271,7 +271,7 @@ fn what_is_no_table_is_refused_with_a_reason() {
     };
     for (said, expected) in [
         (broken(b""), "it has 0 bytes"),
-        (broken(&good[..good.len() - 1]), "should have 94208"),
+        (broken(&good[..good.len() - 1]), "should have 102400"),
         (broken(&[7; 8192]), "it does not begin with TTMEMTAB"),
         (with(header::VERSION, 2), "its version is 2, this ttmem reads 1"),
         (with(header::CHIP_SLOTS, u64::MAX), "its parts do not fit into it"),
@@ -301,8 +301,8 @@ proptest! {
 
     #[test]
     fn any_bytes_are_read_or_refused(
-        changes in prop::collection::vec((0_usize..11_776, any::<u64>()), 0..20),
-        len in 0_usize..=94_208,
+        changes in prop::collection::vec((0_usize..12_800, any::<u64>()), 0..20),
+        len in 0_usize..=102_400,
     ) {
         let mut bytes = good();
         for (word, value) in changes {
