@@ -120,6 +120,37 @@ fn table_and_socket_say_what_the_allocators_hold() {
 }
 
 #[test]
+fn circular_buffers_are_in_the_table_too() {
+    let mut rig = or_skip!(Rig::new());
+    // From the start: programs from before the attach are not known.
+    let mut watch = rig.attach_with("50", &[]).unwrap();
+    rig.driver
+        .all_ok(&[
+            "open mesh 0 2 name=m",
+            "program p",
+            "cb p 4096 0,0-1,1",
+            "cb p 8192 0,0-0,0",
+            "dispatch p m",
+        ])
+        .unwrap();
+    let snapshot = watch.at_or_after(now_ns()).unwrap();
+    let table = Table::read(&rig.place(), rig.driver.pid()).unwrap();
+    for (slot, chip) in snapshot["devices"].as_array().unwrap().iter().enumerate() {
+        let circular = &chip["circular"];
+        assert_eq!(circular["core_bytes"], 12_288);
+        for (at, figure) in [
+            (16, "core_bytes"),
+            (24, "peak_core_bytes"),
+            (32, "core_capacity_bytes"),
+            (56, "programs"),
+            (64, "buffers"),
+        ] {
+            assert_eq!(table.chip_word(slot as u64, at), circular[figure], "{figure}");
+        }
+    }
+}
+
+#[test]
 fn a_time_in_the_table_means_what_it_says() {
     let mut rig = or_skip!(Rig::new());
     rig.driver.ok("open mesh 0 1 name=m").unwrap();
