@@ -571,3 +571,29 @@ fn a_service_watches_what_comes_and_goes() {
     assert!(ended_within(&mut service.0, Duration::from_secs(10)).unwrap().success());
     rig.driver.ok("alloc b m DRAM 4096 2048").unwrap();
 }
+
+/// The capabilities that the unit for systemd leaves to the service.
+fn units_capabilities() -> Result<String> {
+    let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/ttmem.service");
+    let text = fs::read_to_string(unit)?;
+    let line = text.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet="));
+    let names = line.context("no such line")?.split(' ');
+    let names = names.map(|name| name.trim_start_matches("CAP_").to_lowercase());
+    Ok(names.map(|name| format!(",+{name}")).collect())
+}
+
+#[test]
+fn a_service_needs_no_more_than_its_unit_leaves_it() {
+    let mut rig = or_skip!(Rig::new());
+    rig.driver.all_ok(&["open mesh 0 1 name=m", "alloc a m DRAM 4096 2048"]).unwrap();
+    let mut command = Command::new("setpriv");
+    command.arg("--no-new-privs");
+    command.arg(format!("--bounding-set=-all{}", units_capabilities().unwrap()));
+    command.arg(rig.ttmem.path()).args(["serve", "--group", &STRANGER.to_string()]);
+    command.arg("--table-dir").arg(rig.place()).stdin(Stdio::null());
+    let _service = Service(command.spawn().unwrap());
+    served(&rig.place(), rig.driver.pid());
+    rig.driver.all_ok(&["alloc b m DRAM 4096 2048", "free a"]).unwrap();
+    let answer = rig.ask().unwrap().ask(&json!({"get": "buffers"})).unwrap();
+    assert_eq!(answer["total"], 1);
+}
