@@ -429,6 +429,23 @@ fn the_user_of_the_process_may_read_and_a_stranger_may_not() {
 }
 
 #[test]
+fn a_strict_umask_locks_nobody_out() {
+    let mut rig = or_skip!(Rig::new());
+    rig.driver.ok("open mesh 0 1 name=m").unwrap();
+    let pid = rig.driver.pid().to_string();
+    let mut command = Command::new("sh");
+    command.args(["-c", "umask 077; exec \"$0\" \"$@\""]).arg(rig.ttmem.path());
+    command.args(["attach", "--headless", "-r", "60000", "--pid", &pid, "--table-dir"]);
+    command.arg(rig.place()).stdin(Stdio::null()).stdout(Stdio::null());
+    let _attached = Service(command.spawn().unwrap());
+    served(&rig.place(), rig.driver.pid());
+    let mode =
+        |name: &str| fs::metadata(rig.place().join(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(""), mode(&format!("{pid}.table"))), (0o755, 0o640));
+    assert_eq!(mode(&format!("{pid}.sock")), 0o660);
+}
+
+#[test]
 fn directories_that_others_could_write_to_are_refused() {
     let mut rig = or_skip!(Rig::new());
     rig.driver.ok("open mesh 0 1 name=m").unwrap();
