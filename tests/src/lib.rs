@@ -9,6 +9,7 @@ pub mod programs;
 pub mod readers;
 pub mod real;
 pub mod refusal;
+pub mod sharing;
 pub mod skip;
 pub mod space;
 pub mod standin;
