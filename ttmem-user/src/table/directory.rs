@@ -90,7 +90,7 @@ impl Directory {
         let io = |source: Errno| DirectoryError::Io { path: path.into(), source: source.into() };
         let here = rustix::fs::CWD;
         let mode = Mode::from_raw_mode(0o755);
-        let made = match mkdirat(here, path, mode) {
+        let is_new = match mkdirat(here, path, mode) {
             Ok(()) => true,
             Err(Errno::EXIST) => false,
             Err(error) => return Err(io(error)),
@@ -103,7 +103,7 @@ impl Directory {
             }
             other => other.map_err(io)?,
         };
-        if made {
+        if is_new {
             // The umask may have taken from it; each file has rights of its own.
             fchmod(&fd, mode).map_err(io)?;
         }
