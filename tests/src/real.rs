@@ -40,9 +40,10 @@ const LAST_WORDS: usize = 2000;
 
 /// Waits for the line that lets it go on, before it imports ttnn.
 const LATE_IMPORT: &str = "\
-import runpy, sys
+import os, runpy, sys
 sys.stdin.readline()
 sys.argv = sys.argv[1:]
+sys.path.insert(0, os.path.dirname(sys.argv[0]))
 runpy.run_path(sys.argv[0], run_name='__main__')
 ";
 

@@ -175,7 +175,8 @@ fn attach_under_load(real: &Real, ttmem: &Ttmem) -> Result<Tally> {
 /// Attaches under load, once for good and once for a moment; `first` tells that there was load.
 fn attach_now(ttmem: &Ttmem, program: &Program, first: &mut Attached) -> Result<Attached> {
     let before = allocations(&first.at_or_after(now_ns())?)?;
-    let mut attached = ttmem.attach(program.pid(), &STAY)?;
+    // On its own, and not by what the first one shares.
+    let mut attached = ttmem.attach(program.pid(), &[&STAY[..], &["--no-table"]].concat())?;
     let settled = settled(&mut attached)?;
     let once = ttmem.once(program.pid())?;
     let after = allocations(&first.at_or_after(now_ns())?)?;
