@@ -138,8 +138,9 @@ pub struct BufferLayout {
     /// Last `TensorMemoryLayout` that the library's own code takes for sharded. Of a later one
     /// nothing is known; [`ABSENT`] as long as the shard fields are.
     pub last_sharded: u32,
-    /// Nothing: it makes the size a multiple of 8.
-    pub reserved: u32,
+    /// How many cores have an address of their own, 8 bytes: the number of elements of the map of
+    /// these addresses; [`ABSENT`] if there is no such map, or it was not found.
+    pub core_count: u32,
 }
 
 impl BufferLayout {
@@ -168,7 +169,7 @@ impl BufferLayout {
         shard_count: ABSENT,
         shard_pages: ABSENT,
         last_sharded: ABSENT,
-        reserved: 0,
+        core_count: ABSENT,
     };
 
     /// Sets the window to the smallest that covers its fields.

@@ -43,6 +43,8 @@ pub enum Unknown {
     Bank,
     /// Live buffers of unknown size.
     Unmeasured,
+    /// Buffers with an address of their own on each core.
+    PerCore,
     /// Live buffers that overlap others or leave their bank.
     Overlap,
     /// The target's own free list says otherwise.
@@ -55,6 +57,7 @@ impl Unknown {
         match self {
             Self::Bank => "the address of the bank is not known",
             Self::Unmeasured => "live buffers of unknown size per bank",
+            Self::PerCore => "its banks have free lists of their own",
             Self::Overlap => "live buffers overlap or leave their bank",
             Self::Contradicted => "the target's own free list says otherwise",
         }
@@ -84,6 +87,9 @@ pub struct Space {
     given_up: bool,
     live: u64,
     unmeasured: u64,
+    /// A buffer with an address of its own on each core has been here. From then on nothing is said:
+    /// the banks differ, and tt-metal also enters blocks of other allocators.
+    per_core: bool,
     contradicted: bool,
     /// What the target's own free list said when an allocation seemed to be under way.
     suspected: Option<Vec<(u64, u64)>>,
@@ -116,8 +122,13 @@ impl Space {
 
     /// Empties it, and forgets what had gone wrong.
     pub fn restart(&mut self) {
-        *self = Self { bank: self.bank, ..Self::default() };
+        *self = Self { bank: self.bank, per_core: self.per_core, ..Self::default() };
         self.clear();
+    }
+
+    /// A buffer with an address of its own on each core is here.
+    pub const fn make_uneven(&mut self) {
+        self.per_core = true;
     }
 
     /// Takes a buffer in; `false` if it overlaps another or leaves the bank.
@@ -165,6 +176,9 @@ impl Space {
 
     /// What is free, or why that is not known.
     pub fn free(&self) -> Result<Free, Unknown> {
+        if self.per_core {
+            return Err(Unknown::PerCore);
+        }
         if self.unmeasured > 0 {
             return Err(Unknown::Unmeasured);
         }

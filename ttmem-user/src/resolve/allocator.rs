@@ -7,6 +7,7 @@ use super::{
     device,
     field::{Facts, Field, Refusal, agreed, paths, returned},
     free_list,
+    per_core,
     plan::{BlockTableLayout, MemoryLayout},
     probes,
     symbolic::{
@@ -367,7 +368,20 @@ pub fn memory(
         Some(blocks) => free_list::flags(image, facts, blocks.sizes),
         None => None,
     };
-    Ok(MemoryLayout { allocator_vptrs, live_set, mesh_allocator, device_allocator, blocks, flags })
+    let core_lists = per_core::lists(image, facts, &free_lists[BufferType::L1.index()])
+        .inspect_err(|reason| {
+            facts.note("BankManager free lists", &format!("absent: {reason}"), "get_statistics");
+        })
+        .ok();
+    Ok(MemoryLayout {
+        allocator_vptrs,
+        live_set,
+        mesh_allocator,
+        device_allocator,
+        blocks,
+        flags,
+        core_lists,
+    })
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod field;
 mod free_list;
 pub mod plan;
 mod probes;
+mod per_core;
 mod shard;
 pub mod symbolic;
 

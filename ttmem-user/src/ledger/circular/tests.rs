@@ -12,7 +12,7 @@ use crate::{
 
 const CHIP: ChipId = ChipId(3);
 const BANK: u64 = 1_000_000;
-const ROOM: L1 = L1 { bank_size: Some(BANK), lowest: None, known: true };
+const ROOM: L1 = L1 { bank_size: Some(BANK), lowest: None, doubt: None };
 
 fn placed(program: u64, batch: u64, address: u64, size: u64) -> CircularPlaced {
     CircularPlaced {
