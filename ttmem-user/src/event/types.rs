@@ -198,7 +198,7 @@ pub struct Geometry {
     pub bank_size: u64,
     /// Number of banks; 0 if the pool has no memory.
     pub banks: u32,
-    /// Alignment of pages, bytes; at least 1 if there are banks.
+    /// Alignment of pages, bytes, as the pool's manager has it; a power of two if there are banks.
     pub alignment: u32,
     /// Least bytes of a block of the free list.
     pub block_minimum: u32,

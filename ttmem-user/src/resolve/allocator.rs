@@ -21,6 +21,7 @@ use crate::{event::BufferType, image::Image, units::Svma};
 pub const UNKNOWN: PoolLayout = PoolLayout {
     banks: Chain::ABSENT,
     alignment: Chain::ABSENT,
+    manager_alignment: Chain::ABSENT,
     bank_size: Chain::ABSENT,
     block_minimum: Chain::ABSENT,
     block_unit: Chain::ABSENT,
@@ -122,6 +123,7 @@ pub fn pools(image: &Image<'_>, facts: &mut Facts) -> Pools {
     if let Err(reason) = blocks_of_pools(image, facts, &mut pools) {
         pools.failed.push(("FreeListOpt block size".into(), reason));
     }
+    per_core::manager_alignments(image, facts, &mut pools.layouts, &pools.free_lists);
     free_list::bases(image, facts, &mut pools.layouts, &pools.free_lists);
     pools
 }

@@ -9,15 +9,15 @@
 //! Invariant: without the flag nothing is known of sharded buffers; without the count such buffers
 //! are known to be there, and what they take is not.
 
-use ttmem_common::layout::{ABSENT, BufferLayout, Chain};
+use ttmem_common::layout::{ABSENT, BUFFER_TYPES, BufferLayout, Chain, PoolLayout};
 
 use super::{
     buffer::Home,
     field::{Facts, Field, Refusal, agreed, paths, returned, returned_field},
     plan::CoreListsLayout,
     symbolic::{
-        exec::{Executor, Path},
-        expr::{Expr, Op, Value, base_and_offset, untruncated},
+        exec::{Executor, Path, Target},
+        expr::{Expr, Op, Value, base_and_offset, constant, untruncated, walk},
     },
 };
 use crate::image::Image;
@@ -33,6 +33,12 @@ const ADDRESS: &str =
 /// What says of one bank, by the number of its list, what is free.
 const STATISTICS: &str =
     "_ZNK2tt8tt_metal11BankManager14get_statisticsEN4ttsl10StrongTypeIjNS0_14AllocatorIDTagEEE";
+const ALLOCATE: &str = "_ZN2tt8tt_metal11BankManager15allocate_bufferE";
+/// Computes the bytes of a block: of size, page size, banks, and alignment.
+const SPREAD: &str = "_ZN2tt8tt_metal6detail26calculate_bank_size_spreadE";
+/// Bytes of a buffer, and of its pages, to call it with.
+const BLOCK: u64 = 0x3000;
+const PAGE: u64 = 0x30;
 const INLINE: [&str; 1] = ["_ZNK2tt8tt_metal6Buffer4implEv"];
 /// `std::unordered_map`: where its number of elements is, in every libstdc++ since GCC 5.
 const MAP_COUNT: u32 = 0x18;
@@ -109,6 +115,70 @@ fn place_of(home: &Home<'_, '_>, value: &Value) -> Option<u32> {
         Field::of(base, 0)? == Field { steps: vec![home.implementation], width: 8 }
     };
     u32::try_from(offset).ok().filter(|_| is_home)
+}
+
+/// What the managers of all pools round pages up to: with hybrid allocators that is more in L1 than
+/// what buffers round them up to.
+pub fn manager_alignments(
+    image: &Image<'_>,
+    facts: &mut Facts,
+    layouts: &mut [PoolLayout; BUFFER_TYPES],
+    free_lists: &[Chain; BUFFER_TYPES],
+) {
+    match manager_alignment(image) {
+        Ok(offset) => {
+            for (layout, list) in layouts.iter_mut().zip(free_lists) {
+                let manager = list.steps().first().filter(|_| list.steps().len() > 1);
+                let chain = manager.and_then(|manager| Chain::new(&[*manager, offset], 4));
+                layout.manager_alignment = chain.unwrap_or(Chain::ABSENT);
+            }
+            let place = format!("+{offset:#x}");
+            facts.note("BankManager alignment", &place, "BankManager::allocate_buffer");
+        }
+        Err(reason) => {
+            let reason = format!("absent: {reason}");
+            facts.note("BankManager alignment", &reason, "BankManager::allocate_buffer");
+        }
+    }
+}
+
+/// The one 4-byte field of the manager that is a factor of what its function passes on: the size of a
+/// block is a number of pages, times how often the alignment goes into a page, times the alignment.
+fn manager_alignment(image: &Image<'_>) -> Result<u32, Refusal> {
+    let found = image.symbols_with_prefix(ALLOCATE);
+    let [(name, _)] = *found else {
+        return Err(format!("there are {} functions allocate_buffer()", found.len()));
+    };
+    // As called for that many bytes in such pages, without shards: else there are too many paths.
+    let executor = Executor::new(image)
+        .argument(1, &constant(BLOCK))
+        .argument(2, &constant(PAGE))
+        .argument(5, &constant(0));
+    let found = paths(image, &executor, name)?;
+    let mut factors = Vec::new();
+    for call in found.iter().flat_map(Path::calls) {
+        // Some versions keep the computation in a function of its own.
+        if matches!(&call.target, Target::Named(name) if name.starts_with(SPREAD)) {
+            factors.extend(own_number(&call.arguments[3]));
+        }
+        call.arguments.iter().for_each(|argument| {
+            walk(argument, &mut |part| {
+                if let Expr::Binary(Op::Mul, left, right) = &**part {
+                    factors.extend([left, right].into_iter().filter_map(own_number));
+                }
+            });
+        });
+    }
+    agreed("what the manager rounds pages up to", factors)
+}
+
+/// The 4-byte field of argument 0 that an expression is.
+fn own_number(value: &Value) -> Option<u32> {
+    let field = Field::of(untruncated(value), 0).filter(|field| field.width == 4)?;
+    match *field.steps {
+        [offset] => Some(offset),
+        _ => None,
+    }
 }
 
 /// The free lists of an allocator's single banks; `free_list` leads to the one that all banks share.

@@ -160,12 +160,21 @@ impl Walk<'_> {
             geometry(&PoolGeometry {
                 bank_size: number(&pool.bank_size)?,
                 banks,
-                alignment: u32::try_from(number(&pool.alignment)?).ok()?,
+                alignment: u32::try_from(self.alignment_of(allocator, &pool)?).ok()?,
                 block_minimum: small(number(&pool.block_minimum)),
                 block_unit: small(number(&pool.block_unit)),
                 base: self.base_of(allocator, &pool).unwrap_or(NO_BASE),
             })
         })
+    }
+
+    /// What pages are rounded up to, by the buffer and then by the pool's manager.
+    fn alignment_of(&self, allocator: Avma, pool: &PoolLayout) -> Option<u64> {
+        let own = self.memory.chain(allocator, &pool.alignment).ok()?;
+        if !pool.manager_alignment.exists() {
+            return Some(own);
+        }
+        Some(own.max(self.memory.chain(allocator, &pool.manager_alignment).ok()?))
     }
 
     /// The first byte of a bank that can be allocated.
