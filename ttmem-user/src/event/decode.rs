@@ -334,6 +334,26 @@ mod tests {
     }
 
     #[test]
+    fn cores_with_an_address_of_their_own_are_counted() {
+        let mut record = allocate_record();
+        record.memory_layout = 2;
+        record.flags = FLAG_PER_CORE | FLAG_SHARD_SPEC | FLAG_CORE_COUNT;
+        record.shard_shape = 64 | (96 << 32);
+        record.page_shape = 32 | (32 << 32);
+        record.shard_cores = 8;
+        assert_eq!(spread_of(&record), Spread::PerCore { pages: 6, cores: 8 });
+        for cores in [0, 1 << 32] {
+            record.shard_cores = cores;
+            assert_eq!(spread_of(&record), Spread::PerUnknownCore, "{cores} cores");
+        }
+        record.shard_cores = 8;
+        for without in [FLAG_CORE_COUNT, FLAG_SHARD_SPEC] {
+            let flags = record.flags & !without;
+            assert_eq!(spread_of(&AllocateRecord { flags, ..record }), Spread::PerUnknownCore);
+        }
+    }
+
+    #[test]
     fn unknown_numbers_are_refused() {
         let mut record = allocate_record();
         record.buffer_type = 5;

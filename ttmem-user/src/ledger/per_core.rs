@@ -76,3 +76,6 @@ impl Ledger {
         self.per_core.late += u64::from(others);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,7 +20,7 @@ use super::{
         expr::{Expr, Op, Value, base_and_offset, constant, untruncated, walk},
     },
 };
-use crate::image::Image;
+use crate::{event::BufferType, image::Image};
 
 const IS_PER_CORE: &str =
     "_ZN2tt8tt_metal12experimental19per_core_allocation22is_per_core_allocationERKNS0_6BufferE";
@@ -142,8 +142,8 @@ pub fn manager_alignments(
     }
 }
 
-/// The one 4-byte field of the manager that is a factor of what its function passes on: the size of a
-/// block is a number of pages, times how often the alignment goes into a page, times the alignment.
+/// The one 4-byte field of the manager by which its function divides, or with which it multiplies,
+/// what it passes on: the size of a block is a number of pages, each rounded up to the alignment.
 fn manager_alignment(image: &Image<'_>) -> Result<u32, Refusal> {
     let found = image.symbols_with_prefix(ALLOCATE);
     let [(name, _)] = *found else {
@@ -163,8 +163,9 @@ fn manager_alignment(image: &Image<'_>) -> Result<u32, Refusal> {
         }
         call.arguments.iter().for_each(|argument| {
             walk(argument, &mut |part| {
-                if let Expr::Binary(Op::Mul, left, right) = &**part {
-                    factors.extend([left, right].into_iter().filter_map(own_number));
+                if let Expr::Binary(op @ (Op::Mul | Op::Div | Op::Rem), left, right) = &**part {
+                    let left = (*op == Op::Mul).then_some(left);
+                    factors.extend(left.into_iter().chain([right]).filter_map(own_number));
                 }
             });
         });
@@ -178,6 +179,14 @@ fn own_number(value: &Value) -> Option<u32> {
     match *field.steps {
         [offset] => Some(offset),
         _ => None,
+    }
+}
+
+/// What a core's block is rounded up to has to be known for its bytes to be: else the cores are not
+/// counted.
+pub const fn count_only_with(layout: &mut BufferLayout, pools: &[PoolLayout; BUFFER_TYPES]) {
+    if !pools[BufferType::L1.index()].manager_alignment.exists() {
+        layout.core_count = ABSENT;
     }
 }
 

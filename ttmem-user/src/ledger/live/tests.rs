@@ -23,7 +23,8 @@ fn live() -> impl Strategy<Value = Live> {
     let spread = prop_oneof![
         Just(Spread::Interleaved),
         number().prop_map(Spread::PagesPerBank),
-        Just(Spread::PerCore),
+        (0..=u32::MAX, 1..=u32::MAX).prop_map(|(pages, cores)| Spread::PerCore { pages, cores }),
+        Just(Spread::PerUnknownCore),
         Just(Spread::Unknown),
     ];
     let origin = prop_oneof![
