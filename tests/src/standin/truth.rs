@@ -92,17 +92,8 @@ const POOL_FIGURES: [&str; 6] =
 const POOL_USE: [&str; 2] = ["buffers", "bank_bytes"];
 
 /// Everything that tells a live buffer from others, with ttmem's names.
-const BUFFER_FIGURES: [&str; 9] = [
-    "type",
-    "address",
-    "size",
-    "page_size",
-    "bank_bytes",
-    "cores",
-    "chips",
-    "mesh",
-    "unique_id",
-];
+const BUFFER_FIGURES: [&str; 9] =
+    ["type", "address", "size", "page_size", "bank_bytes", "cores", "chips", "mesh", "unique_id"];
 
 impl Truth {
     /// From the driver's answers to `state` and `live`.
@@ -129,7 +120,8 @@ impl Truth {
                 let pool: &mut [Option<u64>; 6] =
                     pools.entry((chip, row.buffer_type.clone())).or_insert([Some(0); 6]);
                 let bank_bytes = (row.per_core_buffers == 0).then_some(row.bank_bytes);
-                let added = [Some(row.buffers), Some(row.logical_bytes), bank_bytes, Some(row.used)];
+                let added =
+                    [Some(row.buffers), Some(row.logical_bytes), bank_bytes, Some(row.used)];
                 for (sum, added) in pool.iter_mut().zip(added) {
                     *sum = sum.zip(added).map(|(sum, added)| sum + added);
                 }
@@ -264,7 +256,11 @@ impl Comparison {
         );
     }
 
-    fn pools(&mut self, truth: &BTreeMap<PoolKey, [Option<u64>; 6]>, snapshot: &Value) -> Result<()> {
+    fn pools(
+        &mut self,
+        truth: &BTreeMap<PoolKey, [Option<u64>; 6]>,
+        snapshot: &Value,
+    ) -> Result<()> {
         self.figures(&POOL_FIGURES, truth, snapshot)
     }
 

@@ -293,12 +293,10 @@ mod tests {
         let spread = |cores| Spread::PerCore { pages: 3, cores };
         assert_eq!(bytes(3 * 2048 * 8, 2048, spread(8)), Some(3 * 2048));
         assert_eq!(bytes(10, 10, spread(1)), Some(64));
-        assert_eq!([1, 8, 64, 65].map(|cores| L1.banks_of(spread(cores))), [
-            Some(1),
-            Some(8),
-            Some(64),
-            None
-        ]);
+        assert_eq!(
+            [1, 8, 64, 65].map(|cores| L1.banks_of(spread(cores))),
+            [Some(1), Some(8), Some(64), None]
+        );
         assert_eq!(L1.banks_of(Spread::Interleaved), Some(64));
         assert_eq!(L1.banks_of(Spread::PagesPerBank(3)), Some(64));
     }

@@ -49,9 +49,7 @@ use table::{ChipCounters, Measured, PoolCounters};
 use topology::Topology;
 
 use crate::{
-    event::{
-        Allocated, BufferShape, BufferType, Described, DeviceSeen, Event, Freed, Place,
-    },
+    event::{Allocated, BufferShape, BufferType, Described, DeviceSeen, Event, Freed, Place},
     units::{Avma, ChipId, Pid},
 };
 

@@ -63,8 +63,7 @@ pub(super) fn free(id: u64) -> Event {
 }
 
 fn described_free(id: u64) -> Event {
-    let described =
-        Described {
+    let described = Described {
         device: MESH,
         buffer_type: BufferType::Dram,
         address: DeviceAddr(0x40),

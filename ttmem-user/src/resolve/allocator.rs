@@ -6,8 +6,7 @@ use super::{
     buffer::own_write,
     device,
     field::{Facts, Field, Refusal, agreed, paths, returned},
-    free_list,
-    per_core,
+    free_list, per_core,
     plan::{BlockTableLayout, MemoryLayout},
     probes,
     symbolic::{

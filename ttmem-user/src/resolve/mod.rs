@@ -11,9 +11,9 @@ mod device;
 mod failure;
 mod field;
 mod free_list;
+mod per_core;
 pub mod plan;
 mod probes;
-mod per_core;
 mod shard;
 pub mod symbolic;
 

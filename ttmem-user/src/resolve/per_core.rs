@@ -98,7 +98,9 @@ fn count(home: &Home<'_, '_>, flag: u32) -> Result<u32, Refusal> {
     let count = map.checked_add(MAP_COUNT);
     match count.filter(|at| at % 8 == 0) {
         Some(at)
-            if reads(count, 8) && reads(map.checked_add(MAP_BUCKETS), 8) && reads(Some(flag), 1) =>
+            if reads(count, 8)
+                && reads(map.checked_add(MAP_BUCKETS), 8)
+                && reads(Some(flag), 1) =>
         {
             Ok(at)
         }

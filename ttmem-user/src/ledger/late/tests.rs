@@ -135,8 +135,7 @@ fn a_buffer_swept_before_the_attach_frees_by_address_too() {
     let mut ledger = unread();
     let (buffer, address) = (Avma(1 << 8), DeviceAddr(0));
     let buffer_type = BufferType::Dram;
-    let swept =
-        SweptBuffer { buffer, allocator: ALLOCATOR, buffer_type, address, per_core: false };
+    let swept = SweptBuffer { buffer, allocator: ALLOCATOR, buffer_type, address, per_core: false };
     ledger.finish_baseline(Ok(LiveBaseline { swept: vec![swept], ..LiveBaseline::default() }));
     apply(&mut ledger, &[allocate(2, 0), allocate(3, BLOCK), free(1)]);
     assert_eq!((live(&ledger), ledger.swept.taken()), (vec![3], 1));

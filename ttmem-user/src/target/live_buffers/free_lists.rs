@@ -70,7 +70,10 @@ impl Walk<'_> {
 }
 
 /// The free ones of the blocks of a bank (first byte, bytes); `None` if they do not fill it.
-pub(super) fn holes(mut blocks: Vec<Block>, bank: (u64, u64)) -> Option<Vec<(DeviceAddr, DeviceAddr)>> {
+pub(super) fn holes(
+    mut blocks: Vec<Block>,
+    bank: (u64, u64),
+) -> Option<Vec<(DeviceAddr, DeviceAddr)>> {
     blocks.sort_unstable();
     let mut next = bank.0;
     let mut holes = Vec::new();
