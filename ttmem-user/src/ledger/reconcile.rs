@@ -37,6 +37,9 @@ impl Ledger {
                 self.adopt(buffer, Origin::PreAttach);
             }
         }
+        for swept in baseline.swept.iter().filter(|swept| swept.per_core) {
+            self.spaces.make_uneven(swept.allocator, swept.buffer_type);
+        }
         let late = baseline.swept.iter().filter(|swept| !touched.contains(&swept.buffer));
         self.swept.extend(late.copied());
         self.settle_late_frees(|buffer| !touched.contains(&buffer));

@@ -76,6 +76,14 @@ pub struct Range {
 /// A bank: its first byte, and the first byte behind it.
 type Bank = (u64, u64);
 
+/// Whether all banks have the same free list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Banks {
+    #[default]
+    Alike,
+    Differ,
+}
+
 /// One allocator's banks of one buffer type.
 #[derive(Clone, Debug, Default)]
 pub struct Space {
@@ -89,7 +97,7 @@ pub struct Space {
     unmeasured: u64,
     /// A buffer with an address of its own on each core has been here. From then on nothing is said:
     /// the banks differ, and tt-metal also enters blocks of other allocators.
-    per_core: bool,
+    banks: Banks,
     contradicted: bool,
     /// What the target's own free list said when an allocation seemed to be under way.
     suspected: Option<Vec<(u64, u64)>>,
@@ -122,13 +130,13 @@ impl Space {
 
     /// Empties it, and forgets what had gone wrong.
     pub fn restart(&mut self) {
-        *self = Self { bank: self.bank, per_core: self.per_core, ..Self::default() };
+        *self = Self { bank: self.bank, banks: self.banks, ..Self::default() };
         self.clear();
     }
 
     /// A buffer with an address of its own on each core is here.
     pub const fn make_uneven(&mut self) {
-        self.per_core = true;
+        self.banks = Banks::Differ;
     }
 
     /// Takes a buffer in; `false` if it overlaps another or leaves the bank.
@@ -176,7 +184,7 @@ impl Space {
 
     /// What is free, or why that is not known.
     pub fn free(&self) -> Result<Free, Unknown> {
-        if self.per_core {
+        if self.banks == Banks::Differ {
             return Err(Unknown::PerCore);
         }
         if self.unmeasured > 0 {

@@ -38,6 +38,13 @@ impl Spaces {
         self.of.get_mut(&allocator)?[buffer_type.index()].as_mut()
     }
 
+    /// The banks of a pool have free lists of their own.
+    pub fn make_uneven(&mut self, allocator: Avma, buffer_type: BufferType) {
+        if let Some(space) = self.get_mut(allocator, buffer_type) {
+            space.make_uneven();
+        }
+    }
+
     /// The target's free lists are about to be read.
     pub fn begin_reading(&mut self) {
         self.stirred.get_or_insert_default();

@@ -74,6 +74,3 @@ fn sum(pool: &Geometry, buffers: &[BaselineBuffer]) -> Option<u64> {
         sum.checked_add(of_it).filter(|_| shape.buffer_type == BufferType::L1)
     })
 }
-
-#[cfg(test)]
-mod tests;
