@@ -75,7 +75,9 @@ fn shown(ledger: &Ledger) -> Snapshot {
 }
 
 fn apply(ledger: &mut Ledger, events: &[Event]) {
-    events.iter().for_each(|event| ledger.apply(event));
+    for event in events {
+        ledger.apply(event);
+    }
 }
 
 #[test]
