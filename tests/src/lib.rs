@@ -6,8 +6,10 @@
 pub mod asking;
 pub mod failure;
 pub mod programs;
+pub mod readers;
 pub mod real;
 pub mod refusal;
+pub mod sharing;
 pub mod skip;
 pub mod space;
 pub mod standin;

@@ -138,7 +138,12 @@ impl Real {
     }
 
     fn python(&self, kind: &str) -> Command {
-        let mut command = Command::new(&self.python);
+        self.command(&self.python, kind)
+    }
+
+    /// A command line of an interpreter, on a machine of that kind.
+    pub fn command(&self, interpreter: &Path, kind: &str) -> Command {
+        let mut command = Command::new(interpreter);
         self.set_up(&mut command, kind);
         // As whoever called sudo: what it caches stays theirs.
         for (variable, is_user) in [("SUDO_UID", true), ("SUDO_GID", false)] {

@@ -75,6 +75,11 @@ impl Table {
         chips.into_iter().map(|(_, chip)| chip).collect()
     }
 
+    /// A word of a chip's block.
+    pub fn chip_word(&self, slot: u64, at: u64) -> u64 {
+        self.word(self.word(24) + slot * self.word(32) + at)
+    }
+
     fn pool(&self, block: u64, kind: usize) -> Option<Value> {
         let pool = block + self.word(48) + kind as u64 * self.word(56);
         let word = |at: u64| self.word(pool + at);

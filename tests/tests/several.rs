@@ -136,7 +136,7 @@ fn another_program_in_the_same_process() {
     driver.all_ok(&["open mesh 0 2 name=m", "alloc a m DRAM 4096 2048"]).unwrap();
     let mut watch =
         ttmem.attach_to(&with_often(&["--name", "pimpl/driver|standin-driver"])).unwrap();
-    let mut plain = ttmem.attach(driver.pid(), &OFTEN).unwrap();
+    let mut plain = ttmem.attach(driver.pid(), &with_often(&["--no-table"])).unwrap();
     plain.next().unwrap().expect("a snapshot");
     watch.of_at(driver.pid(), 0).unwrap();
     driver.exec().unwrap();

@@ -140,7 +140,7 @@ fn text_has_a_line_for_each() {
         let pid = driver.pid().to_string();
         let mut watch = ttmem.attach(driver.pid(), &OPTIONS)?;
         up_to(&mut watch, now_ns())?;
-        let mut command = ttmem.command(&["attach", "--pid", &pid, "--headless"]);
+        let mut command = ttmem.command(&["attach", "--pid", &pid, "--headless", "--no-table"]);
         let child = command.stdout(std::process::Stdio::piped()).spawn()?;
         e2e::ttmem::readable_within(
             child.stdout.as_ref().context("no pipe")?,

@@ -36,9 +36,9 @@ pub const CHIP_SLOTS: usize = 128;
 /// Where the chips' blocks begin.
 pub const CHIPS_OFFSET: usize = 4096;
 /// Bytes of a chip's block.
-pub const CHIP_BYTES: usize = 704;
+pub const CHIP_BYTES: usize = 768;
 /// Where a chip's pools begin in its block.
-pub const POOLS_OFFSET: usize = 64;
+pub const POOLS_OFFSET: usize = 128;
 /// Bytes of a pool's block.
 pub const POOL_BYTES: usize = 128;
 /// Pools of a chip: DRAM, L1, SYSTEM_MEMORY, L1_SMALL, TRACE.
@@ -145,6 +145,8 @@ part! {
         CORE_CAPACITY_BYTES @ 32, 8, "bytes", "what a core's L1 has for buffers";
         HEADROOM_STATE @ 40, 8, "", "0 unknown, 1 ok, 2 low, 3 clash";
         HEADROOM_BYTES @ 48, 8, "bytes", "from the highest circular buffer to the lowest tensor in L1, signed; means nothing if HEADROOM_STATE is 0";
+        CIRCULAR_PROGRAMS @ 56, 8, "count", "programs seen that keep circular buffers on this chip";
+        CIRCULAR_BUFFERS @ 64, 8, "count", "their circular and dataflow buffers with memory of their own";
     }
 }
 
@@ -192,6 +194,6 @@ mod tests {
         for bytes in [CHIPS_OFFSET, CHIP_BYTES, POOLS_OFFSET, POOL_BYTES] {
             assert_eq!(bytes % 64, 0);
         }
-        assert!(POOLS_OFFSET + POOLS * POOL_BYTES <= CHIP_BYTES);
+        const { assert!(POOLS_OFFSET + POOLS * POOL_BYTES <= CHIP_BYTES) };
     }
 }

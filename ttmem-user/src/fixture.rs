@@ -1,6 +1,11 @@
 //! Snapshots that the tests of the outputs share.
 
-use std::sync::Arc;
+use std::{
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    sync::Arc,
+};
+
+use rustix::event::{EventfdFlags, eventfd};
 
 use crate::{
     event::{BufferType, CircularKind, CoreRange},
@@ -10,6 +15,8 @@ use crate::{
         ProcessLabel, ProgramSnapshot, ResyncSnapshot, SCHEMA, Snapshot, SpaceSnapshot,
         TargetState, Unresolved,
     },
+    missing,
+    source::EventSource,
     units::{Avma, ChipId, DeviceAddr, MeshId, Pid, Tid},
 };
 
@@ -344,4 +351,26 @@ pub(crate) fn blind_to_failures() -> Snapshot {
     let because = Some("nothing throws".to_owned());
     let failures = FailuresSnapshot { count: None, unknown_because: because, last: Vec::new() };
     Snapshot { failures, ..one_chip() }
+}
+
+/// A source of which nothing ever comes.
+pub(crate) struct Quiet(OwnedFd);
+
+impl Quiet {
+    pub(crate) fn new() -> Self {
+        Self(eventfd(0, EventfdFlags::CLOEXEC).expect("a descriptor"))
+    }
+}
+
+impl EventSource for Quiet {
+    fn drain(&mut self, _: &mut dyn FnMut(&[u8])) {}
+    fn drain_to_now(&mut self, _: &mut dyn FnMut(&[u8])) {}
+    fn lost(&self) -> missing::Lost {
+        missing::Lost::default()
+    }
+    fn request_wake_up(&self, _: bool) {}
+    fn wake_up(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+    fn describe_frees(&self, _: bool) {}
 }

@@ -87,4 +87,23 @@ impl ReadOnlyWords {
     pub fn load(&self, index: u32, order: Ordering) -> u64 {
         self.0.long(index).load(order)
     }
+
+    /// As many words as `into` has room for, from word `index` on, each by a load of its own.
+    ///
+    /// # Panics
+    /// If there are not as many.
+    #[expect(clippy::cast_ptr_alignment, reason = "a mapping begins at a page")]
+    pub fn load_all(&self, index: u32, into: &mut [u64]) {
+        let start = index as usize * 8;
+        let end = start + size_of_val(into);
+        assert!(end <= self.0.len, "bytes {start} to {end} of {}", self.0.len);
+        // SAFETY: in bounds, aligned, and valid as long as `self`; others store atomically.
+        let words = unsafe {
+            let start = self.0.start.as_ptr().add(start).cast::<AtomicU64>();
+            std::slice::from_raw_parts(start, into.len())
+        };
+        for (to, word) in into.iter_mut().zip(words) {
+            *to = word.load(Ordering::Relaxed);
+        }
+    }
 }

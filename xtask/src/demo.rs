@@ -59,7 +59,9 @@ pub fn perform(arguments: &Arguments) -> Result<ExitCode> {
 pub fn build() -> Result<()> {
     say::heading("Build");
     let mut build = run::cargo();
-    build.args(["build", "--release", "--package", "ttmem"]).envs(setup::ebpf_env());
+    build
+        .args(["build", "--release", "--package", "ttmem", "--bins", "--examples"])
+        .envs(setup::ebpf_env());
     run::run(&mut build)
 }
 

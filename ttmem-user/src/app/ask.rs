@@ -30,7 +30,7 @@ pub fn run(args: &AskArgs) -> anyhow::Result<Outcome> {
     }
     let mut stdout = io::stdout().lock();
     let mut answered = false;
-    while let Some(line) = client.next()? {
+    while let Some(line) = client.line()? {
         stdout.write_all(line.as_bytes()).context("cannot write to standard output")?;
         stdout.flush().context("cannot write to standard output")?;
         answered = true;

@@ -99,7 +99,9 @@ async fn watch(config: &WatchConfig, selection: Selection) -> anyhow::Result<Out
     match lines {
         Some(mut lines) => session.print(&mut lines, quit).await?,
         None => {
-            session.show(Ui::new(Theme::from_env()), or_over(quit, config.session.duration)).await?
+            session
+                .show(Ui::new(Theme::from_env()), or_over(quit, config.session.duration))
+                .await?;
         }
     }
     Ok(outcome(&session.last()))

@@ -61,10 +61,10 @@ async fn serve(config: &SessionConfig, selection: Selection) -> anyhow::Result<O
     Ok(Outcome::Complete)
 }
 
-/// Tells systemd, if it is there.
+/// Tells systemd, if it is there. What it cannot be told it does without.
 fn tell(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        eprintln!("ttmem: cannot tell systemd: {error}");
+        log::warn!("cannot tell systemd: {error}");
     }
 }
 
@@ -78,6 +78,8 @@ fn monotonic() -> NotifyState<'static> {
 struct Log {
     watched: BTreeMap<u64, Seen>,
     unwatched: BTreeMap<Pid, String>,
+    /// What systemd was told last.
+    running: Option<usize>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,8 +131,10 @@ impl Log {
             }
         }
         self.unwatched = unwatched;
-        let watched = report.running().count();
-        tell(&[NotifyState::Status(&format!("{watched} processes are watched"))]);
+        let running = report.running().count();
+        if self.running.replace(running) != Some(running) {
+            tell(&[NotifyState::Status(&format!("{running} processes are watched"))]);
+        }
     }
 }
 

@@ -39,6 +39,9 @@ use crate::{
     units::{ChipId, Pid},
 };
 
+/// How many of the processes that ended are still shown.
+const KEPT_ENDED: usize = 16;
+
 /// Runs the command.
 pub fn run(args: &WatchArgs) -> anyhow::Result<Outcome> {
     let mut watch = Watch {
@@ -122,12 +125,28 @@ impl Watch {
         for table in self.tables.values() {
             targets.push(Arc::new(view::snapshot(table, &self.chips, now)?));
         }
+        self.forget_ended(&mut targets);
         if targets.is_empty() && unwatched.is_empty() && self.pids.is_empty() {
             bail!(
                 "nothing is watched: start `sudo ttmem attach --pid N` in another shell, or `ttmem serve`"
             );
         }
         Ok(Report { time_ns: now, targets, unwatched })
+    }
+
+    /// Leaves out the first of many that have ended.
+    fn forget_ended(&mut self, targets: &mut Vec<Arc<Snapshot>>) {
+        let ended = targets.iter().filter(|target| is_over(target)).count();
+        let mut surplus = ended.saturating_sub(KEPT_ENDED);
+        let tables = &mut self.tables;
+        targets.retain(|target| {
+            let goes = surplus > 0 && is_over(target);
+            surplus -= usize::from(goes);
+            if goes {
+                tables.remove(&target.pid.0);
+            }
+            !goes
+        });
     }
 
     /// Refuses devices that nobody has.
@@ -269,7 +288,7 @@ fn pass_on(
         return;
     }
     loop {
-        let Some(line) = client.next().transpose() else { return };
+        let Some(line) = client.line().transpose() else { return };
         let broken = line.is_err();
         if to.send(line).is_err() || once || broken {
             return;

@@ -8,6 +8,7 @@
 
 pub mod audit;
 mod circular;
+mod counters;
 pub mod delta;
 mod exactness;
 mod failure_view;
@@ -26,7 +27,6 @@ pub mod snapshot;
 pub mod space;
 pub mod space_view;
 mod spaces;
-pub mod table;
 mod topology;
 mod view;
 
@@ -35,6 +35,7 @@ use std::sync::Arc;
 use hashbrown::HashSet;
 
 use circular::Circular;
+use counters::{ChipCounters, Measured, PoolCounters};
 use delta::{Change, Deltas};
 pub use exactness::BaselineState;
 use exactness::Settled;
@@ -45,7 +46,6 @@ use resync::Suspicion;
 pub use resync::{ReadingBegun, Resynced};
 use snapshot::{Anomalies, Lost, ProcessLabel, ResyncSnapshot, Unresolved};
 use spaces::Spaces;
-use table::{ChipCounters, Measured, PoolCounters};
 use topology::Topology;
 
 use crate::{

@@ -4,7 +4,7 @@
 //! may be older or newer than an event. Whatever an event was seen of, the event decides; what
 //! no event was seen of did not change, and the memory decides.
 
-use super::{BaselineState, Ledger, Live, Origin, delta::Cause, table::Measured};
+use super::{BaselineState, Ledger, Live, Origin, counters::Measured, delta::Cause};
 use crate::{
     event::{BaselineBuffer, LiveBaseline},
     units::Avma,

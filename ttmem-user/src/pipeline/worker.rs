@@ -148,7 +148,10 @@ impl<S: EventSource> Worker<S> {
                 }
             }
             Command::LookAtTargets => self.look_at_targets(),
-            Command::Unwatched(process) => self.unwatched.push(process),
+            Command::Unwatched(process) => {
+                self.unwatched.retain(|other| other.pid != process.pid);
+                self.unwatched.push(process);
+            }
             Command::Gone(pid) => self.unwatched.retain(|process| process.pid != pid),
             Command::AllAdded => self.all_added = true,
             Command::Resync => self.resync_all(),

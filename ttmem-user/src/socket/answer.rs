@@ -40,6 +40,7 @@ pub struct Head {
 
 /// `ttmem.buffers/1`
 #[derive(Debug, Serialize)]
+#[expect(clippy::struct_field_names, reason = "the documented keys")]
 pub struct Buffers<'a> {
     #[serde(flatten)]
     head: Head,
@@ -103,6 +104,7 @@ pub struct Marked<'a> {
 
 /// `ttmem.since/1`
 #[derive(Debug, Serialize)]
+#[expect(clippy::struct_field_names, reason = "the documented keys")]
 pub struct Since<'a> {
     #[serde(flatten)]
     pub head: Head,

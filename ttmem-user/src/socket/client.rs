@@ -55,7 +55,7 @@ impl Client {
     }
 
     /// The next line of an answer, with its end; `None` once the other side has closed.
-    pub fn next(&mut self) -> Result<Option<String>, ClientError> {
+    pub fn line(&mut self) -> Result<Option<String>, ClientError> {
         let mut line = String::new();
         match self.stream.read_line(&mut line) {
             Ok(0) => Ok(None),

@@ -193,16 +193,13 @@ impl Connection {
     async fn since(&mut self, id: Option<&Value>, name: String) -> Result<(), Over> {
         let key = MarkKey { owner: self.about.owner, name: name.clone() };
         let found = self.about.source.ask(move |view| (view.time_ns, view.ledger.since_mark(&key)));
-        match found.await? {
-            (time_ns, Some(since)) => {
-                let head = self.head("ttmem.since/1", time_ns);
-                self.send(id, &Since { head, name: &name, since }).await
-            }
-            (_, None) => {
-                let message = format!("this connection has set no mark `{name}`");
-                self.fail(id, "no_mark", &message).await
-            }
-        }
+        let (time_ns, since) = found.await?;
+        let Some(since) = since else {
+            let message = format!("this connection has set no mark `{name}`");
+            return self.fail(id, "no_mark", &message).await;
+        };
+        let head = self.head("ttmem.since/1", time_ns);
+        self.send(id, &Since { head, name: &name, since }).await
     }
 
     async fn subscribe(&mut self, id: Option<&Value>) -> Result<(), Over> {
@@ -219,6 +216,9 @@ impl Connection {
 
     async fn pass_on(&mut self, deltas: Option<Arc<[Delta]>>) -> Result<(), Over> {
         let Some(deltas) = deltas else {
+            if self.deltas.as_ref().is_some_and(|queue| !queue.fell_behind()) {
+                return Err(Over::Target);
+            }
             let message = format!("more than {MAX_WAITING} deltas behind");
             self.fail(None, "too_slow", &message).await?;
             return Err(Over::Client);

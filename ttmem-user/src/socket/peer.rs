@@ -56,8 +56,7 @@ impl Credentials for UCred {
 /// The further groups of a process.
 fn groups_of(pid: i32) -> Vec<u32> {
     let status = procfs::process::Process::new(pid).and_then(|process| process.status());
-    let groups = status.map(|status| status.groups).unwrap_or_default();
-    groups.into_iter().filter_map(|group| u32::try_from(group).ok()).collect()
+    status.map(|status| status.groups).unwrap_or_default()
 }
 
 #[cfg(test)]

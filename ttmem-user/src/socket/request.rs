@@ -59,7 +59,7 @@ pub enum Stream {
     Deltas,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Get {
     Snapshot,

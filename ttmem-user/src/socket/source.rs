@@ -1,7 +1,10 @@
 //! Where answers come from: the pipeline, asked at a pace that leaves it most of its time.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -31,6 +34,24 @@ pub struct Source {
     control: Arc<Control>,
     serial: u64,
     shared: Arc<Mutex<Shared>>,
+    /// How many wait for a snapshot, or are about to get one.
+    waiting: Arc<AtomicUsize>,
+}
+
+/// Counts one more for as long as it lives: whoever waits may give up.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[derive(Default)]
@@ -43,13 +64,28 @@ struct Shared {
 impl Source {
     /// Of the target with this serial.
     pub fn new(control: Arc<Control>, serial: u64) -> Self {
-        Self { control, serial, shared: Arc::default() }
+        Self { control, serial, shared: Arc::default(), waiting: Arc::default() }
     }
 
     /// The state with every event up to now in it, and the number of the last delta.
     pub async fn snapshot(&self, buffers: bool) -> Result<(Arc<Snapshot>, u64), Gone> {
         let asked_ns = now_ns();
+        let _waiting = Waiting::new(&self.waiting);
         let mut shared = self.shared.lock().await;
+        let found = self.newer_than(asked_ns, buffers, &mut shared).await;
+        if self.waiting.load(Ordering::Relaxed) == 1 {
+            // Nobody else will ask for them: they may be large.
+            shared.latest = Default::default();
+        }
+        found
+    }
+
+    async fn newer_than(
+        &self,
+        asked_ns: u64,
+        buffers: bool,
+        shared: &mut Shared,
+    ) -> Result<(Arc<Snapshot>, u64), Gone> {
         // Somebody may have asked while this one waited for its turn: that answer will do.
         let place = usize::from(buffers);
         if let Some(latest) = &shared.latest[place]
@@ -59,13 +95,12 @@ impl Source {
         }
         let detail = Detail { buffers, map: false };
         let found = self
-            .ask_paced(&mut shared, move |view| {
+            .ask_paced(shared, move |view| {
                 let state = TargetState::Running;
                 let snapshot = view.ledger.snapshot(view.time_ns, state, detail);
                 (Arc::new(snapshot), view.ledger.last_delta())
             })
             .await?;
-        // The large one is only kept for those who wait already.
         shared.latest[place] = Some(found.clone());
         Ok(found)
     }

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use tokio::sync::mpsc;
@@ -16,30 +16,43 @@ pub const MAX_WAITING: usize = 65_536;
 pub struct Feed {
     to: mpsc::UnboundedSender<Arc<[Delta]>>,
     waiting: Arc<AtomicUsize>,
+    behind: Arc<AtomicBool>,
 }
 
-/// The client's end. It closes when the client has fallen behind.
+/// The client's end. It closes when the client has fallen behind, or there is no more to come.
 pub struct Queue {
     from: mpsc::UnboundedReceiver<Arc<[Delta]>>,
     waiting: Arc<AtomicUsize>,
+    behind: Arc<AtomicBool>,
 }
 
 /// Both ends of a queue.
 pub fn queue() -> (Feed, Queue) {
     let (to, from) = mpsc::unbounded_channel();
     let waiting = Arc::<AtomicUsize>::default();
-    (Feed { to, waiting: Arc::clone(&waiting) }, Queue { from, waiting })
+    let behind = Arc::<AtomicBool>::default();
+    let feed = Feed { to, waiting: Arc::clone(&waiting), behind: Arc::clone(&behind) };
+    (feed, Queue { from, waiting, behind })
 }
 
 impl DeltaSink for Feed {
     fn take(&mut self, deltas: &Arc<[Delta]>) -> bool {
         // Bounded by this count: a channel bounds messages, and those are of any length.
         let waiting = self.waiting.fetch_add(deltas.len(), Ordering::Relaxed);
-        waiting + deltas.len() <= MAX_WAITING && self.to.send(Arc::clone(deltas)).is_ok()
+        if waiting + deltas.len() > MAX_WAITING {
+            self.behind.store(true, Ordering::Release);
+            return false;
+        }
+        self.to.send(Arc::clone(deltas)).is_ok()
     }
 }
 
 impl Queue {
+    /// Whether it has closed because the client fell behind, and not because the target ended.
+    pub fn fell_behind(&self) -> bool {
+        self.behind.load(Ordering::Acquire)
+    }
+
     /// The next ones; `None` after the last.
     pub async fn next(&mut self) -> Option<Arc<[Delta]>> {
         let deltas = self.from.recv().await?;
@@ -84,10 +97,20 @@ mod tests {
         assert!(feed.take(&deltas(MAX_WAITING - 1)));
         assert!(feed.take(&deltas(1)));
         assert!(!feed.take(&deltas(1)));
+        assert!(queue.fell_behind());
         drop(feed);
         assert_eq!(queue.next().await.unwrap().len(), MAX_WAITING - 1);
         assert_eq!(queue.next().await.unwrap().len(), 1);
         assert!(queue.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn the_end_is_not_taken_for_falling_behind() {
+        let (mut feed, mut queue) = queue();
+        assert!(feed.take(&deltas(1)));
+        drop(feed);
+        assert_eq!(queue.next().await.unwrap().len(), 1);
+        assert!(queue.next().await.is_none() && !queue.fell_behind());
     }
 
     #[tokio::test]

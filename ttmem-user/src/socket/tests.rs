@@ -2,10 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    os::{
-        fd::{AsFd as _, BorrowedFd, OwnedFd},
-        unix::net::UnixStream,
-    },
+    os::unix::net::UnixStream,
     path::PathBuf,
     sync::{Arc, mpsc},
     time::Duration,
@@ -18,35 +15,18 @@ use serde_json::{Value, json};
 use super::{client::Client, line::MAX_LINE, *};
 use crate::{
     event::LiveBaseline,
+    fixture::Quiet,
     ledger::{
         Ledger,
         snapshot::{Detail, ProcessLabel},
     },
-    missing::Lost,
     pipeline::{Command, Control, NewTarget, Options, Pipeline},
-    source::EventSource,
     table::directory::Directory,
     units::Pid,
 };
 
 const SERIAL: u64 = 3;
 const PID: u32 = 77;
-
-/// Nothing ever comes.
-struct Quiet(OwnedFd);
-
-impl EventSource for Quiet {
-    fn drain(&mut self, _: &mut dyn FnMut(&[u8])) {}
-    fn drain_to_now(&mut self, _: &mut dyn FnMut(&[u8])) {}
-    fn lost(&self) -> Lost {
-        Lost::default()
-    }
-    fn request_wake_up(&self, _: bool) {}
-    fn wake_up(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-    fn describe_frees(&self, _: bool) {}
-}
 
 struct Rig {
     server: Option<Server>,
@@ -85,7 +65,7 @@ impl Rig {
             audit: None,
         };
         let started =
-            Pipeline::start(Quiet(never()), options, Arc::clone(&control), Box::new(|_| ()));
+            Pipeline::start(Quiet::new(), options, Arc::clone(&control), Box::new(|_| ()));
         let (pipeline, _) = started.unwrap();
         let outer = tempfile::tempdir().unwrap();
         let path = outer.path().join("sockets");
@@ -111,7 +91,7 @@ fn ask(client: &mut Client, request: &str) -> Value {
 }
 
 fn next(client: &mut Client) -> Value {
-    serde_json::from_str(&client.next().unwrap().expect("an answer")).unwrap()
+    serde_json::from_str(&client.line().unwrap().expect("an answer")).unwrap()
 }
 
 #[test]
@@ -168,7 +148,7 @@ fn the_end_is_the_last_line() {
     rig.server().close(SERIAL, End::Exited);
     let end = next(&mut client);
     assert_eq!((&end["schema"], &end["state"]), (&json!("ttmem.end/1"), &json!("exited")));
-    assert_eq!(client.next().unwrap(), None);
+    assert_eq!(client.line().unwrap(), None);
     let refused = Client::connect(std::slice::from_ref(&rig.path), PID).unwrap_err().to_string();
     assert!(refused.contains("nobody watches process 77"), "{refused}");
 }
@@ -205,7 +185,7 @@ fn a_thousand_clients_are_served_and_no_more() {
     }
     let mut more = rig.client();
     assert_eq!(next(&mut more)["error"]["code"], "too_many_clients");
-    assert_eq!(more.next().unwrap(), None);
+    assert_eq!(more.line().unwrap(), None);
     clients.pop();
     // A place is free once the server has seen that the other has gone.
     while next(&mut rig.client_that_asks())["schema"] == "ttmem.error/1" {}

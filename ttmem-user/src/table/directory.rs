@@ -15,8 +15,8 @@ use std::{
 
 use rustix::{
     fs::{
-        AtFlags, FileType, FlockOperation, Mode, OFlags, Stat, flock, fstat, mkdirat, openat,
-        renameat, statat, unlinkat,
+        AtFlags, FileType, FlockOperation, Mode, OFlags, Stat, fchmod, flock, fstat, mkdirat,
+        openat, renameat, statat, unlinkat,
     },
     io::Errno,
     process::geteuid,
@@ -89,10 +89,12 @@ impl Directory {
     pub fn create(path: &Path) -> Result<Self, DirectoryError> {
         let io = |source: Errno| DirectoryError::Io { path: path.into(), source: source.into() };
         let here = rustix::fs::CWD;
-        match mkdirat(here, path, Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(Errno::EXIST) => {}
+        let mode = Mode::from_raw_mode(0o755);
+        let is_new = match mkdirat(here, path, mode) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
             Err(error) => return Err(io(error)),
-        }
+        };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = match openat(here, path, flags, Mode::empty()) {
             Err(Errno::NOTDIR | Errno::LOOP) => {
@@ -101,6 +103,10 @@ impl Directory {
             }
             other => other.map_err(io)?,
         };
+        if is_new {
+            // The umask may have taken from it; each file has rights of its own.
+            fchmod(&fd, mode).map_err(io)?;
+        }
         let stat = fstat(&fd).map_err(io)?;
         let uid = geteuid().as_raw();
         if let Some(why) = unsafe_because(&stat, uid) {

@@ -7,9 +7,11 @@
 
 pub mod access;
 pub mod agent;
+pub mod device;
 pub mod directory;
 pub mod left_behind;
 pub mod reader;
+mod shape;
 pub mod view;
 pub mod writer;
 

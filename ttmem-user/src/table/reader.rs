@@ -17,19 +17,16 @@ use rustix::{
     fs::{FileType, Mode, OFlags, fstat, openat},
     process::geteuid,
 };
-use ttmem_common::table::{
-    CHIP_SLOTS, MAGIC, POOLS, UNKNOWN, VERSION, chip, header, pool, state as state_word,
-};
+use ttmem_common::table::{POOLS, chip, header, state as state_word};
 
 use super::{
     agent::Identity,
+    device::{CHIP_WORDS, Chip, Device, POOL_WORDS, known},
     directory::{Directory, DirectoryError},
+    shape::Shape,
     writer::file_name,
 };
-use crate::{
-    event::BufferType, ledger::snapshot::PoolSnapshot, missing::Lost, units::ChipId,
-    words::ReadOnlyWords,
-};
+use crate::{event::BufferType, missing::Lost, words::ReadOnlyWords};
 
 /// A chip's block may not be larger: it bounds what a broken header can ask for.
 const MAX_FILE_BYTES: u64 = 64 << 20;
@@ -88,16 +85,6 @@ pub struct Table {
     shape: Shape,
 }
 
-/// Where things are in the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Shape {
-    chips_offset: u64,
-    chip_bytes: u64,
-    chip_slots: u64,
-    pools_offset: u64,
-    pool_bytes: u64,
-}
-
 /// What the header says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
@@ -152,19 +139,6 @@ pub enum State {
     Unwatched,
 }
 
-/// The pools of one chip at one instant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Chip {
-    /// Its id.
-    pub chip: ChipId,
-    /// Its pools, by type.
-    pub pools: Vec<PoolSnapshot>,
-    /// The most that circular buffers take of one core, bytes.
-    pub circular_core_bytes: Option<u64>,
-    /// What a core's L1 has for buffers, bytes.
-    pub core_capacity_bytes: Option<u64>,
-}
-
 impl Header {
     /// Why the numbers are old, if they are.
     pub fn stale_because(&self, now_ns: u64) -> Option<String> {
@@ -176,11 +150,11 @@ impl Header {
             return None;
         }
         let agent = self.agent.pid;
-        Some(if !self.agent.is_alive() {
-            format!("ttmem (process {agent}) was killed: the numbers are what it last wrote")
-        } else {
+        Some(if self.agent.is_alive() {
             let seconds = age / 1_000_000_000;
             format!("ttmem (process {agent}) has not written for {seconds} s: it is stopped")
+        } else {
+            format!("ttmem (process {agent}) was killed: the numbers are what it last wrote")
         })
     }
 }
@@ -306,15 +280,24 @@ impl Table {
         Ok(chips)
     }
 
-    /// One chip, by its place in the file: all its numbers are of the same instant.
+    /// One chip, by its place in the file.
     pub fn chip(&self, slot: usize) -> Result<Chip, ReadError> {
+        Ok(self.device(slot)?.all())
+    }
+
+    /// The figures of one chip, by its place in the file, all of the same instant. Allocates
+    /// nothing.
+    pub fn device(&self, slot: usize) -> Result<Device, ReadError> {
         let block = self.block(slot);
-        let at = |field: usize| load(&self.words, block + field as u64);
-        self.consistent(block + chip::SEQUENCE as u64, || Chip {
-            chip: ChipId(i32::try_from(at(chip::CHIP).cast_signed()).unwrap_or(i32::MIN)),
-            pools: BufferType::ALL.iter().filter_map(|kind| self.pool(block, *kind)).collect(),
-            circular_core_bytes: known(at(chip::CIRCULAR_CORE_BYTES)),
-            core_capacity_bytes: known(at(chip::CORE_CAPACITY_BYTES)),
+        let pools = block + self.shape.pools_offset;
+        let step = self.shape.pool_bytes;
+        self.consistent(block + chip::SEQUENCE as u64, || {
+            let mut device = Device { chip: [0; CHIP_WORDS], pools: [[0; POOL_WORDS]; POOLS] };
+            self.words.load_all(index(block), &mut device.chip);
+            for (pool, at) in device.pools.iter_mut().zip((0..).map(|kind| pools + kind * step)) {
+                self.words.load_all(index(at), pool);
+            }
+            device
         })
     }
 
@@ -332,24 +315,6 @@ impl Table {
 
     fn pool_block(&self, block: u64, buffer_type: BufferType) -> u64 {
         block + self.shape.pools_offset + buffer_type.index() as u64 * self.shape.pool_bytes
-    }
-
-    fn pool(&self, block: u64, buffer_type: BufferType) -> Option<PoolSnapshot> {
-        let pool = self.pool_block(block, buffer_type);
-        let at = |field: usize| load(&self.words, pool + field as u64);
-        (at(pool::PRESENT) == 1).then(|| PoolSnapshot {
-            buffer_type,
-            buffers: at(pool::BUFFERS),
-            logical_bytes: at(pool::LOGICAL_BYTES),
-            bank_bytes: known(at(pool::BANK_BYTES)),
-            banks: known(at(pool::BANKS)).and_then(|banks| u32::try_from(banks).ok()),
-            used_bytes: known(at(pool::USED_BYTES)),
-            capacity_bytes: known(at(pool::CAPACITY_BYTES)),
-            peak_used_bytes: known(at(pool::PEAK_USED_BYTES)),
-            allocations: at(pool::ALLOCATIONS),
-            frees: at(pool::FREES),
-            pre_attach_frees: at(pool::PRE_ATTACH_FREES),
-        })
     }
 
     /// Reads until no write came between.
@@ -386,47 +351,6 @@ impl Table {
     }
 }
 
-impl Shape {
-    fn check(load: impl Fn(u64) -> u64, size: u64) -> Result<Self, String> {
-        let at = |at: usize| load(at as u64);
-        if at(header::MAGIC) != MAGIC {
-            return Err("it does not begin with TTMEMTAB".to_owned());
-        }
-        let version = at(header::VERSION);
-        if version != VERSION {
-            return Err(format!("its version is {version}, this ttmem reads {VERSION}"));
-        }
-        let shape = Self {
-            chips_offset: at(header::CHIPS_OFFSET),
-            chip_bytes: at(header::CHIP_BYTES),
-            chip_slots: at(header::CHIP_SLOTS),
-            pools_offset: at(header::POOLS_OFFSET),
-            pool_bytes: at(header::POOL_BYTES),
-        };
-        let wanted = at(header::FILE_BYTES);
-        if wanted > size {
-            return Err(format!("it has {size} bytes and should have {wanted}"));
-        }
-        if shape.fits(wanted) { Ok(shape) } else { Err("its parts do not fit into it".to_owned()) }
-    }
-
-    fn fits(&self, size: u64) -> bool {
-        let Self { chips_offset, chip_bytes, chip_slots, pools_offset, pool_bytes } = *self;
-        let all = [chips_offset, chip_bytes, pools_offset, pool_bytes];
-        let end = || {
-            let pools = pools_offset.checked_add(pool_bytes.checked_mul(POOLS as u64)?)?;
-            let chips = chips_offset.checked_add(chip_bytes.checked_mul(chip_slots)?)?;
-            Some(pools <= chip_bytes && chips <= size)
-        };
-        all.iter().all(|offset| offset.is_multiple_of(8))
-            && chips_offset >= header::LAST_BYTE
-            && pools_offset >= chip::LAST_BYTE
-            && pool_bytes >= pool::LAST_BYTE
-            && (1..=CHIP_SLOTS as u64 * 64).contains(&chip_slots)
-            && end() == Some(true)
-    }
-}
-
 impl State {
     fn of(word: u64) -> Self {
         match word {
@@ -437,10 +361,6 @@ impl State {
             _ => Self::Unwatched,
         }
     }
-}
-
-fn known(word: u64) -> Option<u64> {
-    (word != UNKNOWN).then_some(word)
 }
 
 fn index(at: u64) -> u32 {

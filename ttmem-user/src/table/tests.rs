@@ -1,6 +1,7 @@
 //! What is written is what is read, whatever else is going on or in the file.
 
 use std::{
+    fmt::Write as _,
     fs,
     path::{Path, PathBuf},
     sync::{
@@ -8,7 +9,6 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
 };
 
 use proptest::prelude::*;
@@ -130,7 +130,7 @@ fn what_is_written_is_read() {
     let chips = table.chips().expect("readable");
     assert_eq!(chips.iter().map(|chip| chip.chip.0).collect::<Vec<_>>(), [0, 3]);
     let snapshot = ledger.pool_snapshot(0, BufferType::Dram).expect("a pool");
-    assert_eq!(chips[0].pools, [snapshot.clone()]);
+    assert_eq!(chips[0].pools, std::slice::from_ref(&snapshot));
     assert_eq!(chips[0].circular_core_bytes, None);
     let used = table.figure(1, BufferType::Dram, pool::USED_BYTES);
     assert_eq!(used, snapshot.used_bytes);
@@ -271,7 +271,7 @@ fn what_is_no_table_is_refused_with_a_reason() {
     };
     for (said, expected) in [
         (broken(b""), "it has 0 bytes"),
-        (broken(&good[..good.len() - 1]), "should have 94208"),
+        (broken(&good[..good.len() - 1]), "should have 102400"),
         (broken(&[7; 8192]), "it does not begin with TTMEMTAB"),
         (with(header::VERSION, 2), "its version is 2, this ttmem reads 1"),
         (with(header::CHIP_SLOTS, u64::MAX), "its parts do not fit into it"),
@@ -301,8 +301,8 @@ proptest! {
 
     #[test]
     fn any_bytes_are_read_or_refused(
-        changes in prop::collection::vec((0_usize..11_776, any::<u64>()), 0..20),
-        len in 0_usize..=94_208,
+        changes in prop::collection::vec((0_usize..12_800, any::<u64>()), 0..20),
+        len in 0_usize..=102_400,
     ) {
         let mut bytes = good();
         for (word, value) in changes {
@@ -328,7 +328,7 @@ fn documented(fields: &[Field]) -> String {
     let mut text = "| offset | bytes | name | unit | meaning |\n|---|---|---|---|---|\n".to_owned();
     for Field { name, offset, bytes, unit, meaning } in fields {
         let unit = if unit.is_empty() { "–" } else { unit };
-        text += &format!("| {offset} | {bytes} | `{name}` | {unit} | {meaning} |\n");
+        let _ = writeln!(text, "| {offset} | {bytes} | `{name}` | {unit} | {meaning} |");
     }
     text
 }
@@ -351,5 +351,5 @@ fn an_idle_table_is_kept_fresh() {
     let later = 100 * SECOND;
     writer.beat(later);
     let header = table.header().expect("readable");
-    assert_eq!(header.stale_because(later + Duration::from_secs(1).as_nanos() as u64), None);
+    assert_eq!(header.stale_because(later + SECOND), None);
 }

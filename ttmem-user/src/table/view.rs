@@ -44,6 +44,8 @@ pub fn snapshot(table: &Table, chips: &[ChipId], now_ns: u64) -> Result<Snapshot
                 chip: chip.chip,
                 pools: chip.pools,
                 circular: CircularSnapshot {
+                    programs: chip.circular_programs,
+                    buffers: chip.circular_buffers,
                     core_bytes: chip.circular_core_bytes,
                     core_capacity_bytes: chip.core_capacity_bytes,
                     ..CircularSnapshot::default()

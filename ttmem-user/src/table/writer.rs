@@ -219,6 +219,8 @@ impl Writer {
                 (chip::CIRCULAR_CORE_BYTES, circular.core_bytes.unwrap_or(UNKNOWN)),
                 (chip::CIRCULAR_PEAK_CORE_BYTES, circular.peak_core_bytes.unwrap_or(UNKNOWN)),
                 (chip::CORE_CAPACITY_BYTES, circular.core_capacity_bytes.unwrap_or(UNKNOWN)),
+                (chip::CIRCULAR_PROGRAMS, circular.programs),
+                (chip::CIRCULAR_BUFFERS, circular.buffers),
                 (chip::HEADROOM_STATE, state),
                 (chip::HEADROOM_BYTES, circular.headroom.bytes.unwrap_or(0).cast_unsigned()),
             ];

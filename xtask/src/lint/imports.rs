@@ -31,7 +31,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("sink", &["event", "ledger", "format"]),
     ("tui", &["event", "ledger", "format", "fixture"]),
     // Snapshots for the tests of what shows them; no part of the program.
-    ("fixture", &["event", "ledger"]),
+    ("fixture", &["event", "ledger", "source"]),
 ];
 /// May be imported by all.
 const FREE: [&str; 3] = ["units", "missing", "words"];

@@ -4,6 +4,7 @@ pub mod apt;
 pub mod choice;
 mod ebpf;
 mod linker;
+pub mod readers;
 
 use anyhow::Result;
 
@@ -32,5 +33,9 @@ pub fn for_everything() -> Result<RealTarget> {
     apt::ensure_programs(&PROGRAMS);
     ebpf::ensure()?;
     drift::cache::ensure();
-    real_target::ensure()
+    let target = real_target::ensure()?;
+    if let Err(error) = readers::ensure(&target) {
+        say::warn(&format!("no Python for the tests of the Python package: {error:#}"));
+    }
+    Ok(target)
 }

@@ -12,6 +12,7 @@
 //! | `TTMEM_REAL_PYTHON` | an interpreter that can import ttnn, if there is one |
 //! | `TTMEM_REAL_DRIVER` | our driver of the real library, where there is no such interpreter |
 //! | `TTMEM_REAL_LIBRARY` | the real `libtt_metal.so`, if there is one |
+//! | `TTMEM_READERS_PYTHON` | an interpreter with pytest and `python/ttmem`, and ttnn where it can be had |
 //! | `TTMEM_SKIP_FILE` | a file to which a test that cannot run appends `SKIPPED name: reason` |
 
 mod tally;
@@ -42,8 +43,12 @@ pub fn perform(cargo_arguments: &[String]) -> Result<ExitCode> {
     unit.env("TTMEM_SKIP_FILE", &skips).env("TTMEM_BIN", paths::ttmem());
     unit.envs(target.library().map(|library| ("TTMEM_REAL_LIBRARY", library)));
     count("unit tests", &mut unit, &mut tally)?;
+    let readers = setup::readers::ensure(&target);
+    say::heading("Tests of the Python package");
+    let mut notes = python_package(readers.as_ref(), &mut tally)?;
     say::heading("Privileged tests");
-    let notes = privileged(&target, cargo_arguments, &skips, &mut tally)?;
+    let readers = readers.as_deref().ok();
+    notes.extend(privileged(&target, readers, cargo_arguments, &skips, &mut tally)?);
     Ok(close(&mut tally, &read_skips(&skips)?, &notes))
 }
 
@@ -70,9 +75,30 @@ fn count(what: &str, command: &mut Command, tally: &mut Tally) -> Result<()> {
     Ok(())
 }
 
+/// Runs the tests of `python/ttmem` and checks its types, or returns why not.
+fn python_package(
+    python: Result<&PathBuf, &anyhow::Error>,
+    tally: &mut Tally,
+) -> Result<Vec<String>> {
+    let python = match python {
+        Ok(python) => python,
+        Err(error) => return Ok(vec![format!("the Python package: {error:#}")]),
+    };
+    let mut closing = None;
+    let mut tests = setup::readers::command(python);
+    tests.args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]);
+    let status = run::tee(&mut tests, |line| closing = tally::pytest_line(line).or(closing))?;
+    tally.suite("python/ttmem: pytest", closing.filter(|_| status.code() < Some(2)));
+    let mut types = setup::readers::command(python);
+    let status = run::tee(types.args(["-m", "mypy"]), |_| ())?;
+    tally.suite("python/ttmem: mypy", Some(Counts::one(status.success())));
+    Ok(Vec::new())
+}
+
 /// Runs the privileged tests, or returns why they are not run.
 fn privileged(
     target: &RealTarget,
+    readers: Option<&Path>,
     arguments: &[String],
     skips: &Path,
     tally: &mut Tally,
@@ -85,6 +111,7 @@ fn privileged(
     variables.push(("TTMEM_BIN", paths::ttmem()));
     variables.push(("TTMEM_STANDIN_DIR", paths::standin()));
     variables.push(("TTMEM_SKIP_FILE", skips.to_path_buf()));
+    variables.extend(readers.map(|python| ("TTMEM_READERS_PYTHON", python.to_path_buf())));
     let mut command = cargo_test(&["--package", PRIVILEGED], arguments);
     if let Err(error) = with_rights(&mut command, &variables) {
         return Ok(vec![format!("{PRIVILEGED}: {error}")]);

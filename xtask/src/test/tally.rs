@@ -12,6 +12,11 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// One test.
+    pub fn one(passed: bool) -> Self {
+        Self { passed: usize::from(passed), failed: usize::from(!passed), skipped: 0 }
+    }
+
     fn add(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
@@ -64,6 +69,12 @@ impl Tally {
         }
     }
 
+    /// Takes in what another program than cargo says of its tests; without that it has failed.
+    pub fn suite(&mut self, name: &str, counts: Option<Counts>) {
+        let counts = counts.unwrap_or(Counts::one(false));
+        self.suites.push(Suite { name: name.to_owned(), counts: Some(counts) });
+    }
+
     /// A test that cargo counts as passed said that it could not run.
     pub fn not_run(&mut self, as_failure: bool) {
         let failed = usize::from(as_failure);
@@ -105,6 +116,24 @@ fn closing_line(line: &str) -> Option<Counts> {
         rest.split("; ").find_map(|part| part.strip_suffix(what)?.trim().parse::<usize>().ok())
     };
     Some(Counts { passed: count("passed")?, failed: count("failed")?, skipped: count("ignored")? })
+}
+
+/// `1 failed, 70 passed, 1 skipped in 1.79s`, as pytest says it, with or without `=` around.
+pub fn pytest_line(line: &str) -> Option<Counts> {
+    let plain = without_colour(line);
+    let (outcomes, _) = plain.trim_matches(['=', ' ']).rsplit_once(" in ")?;
+    let mut counts = Counts::default();
+    for outcome in outcomes.split(", ") {
+        let (count, what) = outcome.split_once(' ')?;
+        let count: usize = count.parse().ok()?;
+        match what {
+            "passed" => counts.passed += count,
+            "failed" | "error" | "errors" => counts.failed += count,
+            "skipped" | "deselected" => counts.skipped += count,
+            _ => {}
+        }
+    }
+    Some(counts)
 }
 
 /// The line without terminal escapes.
@@ -171,6 +200,19 @@ test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; 
         assert_eq!(tally.total(), Counts { passed: 3, failed: 2, skipped: 2 });
         tally.not_run(true);
         assert_eq!(tally.total(), Counts { passed: 2, failed: 3, skipped: 2 });
+    }
+
+    #[test]
+    fn what_pytest_says_is_counted() {
+        let counts = |passed, failed, skipped| Some(Counts { passed, failed, skipped });
+        assert_eq!(pytest_line("72 passed in 1.79s"), counts(72, 0, 0));
+        let line = "== 1 failed, 70 passed, 2 skipped, 3 warnings, 1 error in 0:01:02 ==";
+        assert_eq!(pytest_line(line), counts(70, 2, 2));
+        assert_eq!(pytest_line("no tests ran in 0.00s"), None);
+        assert_eq!(pytest_line("an error in a line"), None);
+        let mut tally = Tally::default();
+        tally.suite("python", None);
+        assert_eq!(tally.total().failed, 1);
     }
 
     #[test]

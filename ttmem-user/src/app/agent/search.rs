@@ -29,6 +29,7 @@ use crate::{
     kernel::mappings::{Mappings, Scope, Seen},
     pipeline::{Command, Notice},
     socket::End,
+    table::writer::TableError,
     target::{
         library::LibraryError,
         process::{Process, ProcessError, all_pids},
@@ -38,6 +39,8 @@ use crate::{
 
 /// A copy of a process that is about to become another program is not worth attaching to.
 const AFTER_FORK: Duration = Duration::from_millis(200);
+/// How often to look whether another ttmem still watches a process.
+const TAKEN_AGAIN: Duration = Duration::from_secs(2);
 /// How often everything is looked at where the kernel does not tell.
 const POLL: Duration = Duration::from_millis(500);
 /// How often it is looked whether those that are not watched are still there.
@@ -114,7 +117,8 @@ impl Search {
             Selection::Named { pattern, wait } => {
                 self.mappings = Mappings::open(Scope::System).ok();
                 let others = self.look_at_all();
-                if !wait && !self.admission.has_any() && self.unwatched.is_empty() {
+                let none = self.unwatched.is_empty() && self.pending.is_empty();
+                if !wait && !self.admission.has_any() && none {
                     bail!("{}", no_match(pattern.as_str(), &others));
                 }
                 Ok(())
@@ -200,7 +204,15 @@ impl Search {
             && !ended
         {
             self.admission.refuse(pid, command, error);
-            self.unwatched.insert(pid, process);
+            let taken = |cause: &(dyn std::error::Error + 'static)| {
+                matches!(cause.downcast_ref(), Some(TableError::Taken { .. }))
+            };
+            if error.chain().any(taken) {
+                // Until the other ttmem has ended.
+                self.later(pid, TAKEN_AGAIN);
+            } else {
+                self.unwatched.insert(pid, process);
+            }
         }
     }
 

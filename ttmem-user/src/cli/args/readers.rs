@@ -7,6 +7,7 @@ use regex::Regex;
 
 /// Arguments of `watch`.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct WatchArgs {
     /// Every process and every device that you may read; the default.
     #[arg(short, long, conflicts_with_all = ["pid", "device"])]

@@ -16,8 +16,8 @@ mod packed;
 mod pages;
 
 use super::{
+    counters::{Measured, Share},
     late::Block,
-    table::{Measured, Share},
 };
 use crate::{
     event::BufferShape,

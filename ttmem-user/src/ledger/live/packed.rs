@@ -5,7 +5,7 @@
 use super::{Live, Origin};
 use crate::{
     event::{BufferShape, BufferType, Spread},
-    ledger::{late::Block, table::Measured},
+    ledger::{counters::Measured, late::Block},
     units::{Avma, DeviceAddr, Tid},
 };
 

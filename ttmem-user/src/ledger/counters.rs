@@ -1,6 +1,7 @@
-//! The totals per chip and buffer type, as atomics: one writer, any number of readers, no lock.
+//! The totals per chip and buffer type. They are the ledger's own; others read copies of them in
+//! snapshots and in the shared table.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::cell::Cell;
 
 use ttmem_common::layout::BUFFER_TYPES;
 
@@ -34,37 +35,37 @@ pub struct PoolCounters {
     pub pre_attach_frees: Counter,
 }
 
-/// A number that one thread writes and others may read.
+/// A number that can be changed while others of its pool are looked at.
 #[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
+pub struct Counter(Cell<u64>);
 
 impl Counter {
     /// Its value.
     pub fn get(&self) -> u64 {
-        self.0.load(Relaxed)
+        self.0.get()
     }
 
-    /// Adds. Not a read-modify-write: there is one writer, and a plain load and store cost less.
+    /// Adds.
     pub fn add(&self, amount: u64) {
-        self.0.store(self.get().wrapping_add(amount), Relaxed);
+        self.0.set(self.get().wrapping_add(amount));
     }
 
     /// Subtracts what was added before.
     pub fn sub(&self, amount: u64) {
         let value = self.get();
         debug_assert!(value >= amount, "more is taken away than was ever there");
-        self.0.store(value.saturating_sub(amount), Relaxed);
+        self.0.set(value.saturating_sub(amount));
     }
 
     /// Replaces the value.
     pub fn set(&self, value: u64) {
-        self.0.store(value, Relaxed);
+        self.0.set(value);
     }
 
     /// Raises the value to at least `value`.
     pub fn raise(&self, value: u64) {
         if value > self.get() {
-            self.0.store(value, Relaxed);
+            self.0.set(value);
         }
     }
 }

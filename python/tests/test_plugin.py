@@ -1,0 +1,86 @@
+"""The pytest plugin, against a server that answers from a script."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import HandMade, FakeServer
+
+MARKED = """
+import pytest
+
+@pytest.mark.ttmem_limit(dram="{limit}")
+def test_limited():
+    pass
+
+@pytest.mark.ttmem_no_leaks{allow}
+def test_tidy():
+    pass
+
+def test_asks(ttmem):
+    assert ttmem.query_device(0).dram.used == 4096
+
+def test_unmarked():
+    pass
+"""
+
+
+def run(pytester: pytest.Pytester, table: HandMade, *options: str) -> pytest.RunResult:
+    return pytester.runpytest_inprocess(f"--ttmem-table-dir={table.directory}", "-p", "no:cacheprovider", *options)
+
+
+def test_limits_and_leaks_fail(pytester: pytest.Pytester, table: HandMade, server: FakeServer) -> None:
+    pytester.makepyfile(MARKED.format(limit="8 KiB", allow=""))
+    result = run(pytester, table)
+    result.assert_outcomes(passed=2, failed=2)
+    result.stdout.fnmatch_lines(
+        [
+            "*chip 0: DRAM peaked at 12.0 KiB (12288 bytes), 4.0 KiB over the limit of 8 KiB",
+            "*1 buffers (2.0 KiB) were allocated in the test and are still live:",
+            "*DRAM 2.0 KiB at 0x1000 on chips 0",
+        ]
+    )
+
+
+def test_within_limits_all_pass(pytester: pytest.Pytester, table: HandMade, server: FakeServer) -> None:
+    pytester.makepyfile(MARKED.format(limit="80%", allow='(allow="2 KiB")'))
+    result = run(pytester, table, "--ttmem", "--strict-markers")
+    result.assert_outcomes(passed=4)
+    result.stdout.fnmatch_lines(["*ttmem: the heaviest tests*", "*12.0 KiB *8.0 KiB *– *test_limited"])
+
+
+def test_unmarked_tests_are_left_alone(pytester: pytest.Pytester, table: HandMade, server: FakeServer) -> None:
+    pytester.makepyfile("def test_one(): pass")
+    run(pytester, table).assert_outcomes(passed=1)
+    assert server.requests == []
+
+
+def test_nobody_watches(pytester: pytest.Pytester, table: HandMade) -> None:
+    pytester.makepyfile(MARKED.format(limit="8 KiB", allow=""))
+    result = run(pytester, table, "--ttmem")
+    result.assert_outcomes(passed=1, failed=2, errors=1)
+    result.stdout.fnmatch_lines(
+        ["*no table of process * start `sudo ttmem attach --headless --pid *`pytest --ttmem-attach` start it", "*1 tests were not measured: *"]
+    )
+
+
+def test_a_wrong_mark_is_refused(pytester: pytest.Pytester, table: HandMade) -> None:
+    pytester.makepyfile(MARKED.format(limit="8 KoB", allow=""))
+    result = run(pytester, table)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*test_limited: '8 KoB' is no size*"])
+
+
+def test_its_own_failure_comes_first(pytester: pytest.Pytester, table: HandMade, server: FakeServer) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.ttmem_limit(dram=1)
+        def test_broken():
+            assert 1 == 2
+        """
+    )
+    result = run(pytester, table)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*assert 1 == 2*"])
+    assert "peaked" not in result.stdout.str()

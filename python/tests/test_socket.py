@@ -1,0 +1,127 @@
+"""The socket: requests and answers, against a server that answers from a script."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import ttmem
+from conftest import FakeServer, HandMade, answers
+
+
+def test_requests_are_as_documented(monitor: ttmem.Monitor, server: FakeServer) -> None:
+    assert monitor.query_device(0).dram.used == 4096
+    found = monitor.buffers(type="L1", chip=0, sort="-size", limit=3)
+    assert found[0].unique_id == 7 and found[0].bank_bytes is None
+    assert monitor.failures() == []
+    assert server.requests == [
+        {"get": "sync"},
+        {"get": "buffers", "type": "L1", "chip": 0, "sort": "-size", "limit": 3},
+        {"get": "failures"},
+    ]
+
+
+def test_a_refusal_says_why(monitor: ttmem.Monitor) -> None:
+    with pytest.raises(ttmem.Refused, match="no such request") as caught:
+        monitor.ask(get="nonsense")
+    assert caught.value.code == "bad_request"
+    monitor.sync()
+
+
+def test_track(table: HandMade, monitor: ttmem.Monitor, server: FakeServer) -> None:
+    with ttmem.track(device=0, monitor=monitor) as m:
+        assert m.increase == 4096
+    assert (m.increase, m.peak, m.peak_growth, m.exact) == (4096, 12288, 8192, True)
+    assert m.by_type["DRAM"].allocations == 3
+    assert [buffer.unique_id for buffer in m.leaked] == [7]
+    assert {"get": "buffers", "allocated_after_ns": 8} in server.requests
+    with pytest.raises(ttmem.NoDevice, match="has no pool 'L1'"):
+        _ = ttmem.track(type="L1", monitor=monitor).__enter__().increase
+    with pytest.raises(ttmem.NoDevice, match="has not used chip 5"):
+        _ = ttmem.track(device=5, monitor=monitor).__enter__().peak
+    with pytest.raises(ttmem.TtmemError, match="in or after its `with` block"):
+        _ = ttmem.track().peak
+
+
+def test_the_error_of_a_block_comes_first(table: HandMade, monitor: ttmem.Monitor, server: FakeServer) -> None:
+    with pytest.raises(KeyError), ttmem.track(monitor=monitor):
+        raise KeyError("its own")
+
+
+def test_deltas_until_the_end(monitor: ttmem.Monitor) -> None:
+    with monitor.subscribe("deltas") as deltas:
+        assert deltas.sequence == 4
+        assert [(delta.sequence, delta.change) for delta in deltas] == [(5, "allocated"), (6, "freed")]
+
+
+def test_a_lost_connection_is_made_anew(table: HandMade) -> None:
+    table.write()
+    left = [1]
+
+    def once(request: dict[str, object]) -> object:
+        left[0] -= 1
+        return answers(request) if left[0] >= 0 else None
+
+    server = FakeServer(table.directory / f"{table.pid}.sock", once)  # type: ignore[arg-type]
+    monitor = ttmem.Monitor(directory=str(table.directory))
+    monitor.sync()
+    with pytest.raises(ttmem.Ended, match="was closed: ttmem has ended"):
+        monitor.sync()
+    left[0] = 1
+    monitor.sync()
+    server.close()
+
+
+@pytest.mark.parametrize("said", [b"nonsense\n", b"[]\n", b'{"schema":7}\n'])
+def test_a_stranger_is_refused(table: HandMade, said: bytes) -> None:
+    import socket
+    import threading
+
+    table.write()
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(table.directory / f"{table.pid}.sock"))
+    listener.listen()
+
+    def speak() -> None:
+        client, _ = listener.accept()
+        client.recv(100)
+        client.sendall(said)
+
+    threading.Thread(target=speak, daemon=True).start()
+    with pytest.raises(ttmem.Broken, match="does not speak"):
+        ttmem.Monitor(directory=str(table.directory)).sync()
+    listener.close()
+
+
+def test_no_socket_and_a_planted_one(table: HandMade) -> None:
+    table.write()
+    monitor = ttmem.Monitor(directory=str(table.directory))
+    with pytest.raises(ttmem.NotWatched, match="sock is not there"):
+        monitor.sync()
+    sock = table.directory / f"{table.pid}.sock"
+    sock.write_text("a file")
+    with pytest.raises(ttmem.Broken, match="is refused"):
+        monitor.sync()
+    sock.unlink()
+    if os.geteuid() == 0:
+        server = FakeServer(sock, answers)
+        os.chown(sock, 12345, -1)
+        with pytest.raises(ttmem.Broken, match="is refused"):
+            monitor.sync()
+        server.close()
+
+
+def test_long_paths(tmp_path: Path) -> None:
+    directory = tmp_path / ("x" * 150)
+    directory.mkdir()
+    table = HandMade(directory)
+    table.write()
+    here = os.getcwd()
+    os.chdir(directory)
+    try:
+        server = FakeServer(Path(f"{table.pid}.sock"), answers)
+    finally:
+        os.chdir(here)
+    ttmem.Monitor(directory=str(directory)).sync()
+    server.close()

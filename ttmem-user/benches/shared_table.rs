@@ -1,0 +1,146 @@
+//! What it costs to read the shared table, beside a counter of one's own, and to write it.
+//!
+//! `cargo xtask bench` runs it. Compare lines of one run only.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+};
+
+use divan::{Bencher, black_box};
+use ttmem::{
+    event::{
+        Allocated, AllocatorSeen, BufferShape, BufferType, DeviceSeen, Event, Freed, Geometry,
+        LiveBaseline, Spread,
+    },
+    ledger::{Ledger, snapshot::ProcessLabel},
+    table::{
+        access::Readers, agent::Identity, directory::Directory, reader::Table, writer::Writer,
+    },
+    units::{Avma, ChipId, DeviceAddr, Pid, Tid},
+};
+use ttmem_common::table::{POOLS, pool};
+
+fn main() {
+    divan::main();
+}
+
+/// A ledger of eight chips with one buffer.
+fn ledger() -> Ledger {
+    let mut ledger = Ledger::new(Pid(1), Vec::new());
+    ledger.finish_baseline(Ok(LiveBaseline::default()));
+    let chips = (0..8).map(ChipId).collect();
+    ledger.apply(&Event::Device(DeviceSeen { device: Avma(1), mesh: None, chips }));
+    let geometry = Geometry {
+        bank_size: 1 << 30,
+        banks: 12,
+        alignment: 32,
+        block_minimum: 32,
+        block_unit: 32,
+        base: None,
+    };
+    let seen =
+        AllocatorSeen { allocator: Avma(2), device: Avma(1), pools: [Some(geometry); POOLS] };
+    ledger.apply(&Event::Allocator(seen));
+    ledger.apply(&allocated());
+    ledger
+}
+
+fn allocated() -> Event {
+    let shape = BufferShape {
+        unique_id: Some(1),
+        buffer_type: BufferType::Dram,
+        address: DeviceAddr(0),
+        size: 4096,
+        page_size: 2048,
+        spread: Spread::Interleaved,
+    };
+    let (buffer, allocator, device) = (Avma(0x100), Avma(2), Avma(1));
+    Event::Allocated(Allocated { time_ns: 1, tid: Tid(1), buffer, allocator, device, shape })
+}
+
+fn freed() -> Event {
+    Event::Freed(Freed { buffer: Avma(0x100), allocator: Avma(2), described: None })
+}
+
+struct Shared {
+    writer: Writer,
+    file: PathBuf,
+    _outer: tempfile::TempDir,
+}
+
+fn shared() -> Shared {
+    let outer = tempfile::tempdir_in("/dev/shm").expect("a directory");
+    let path = outer.path().join("tables");
+    let directory = Arc::new(Directory::create(&path).expect("made"));
+    let label = ProcessLabel::of_pid(Pid(1));
+    let process = Identity { pid: 1, start_ticks: 1 };
+    let made = Writer::create(&directory, process, &label, Readers::default(), 1);
+    let mut writer = made.expect("a table");
+    writer.publish(&ledger(), None);
+    Shared { writer, file: path.join("1.table"), _outer: outer }
+}
+
+/// One load of an atomic of this process: what a counter in the program itself costs.
+#[divan::bench]
+fn one_counter_of_ones_own(bencher: Bencher) {
+    let counter = AtomicU64::new(7);
+    bencher.bench_local(|| black_box(&counter).load(Ordering::Relaxed));
+}
+
+/// One figure of the table.
+#[divan::bench]
+fn one_counter(bencher: Bencher) {
+    let shared = shared();
+    let table = Table::open(&shared.file).expect("opened");
+    bencher
+        .bench_local(|| black_box(&table).figure(black_box(3), BufferType::Dram, pool::USED_BYTES));
+}
+
+/// All figures of one chip, of one instant.
+#[divan::bench]
+fn one_device(bencher: Bencher) {
+    let shared = shared();
+    let table = Table::open(&shared.file).expect("opened");
+    bencher.bench_local(|| black_box(&table).device(black_box(3)).expect("readable"));
+}
+
+/// The same while another thread writes all chips without a pause.
+#[divan::bench]
+fn one_device_under_a_writer(bencher: Bencher) {
+    let mut shared = shared();
+    let table = Table::open(&shared.file).expect("opened");
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut ledger = ledger();
+            let (allocated, freed) = (allocated(), freed());
+            while !stop.load(Ordering::Relaxed) {
+                ledger.apply(&freed);
+                shared.writer.publish(&ledger, None);
+                ledger.apply(&allocated);
+                shared.writer.publish(&ledger, None);
+            }
+        });
+        bencher.bench_local(|| black_box(&table).device(black_box(3)).expect("readable"));
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+/// What the agent does after a drain: eight chips that have all changed.
+#[divan::bench]
+fn publish_eight_chips(bencher: Bencher) {
+    let mut shared = shared();
+    let mut ledger = ledger();
+    let (allocated, freed) = (allocated(), freed());
+    let mut live = true;
+    bencher.bench_local(|| {
+        ledger.apply(if live { &freed } else { &allocated });
+        live = !live;
+        shared.writer.publish(black_box(&ledger), None);
+    });
+}
