@@ -15,6 +15,7 @@ struct State {
 
 /// One buffer type of one allocator.
 #[derive(Clone, Debug, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "as the stand-in says it")]
 struct AllocatorRow {
     device: String,
     mesh: bool,
