@@ -1,5 +1,6 @@
 #include "allocator.hpp"
 
+#include <algorithm>
 #include <atomic>
 
 namespace tt::tt_metal {
@@ -33,6 +34,9 @@ AllocatorImpl::~AllocatorImpl() {}
 
 DeviceAddr AllocatorImpl::allocate_buffer(Buffer* buffer) {
     const std::lock_guard<std::mutex> lock(mutex_);
+    if (buffer->state().per_core) {
+        return allocate_per_core(buffer);
+    }
     BankManager& manager = *(this->*kManagers[checked(buffer->buffer_type())]);
     const DeviceAddr address =
         manager.allocate_buffer(buffer->aligned_size(), buffer->aligned_page_size(), buffer->num_cores());
@@ -42,7 +46,44 @@ DeviceAddr AllocatorImpl::allocate_buffer(Buffer* buffer) {
 }
 
 void AllocatorImpl::note_owner(Buffer* const& buffer, DeviceAddr address) {
-    owners_[{buffer->buffer_type(), address}] = buffer;
+    owners_[{buffer->buffer_type(), 0, address}] = buffer;
+}
+
+namespace {
+// Cores are dealt out in rows of 8.
+std::uint32_t bank_of(const CoreCoord& core) { return static_cast<std::uint32_t>(core.y * 8 + core.x); }
+}  // namespace
+
+DeviceAddr AllocatorImpl::allocate_per_core(Buffer* buffer) {
+    if (buffer->buffer_type() != BufferType::L1 || !buffer->state().shard_spec.has_value()) {
+        throw_error("Only shards in L1 can have an address on each core");
+    }
+    BankManager& manager = *l1_;
+    CoreAddresses addresses;
+    std::optional<DeviceAddr> first;
+    for (const CoreRange& range : buffer->state().shard_spec->grid.ranges()) {
+        for (std::uint64_t y = range.start.y; y <= range.end.y; ++y) {
+            for (std::uint64_t x = range.start.x; x <= range.end.x; ++x) {
+                const std::uint32_t bank = bank_of({x, y});
+                const DeviceAddr address = manager.allocate_on_bank(bank, buffer->aligned_size_per_bank());
+                addresses[{x, y}] = address;
+                first = first.value_or(address);
+                owners_[{BufferType::L1, bank + 1, address}] = buffer;
+            }
+        }
+    }
+    buffer->state().core_addresses = std::move(addresses);
+    allocated_buffers_.insert(buffer);
+    return first.value();
+}
+
+// Core by core, by address alone, whosever the block is by now.
+void AllocatorImpl::deallocate_per_core(Buffer* buffer) {
+    for (const auto& [core, address] : buffer->state().core_addresses) {
+        l1_->deallocate_on_bank(bank_of(core), address);
+        owners_.erase({BufferType::L1, bank_of(core) + 1, address});
+    }
+    allocated_buffers_.erase(buffer);
 }
 
 namespace {
@@ -69,12 +110,16 @@ void AllocatorImpl::deallocate_buffer(Buffer* buffer) {
         park();
     }
     const std::lock_guard<std::mutex> lock(mutex_);
+    if (buffer->state().per_core) {
+        deallocate_per_core(buffer);
+        return;
+    }
     const DeviceAddr address = buffer->address();
     BankManager& manager = *(this->*kManagers[checked(buffer->buffer_type())]);
     // By address alone, like the real one: if the buffer's own block is gone already, this takes
     // that of whoever is there now.
     manager.deallocate_buffer(address);
-    owners_.erase({buffer->buffer_type(), address});
+    owners_.erase({buffer->buffer_type(), 0, address});
     allocated_buffers_.erase(buffer);
 }
 
@@ -133,11 +178,19 @@ std::vector<BufferTruth> AllocatorImpl::live_truth() const {
     const std::lock_guard<std::mutex> lock(mutex_);
     std::vector<BufferTruth> live;
     for (const Buffer* buffer : allocated_buffers_) {
-        const auto owner = owners_.find({buffer->buffer_type(), buffer->state().address});
-        if (owner == owners_.end() || owner->second != buffer) {
+        const bool per_core = buffer->state().per_core;
+        const auto& cores = buffer->state().core_addresses;
+        const auto owns = [&](std::uint32_t list, DeviceAddr address) {
+            const auto owner = owners_.find({buffer->buffer_type(), list, address});
+            return owner != owners_.end() && owner->second == buffer;
+        };
+        const auto owned = std::count_if(
+            cores.begin(), cores.end(), [&](const auto& core) { return owns(bank_of(core.first) + 1, core.second); });
+        if (per_core ? owned == 0 : !owns(0, buffer->state().address)) {
             continue;
         }
         BufferTruth truth;
+        truth.cores = static_cast<std::uint32_t>(owned);
         truth.buffer = buffer;
 #ifndef TTMEM_STANDIN_INLINE
         truth.unique_id = buffer->unique_id();
@@ -146,8 +199,14 @@ std::vector<BufferTruth> AllocatorImpl::live_truth() const {
         truth.address = buffer->state().address;
         truth.size = buffer->size();
         truth.page_size = buffer->page_size();
-        const allocator::FreeListOpt& blocks = (this->*kManagers[checked(truth.type)])->free_list();
-        truth.bank_bytes = blocks.get_allocation_size(truth.address).value_or(0);
+        const BankManager& manager = *(this->*kManagers[checked(truth.type)]);
+        for (const auto& [core, address] : cores) {
+            const auto block = manager.list_of_bank(bank_of(core)).get_allocation_size(address);
+            truth.bank_bytes = std::max(truth.bank_bytes, block.value_or(0));
+        }
+        if (!per_core) {
+            truth.bank_bytes = manager.free_list().get_allocation_size(truth.address).value_or(0);
+        }
         live.push_back(truth);
     }
     return live;
@@ -156,11 +215,13 @@ std::vector<BufferTruth> AllocatorImpl::live_truth() const {
 std::array<PoolTruth, kBufferTypes> AllocatorImpl::pool_truth() const {
     std::array<PoolTruth, kBufferTypes> truth{};
     std::array<DeviceAddr, kBufferTypes> of_buffers{};
+    std::array<DeviceAddr, kBufferTypes> of_cores{};
     for (const BufferTruth& buffer : live_truth()) {
         const std::size_t type = checked(buffer.type);
         truth[type].buffers += 1;
         truth[type].logical_bytes += buffer.size;
-        of_buffers[type] += buffer.bank_bytes;
+        (buffer.cores > 0 ? of_cores : of_buffers)[type] += buffer.bank_bytes * std::max(buffer.cores, 1U);
+        truth[type].per_core_buffers += buffer.cores > 0 ? 1 : 0;
     }
     const std::lock_guard<std::mutex> lock(mutex_);
     for (std::size_t type = 0; type < kBufferTypes; ++type) {
@@ -174,9 +235,14 @@ std::array<PoolTruth, kBufferTypes> AllocatorImpl::pool_truth() const {
         pool.free = statistics.free;
         pool.largest_free = statistics.largest_free;
         pool.holes = manager.free_list().holes();
+        pool.hybrid = manager.is_hybrid();
+        for (std::uint32_t bank = 0; pool.hybrid && bank < pool.banks; ++bank) {
+            pool.core_bytes += manager.list_of_bank(bank).get_statistics().allocated;
+        }
         pool.consistent =
-            pool.bank_bytes == of_buffers[type] && statistics.allocated == pool.bank_bytes &&
-            statistics.free == statistics.total - statistics.allocated && pool.buffers == manager.free_list().allocated_blocks();
+            pool.core_bytes == of_cores[type] && pool.bank_bytes == of_buffers[type] && statistics.allocated == pool.bank_bytes &&
+            statistics.free == statistics.total - statistics.allocated && 
+            pool.buffers - pool.per_core_buffers == manager.free_list().allocated_blocks();
     }
     return truth;
 }

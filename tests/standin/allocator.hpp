@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <tuple>
 #include <memory>
 #include <mutex>
 #include <unordered_map>
@@ -38,6 +39,13 @@ public:
     DeviceAddr allocate_buffer(DeviceAddr size, DeviceAddr page_size, std::optional<std::uint32_t> num_shards);
     void deallocate_buffer(DeviceAddr address);
     void deallocate_all();
+    /// Of one bank, from a free list of its own; the first call makes these lists.
+    DeviceAddr allocate_on_bank(std::uint32_t bank, DeviceAddr per_bank);
+    void deallocate_on_bank(std::uint32_t bank, DeviceAddr address);
+    allocator::Statistics get_statistics(AllocatorID id) const;
+    /// Whether there are free lists of single banks.
+    bool is_hybrid() const { return num_lists_ > 1; }
+    const allocator::FreeListOpt& list_of_bank(std::uint32_t bank) const;
     std::uint32_t num_banks() const { return static_cast<std::uint32_t>(bank_offsets_.size()); }
     DeviceAddr bank_size() const { return algorithms_[0] ? algorithms_[0]->max_size() : 0; }
     const allocator::FreeListOpt& free_list() const;
@@ -46,18 +54,26 @@ public:
 
 private:
     BufferType type_;
+    std::uint32_t num_lists_ = 1;
     std::uint64_t spacer_ = 0;
     std::unordered_map<std::uint32_t, std::int64_t> bank_offsets_;
     std::uint32_t alignment_;
     std::array<std::uint64_t, 30> spacer_before_algorithms_{};
     std::vector<std::unique_ptr<allocator::Algorithm>> algorithms_;
+    DeviceAddr block_unit_;
 };
 
 /// What the allocator's own tables say of one pool: the truth that ttmem is compared with.
 struct PoolTruth {
     std::size_t buffers = 0;
     DeviceAddr logical_bytes = 0;
+    /// Of each bank, what all banks share.
     DeviceAddr bank_bytes = 0;
+    /// Of all banks, what buffers take that have an address on each core; how many they are.
+    DeviceAddr core_bytes = 0;
+    std::size_t per_core_buffers = 0;
+    /// Whether single banks have free lists.
+    bool hybrid = false;
     std::uint32_t banks = 0;
     DeviceAddr bank_size = 0;
     /// Address of the first byte that can be allocated.
@@ -77,7 +93,10 @@ struct BufferTruth {
     DeviceAddr address = 0;
     DeviceAddr size = 0;
     DeviceAddr page_size = 0;
+    /// Of each bank that it lies on.
     DeviceAddr bank_bytes = 0;
+    /// The number of cores with an address of their own; 0: it lies on every bank.
+    std::uint32_t cores = 0;
 };
 
 /// What `Buffer::allocator()` hands out.
@@ -144,7 +163,10 @@ private:
     std::unordered_set<Buffer*> allocated_buffers_;
     std::unique_ptr<AllocatorConfig> config_;
     std::unique_ptr<Allocator> view_;
-    using Place = std::pair<BufferType, DeviceAddr>;
+    DeviceAddr allocate_per_core(Buffer* buffer);
+    void deallocate_per_core(Buffer* buffer);
+    /// Type, number of the free list, address.
+    using Place = std::tuple<BufferType, std::uint32_t, DeviceAddr>;
     // Whose each block is. A buffer that is not here has lost its own, and still awaits its free.
     /// By reference, so that the allocation keeps its buffer on the stack, like the real one.
     [[gnu::noipa]] void note_owner(Buffer* const& buffer, DeviceAddr address);

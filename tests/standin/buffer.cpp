@@ -92,6 +92,18 @@ DeviceAddr Buffer::aligned_size_per_bank() const {
 
 namespace experimental::per_core_allocation {
 bool is_per_core_allocation(const Buffer& buffer) { return buffer.state().per_core; }
+const CoreAddresses& get_per_core_addresses(const Buffer& buffer) { return buffer.state().core_addresses; }
+
+DeviceAddr get_per_core_address(const Buffer& buffer, CoreCoord core) {
+    if (!buffer.state().per_core) {
+        throw_error("The buffer has one address for all cores");
+    }
+    const auto found = buffer.state().core_addresses.find(core);
+    if (found == buffer.state().core_addresses.end()) {
+        throw_error("No per-core address for this core");
+    }
+    return found->second;
+}
 }  // namespace experimental::per_core_allocation
 
 }  // namespace tt::tt_metal

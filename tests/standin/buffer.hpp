@@ -41,6 +41,8 @@ struct BufferState {
     std::uint64_t spacer_between_specs = 0;
     std::optional<BufferDistributionSpec> distribution_spec;
     bool per_core = false;
+    std::uint64_t spacer_before_addresses = 0;
+    CoreAddresses core_addresses;
     std::array<std::uint64_t, 6> page_mapping{};
     std::size_t unique_id = 0;
 };
@@ -185,6 +187,10 @@ using BufferFactory = BufferImpl;
 namespace experimental::per_core_allocation {
 /// Whether each core of the buffer has an address of its own.
 bool is_per_core_allocation(const Buffer& buffer);
+/// The address on each core.
+const CoreAddresses& get_per_core_addresses(const Buffer& buffer);
+/// Throws if the buffer is not on that core.
+DeviceAddr get_per_core_address(const Buffer& buffer, CoreCoord core);
 }  // namespace experimental::per_core_allocation
 
 }  // namespace tt::tt_metal

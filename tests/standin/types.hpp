@@ -7,6 +7,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -46,11 +47,22 @@ inline bool is_sharded(TensorMemoryLayout layout) {
     return static_cast<unsigned>(layout) - 2U < kShardedLayouts;
 }
 
+/// Which of a bank manager's free lists: 0 is the one that all banks share, then one for each bank.
+struct AllocatorIDTag {};
+using AllocatorID = ttsl::StrongType<std::uint32_t, AllocatorIDTag>;
+
 /// 16 bytes, like tt::xy_pair.
 struct CoreCoord {
     std::uint64_t x = 0;
     std::uint64_t y = 0;
+    bool operator==(const CoreCoord&) const = default;
 };
+
+struct CoreHash {
+    std::size_t operator()(const CoreCoord& core) const { return core.x * 31 + core.y; }
+};
+/// The address on each core.
+using CoreAddresses = std::unordered_map<CoreCoord, DeviceAddr, CoreHash>;
 
 }  // namespace tt::tt_metal
 

@@ -138,8 +138,9 @@ pub struct BufferLayout {
     /// Last `TensorMemoryLayout` that the library's own code takes for sharded. Of a later one
     /// nothing is known; [`ABSENT`] as long as the shard fields are.
     pub last_sharded: u32,
-    /// Nothing: it makes the size a multiple of 8.
-    pub reserved: u32,
+    /// How many cores have an address of their own, 8 bytes: the number of elements of the map of
+    /// these addresses; [`ABSENT`] if there is no such map, or it was not found.
+    pub core_count: u32,
 }
 
 impl BufferLayout {
@@ -168,7 +169,7 @@ impl BufferLayout {
         shard_count: ABSENT,
         shard_pages: ABSENT,
         last_sharded: ABSENT,
-        reserved: 0,
+        core_count: ABSENT,
     };
 
     /// Sets the window to the smallest that covers its fields.
@@ -242,8 +243,11 @@ pub struct DeviceLayout {
 pub struct PoolLayout {
     /// Number of banks, 4 bytes.
     pub banks: Chain,
-    /// Alignment of pages in bytes, 4 bytes.
+    /// Alignment of pages in bytes, 4 bytes: what a buffer rounds its pages up to.
     pub alignment: Chain,
+    /// The same of the pool's manager, which rounds them up once more; if it is not known, it is
+    /// taken to be no more than `alignment`.
+    pub manager_alignment: Chain,
     /// Bytes of one bank, 8 bytes.
     pub bank_size: Chain,
     /// Least bytes of a block of the free list, 8 bytes.
@@ -313,4 +317,4 @@ const _: () = assert!(size_of::<Chain>() == 32);
 const _: () = assert!(size_of::<BufferLayout>() == 96);
 const _: () = assert!(size_of::<DeviceLayout>() == 16 + 4 * 32 + 8);
 const _: () = assert!(size_of::<CircularLayout>() == 16);
-const _: () = assert!(size_of::<LayoutTable>() == 8 + 96 + 152 + 5 * 168 + 4 * 32 + 8 * 16 + 16);
+const _: () = assert!(size_of::<LayoutTable>() == 8 + 96 + 152 + 5 * 200 + 4 * 32 + 8 * 16 + 16);

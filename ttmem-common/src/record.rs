@@ -93,7 +93,8 @@ pub struct AllocateRecord {
     pub page_shape: u64,
     /// Number of shards (with [`FLAG_DISTRIBUTION_SPEC`]).
     pub shard_count: u64,
-    /// Number of cores in the distribution spec (with [`FLAG_DISTRIBUTION_SPEC`]).
+    /// Number of cores in the distribution spec (with [`FLAG_DISTRIBUTION_SPEC`]), or of those
+    /// that have an address of their own (with [`FLAG_CORE_COUNT`]).
     pub shard_cores: u64,
 }
 
@@ -105,6 +106,8 @@ pub const FLAG_SHARD_SPEC: u32 = 2;
 pub const FLAG_DISTRIBUTION_SPEC: u32 = 4;
 /// Each core that the buffer lies on has an address of its own.
 pub const FLAG_PER_CORE: u32 = 16;
+/// With [`FLAG_PER_CORE`]: `shard_cores` says how many cores these are.
+pub const FLAG_CORE_COUNT: u32 = 32;
 /// A [`FreeRecord`] carries the buffer's description.
 pub const FLAG_DESCRIBED: u32 = 8;
 
@@ -130,7 +133,7 @@ pub struct FreeRecord {
     pub unique_id: u64,
     /// `BufferType`, with [`FLAG_DESCRIBED`].
     pub buffer_type: u32,
-    /// `FLAG_` bits.
+    /// `FLAG_` bits; [`FLAG_PER_CORE`] too with [`FLAG_DESCRIBED`].
     pub flags: u32,
 }
 

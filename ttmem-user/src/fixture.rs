@@ -309,6 +309,7 @@ pub(crate) fn with_buffers() -> Snapshot {
         size: 3 * MIB,
         page_size: 2048,
         bank_bytes: Some(MIB / 4),
+        cores: None,
         chips: (0..8).map(ChipId).collect(),
         mesh: Some(MeshId(1)),
         tid: Some(Tid(4250)),

@@ -184,6 +184,7 @@ impl View {
             largest: self.largest_contiguous_bytes_free_per_bank,
             holes: map.len() as u64,
             may_be_hidden: false,
+            uneven: false,
             map: Some(map),
         }
     }

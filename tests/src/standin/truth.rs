@@ -15,6 +15,7 @@ struct State {
 
 /// One buffer type of one allocator.
 #[derive(Clone, Debug, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "as the stand-in says it")]
 struct AllocatorRow {
     device: String,
     mesh: bool,
@@ -35,6 +36,10 @@ struct AllocatorRow {
     largest_free: u64,
     holes: u64,
     sub_device: bool,
+    /// Live buffers with an address of their own on each core.
+    per_core_buffers: u64,
+    /// Whether its banks have free lists of their own.
+    hybrid: bool,
 }
 
 impl AllocatorRow {
@@ -51,6 +56,7 @@ impl AllocatorRow {
             holes: self.holes,
             may_be_hidden: self.sub_device && self.buffers == 0,
             map: None,
+            uneven: self.hybrid,
         }
     }
 }
@@ -66,6 +72,7 @@ struct LiveRow {
     size: u64,
     page_size: u64,
     bank_bytes: u64,
+    cores: Option<u64>,
 }
 
 /// What is allocated, by the allocators' own tables.
@@ -86,8 +93,8 @@ const POOL_FIGURES: [&str; 6] =
 const POOL_USE: [&str; 2] = ["buffers", "bank_bytes"];
 
 /// Everything that tells a live buffer from others, with ttmem's names.
-const BUFFER_FIGURES: [&str; 8] =
-    ["type", "address", "size", "page_size", "bank_bytes", "chips", "mesh", "unique_id"];
+const BUFFER_FIGURES: [&str; 9] =
+    ["type", "address", "size", "page_size", "bank_bytes", "cores", "chips", "mesh", "unique_id"];
 
 impl Truth {
     /// From the driver's answers to `state` and `live`.
@@ -105,19 +112,22 @@ impl Truth {
         self.live.len()
     }
 
-    /// By pool: [`POOL_FIGURES`]. Sums over the allocators of a chip; capacity and banks are those
+    /// By pool: [`POOL_FIGURES`]; there is no figure of each bank where they differ. Sums over the allocators of a chip; capacity and banks are those
     /// of the largest, since they all hand out the same memory.
-    fn pools(&self) -> BTreeMap<PoolKey, [u64; 6]> {
+    fn pools(&self) -> BTreeMap<PoolKey, [Option<u64>; 6]> {
         let mut pools = BTreeMap::new();
         for row in &self.allocators {
             for &chip in &row.chips {
-                let pool: &mut [u64; 6] = pools.entry((chip, row.buffer_type.clone())).or_default();
-                pool[0] += row.buffers;
-                pool[1] += row.logical_bytes;
-                pool[2] += row.bank_bytes;
-                pool[3] += row.used;
-                if row.capacity > pool[4] {
-                    (pool[4], pool[5]) = (row.capacity, row.banks);
+                let pool: &mut [Option<u64>; 6] =
+                    pools.entry((chip, row.buffer_type.clone())).or_insert([Some(0); 6]);
+                let bank_bytes = (row.per_core_buffers == 0).then_some(row.bank_bytes);
+                let added =
+                    [Some(row.buffers), Some(row.logical_bytes), bank_bytes, Some(row.used)];
+                for (sum, added) in pool.iter_mut().zip(added) {
+                    *sum = sum.zip(added).map(|(sum, added)| sum + added);
+                }
+                if Some(row.capacity) > pool[4] {
+                    (pool[4], pool[5]) = (Some(row.capacity), Some(row.banks));
                 }
             }
         }
@@ -132,12 +142,13 @@ impl Truth {
     fn live_lines(&self) -> Vec<String> {
         let known = figures_of(self);
         let line = |row: &LiveRow| {
-            let figures: [Value; 8] = [
+            let figures: [Value; 9] = [
                 row.buffer_type.as_str().into(),
                 row.address.into(),
                 row.size.into(),
                 row.page_size.into(),
                 row.bank_bytes.into(),
+                row.cores.into(),
                 row.chips.clone().into(),
                 self.mesh_of(&row.device).into(),
                 row.uid.into(),
@@ -246,14 +257,18 @@ impl Comparison {
         );
     }
 
-    fn pools(&mut self, truth: &BTreeMap<PoolKey, [u64; 6]>, snapshot: &Value) -> Result<()> {
+    fn pools(
+        &mut self,
+        truth: &BTreeMap<PoolKey, [Option<u64>; 6]>,
+        snapshot: &Value,
+    ) -> Result<()> {
         self.figures(&POOL_FIGURES, truth, snapshot)
     }
 
     fn figures(
         &mut self,
         names: &[&str],
-        truth: &BTreeMap<PoolKey, [u64; 6]>,
+        truth: &BTreeMap<PoolKey, [Option<u64>; 6]>,
         snapshot: &Value,
     ) -> Result<()> {
         let shown = shown_pools(snapshot)?;

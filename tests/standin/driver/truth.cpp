@@ -34,7 +34,8 @@ namespace {
 void write_pool(std::ostream& out, std::size_t type, const PoolTruth& pool) {
     out << "\"type\":\"" << kTypeNames[type] << "\",\"buffers\":" << pool.buffers
         << ",\"logical_bytes\":" << pool.logical_bytes << ",\"bank_bytes\":" << pool.bank_bytes
-        << ",\"banks\":" << pool.banks << ",\"used\":" << pool.bank_bytes * pool.banks
+        << ",\"banks\":" << pool.banks << ",\"used\":" << pool.bank_bytes * pool.banks + pool.core_bytes
+        << ",\"per_core_buffers\":" << pool.per_core_buffers << ",\"hybrid\":" << (pool.hybrid ? "true" : "false")
         << ",\"capacity\":" << pool.bank_size * pool.banks << ",\"consistent\":" << (pool.consistent ? "true" : "false");
 }
 
@@ -51,6 +52,9 @@ void add(Pools& sum, const Pools& pools) {
         sum[type].buffers += pools[type].buffers;
         sum[type].logical_bytes += pools[type].logical_bytes;
         sum[type].bank_bytes += pools[type].bank_bytes;
+        sum[type].core_bytes += pools[type].core_bytes;
+        sum[type].per_core_buffers += pools[type].per_core_buffers;
+        sum[type].hybrid = sum[type].hybrid || pools[type].hybrid;
         // Every allocator of a chip hands out the same memory: capacities do not add up.
         if (pools[type].bank_size * pools[type].banks > sum[type].bank_size * sum[type].banks) {
             sum[type].banks = pools[type].banks;
@@ -153,7 +157,8 @@ std::string live_json(const Session& session) {
             out << ",\"device\":\"" << device.name << "\",\"chips\":" << list(device.chips) << ",\"type\":\""
                 << kTypeNames[static_cast<std::size_t>(buffer.type)] << "\",\"address\":" << buffer.address
                 << ",\"size\":" << buffer.size << ",\"page_size\":" << buffer.page_size
-                << ",\"bank_bytes\":" << buffer.bank_bytes << ",\"host\":\"" << hex(buffer.buffer) << "\"}";
+                << ",\"bank_bytes\":" << buffer.bank_bytes << ",\"cores\":"
+                << (buffer.cores > 0 ? std::to_string(buffer.cores) : "null") << ",\"host\":\"" << hex(buffer.buffer) << "\"}";
             comma = ",";
         }
     }

@@ -7,8 +7,9 @@ use ttmem_common::{
     layout::{ABSENT, BufferLayout, CORE_BYTES, FIRST_SHARDED, LayoutTable, MAX_WINDOW},
     loss::LossCause,
     record::{
-        AllocateRecord, BulkFreeRecord, FLAG_DESCRIBED, FLAG_DISTRIBUTION_SPEC, FLAG_NO_UNIQUE_ID,
-        FLAG_PER_CORE, FLAG_SHARD_SPEC, FreeRecord, KIND_ALLOCATE, KIND_BULK_FREE, KIND_FREE,
+        AllocateRecord, BulkFreeRecord, FLAG_CORE_COUNT, FLAG_DESCRIBED, FLAG_DISTRIBUTION_SPEC,
+        FLAG_NO_UNIQUE_ID, FLAG_PER_CORE, FLAG_SHARD_SPEC, FreeRecord, KIND_ALLOCATE,
+        KIND_BULK_FREE, KIND_FREE,
     },
 };
 
@@ -97,15 +98,20 @@ impl Sharding {
             return Ok(sharding);
         }
         let at = |offset: u32| fields.wrapping_add(u64::from(offset));
-        if layout.per_core != ABSENT && read::<u8>(at(layout.per_core))? != 0 {
+        if is_per_core(fields, layout)? {
             sharding.flags |= FLAG_PER_CORE;
+            if layout.core_count != ABSENT {
+                sharding.flags |= FLAG_CORE_COUNT;
+                sharding.shard_cores = read(at(layout.core_count))?;
+            }
         }
         if read::<u8>(at(layout.shard_spec_present))? != 0 {
             sharding.flags |= FLAG_SHARD_SPEC;
             sharding.shard_shape = read(at(layout.shard_shape))?;
             sharding.page_shape = read(at(layout.page_shape))?;
         }
-        if layout.distribution_present != ABSENT
+        if sharding.flags & FLAG_PER_CORE == 0
+            && layout.distribution_present != ABSENT
             && read::<u8>(at(layout.distribution_present))? != 0
         {
             sharding.flags |= FLAG_DISTRIBUTION_SPEC;
@@ -117,6 +123,15 @@ impl Sharding {
         }
         Ok(sharding)
     }
+}
+
+/// Whether each core of a buffer has an address of its own.
+#[inline(always)]
+fn is_per_core(fields: u64, layout: &BufferLayout) -> Result<bool, Fault> {
+    if layout.per_core == ABSENT {
+        return Ok(false);
+    }
+    Ok(read::<u8>(fields.wrapping_add(u64::from(layout.per_core)))? != 0)
 }
 
 /// `GraphTracker::track_allocate(this, const Buffer*)`.
@@ -213,7 +228,10 @@ impl Described {
     fn read(buffer: u64, layout: &BufferLayout) -> Option<Self> {
         let fields = fields_of(buffer, layout).ok()?;
         let window = Window::read(fields, layout).ok()?;
-        let (unique_id, flags) = unique_id(fields, layout).ok()?;
+        let (unique_id, mut flags) = unique_id(fields, layout).ok()?;
+        if is_per_core(fields, layout).ok()? {
+            flags |= FLAG_PER_CORE;
+        }
         Some(Self {
             device: window.word(layout.device),
             address: window.word(layout.address),

@@ -218,11 +218,22 @@ pub(super) fn read_geometry(allocator: u64, pool: &PoolLayout) -> Option<PoolGeo
     Some(PoolGeometry {
         bank_size,
         banks,
-        alignment: read_chain(allocator, &pool.alignment).ok()? as u32,
+        alignment: read_alignment(allocator, pool).ok()?,
         block_minimum: read_chain(allocator, &pool.block_minimum).unwrap_or(0) as u32,
         block_unit: read_chain(allocator, &pool.block_unit).unwrap_or(0) as u32,
         base: read_base(owner, pool).unwrap_or(NO_BASE),
     })
+}
+
+/// Both are powers of two: rounded up to one and then to the other is rounded up to the larger.
+#[inline(always)]
+fn read_alignment(allocator: u64, pool: &PoolLayout) -> Result<u32, Fault> {
+    let own = read_chain(allocator, &pool.alignment)? as u32;
+    if !pool.manager_alignment.exists() {
+        return Ok(own);
+    }
+    let manager = read_chain(allocator, &pool.manager_alignment)? as u32;
+    Ok(if manager > own { manager } else { own })
 }
 
 /// The first byte of a bank that can be allocated.

@@ -19,6 +19,9 @@ pub struct LiveBaseline {
     pub swept: Vec<SweptBuffer>,
     /// What allocators say is free, as far as it could be read.
     pub free_lists: Vec<FreeListSeen>,
+    /// Buffers with an address of their own on each core of which it could not be told whether they
+    /// still have their blocks.
+    pub per_core_unsure: u64,
     /// Free lists that could be read and are none: their blocks do not fill the bank. If the target
     /// changed them meanwhile, that means nothing.
     pub damaged: Vec<(Avma, BufferType)>,
@@ -41,6 +44,8 @@ pub struct SweptBuffer {
     pub buffer_type: BufferType,
     /// The address that its free will give back, whosever it is by then.
     pub address: DeviceAddr,
+    /// Whether it had one on each of some cores; then this is the first one's.
+    pub per_core: bool,
 }
 
 /// What an allocator says is free of the banks of one buffer type.

@@ -2,7 +2,7 @@
 
 use ttmem_common::layout::FIRST_SHARDED;
 use ttmem_common::record::{
-    AllocateRecord, AllocatorRecord, BulkFreeRecord, DeviceRecord, FLAG_DESCRIBED,
+    AllocateRecord, AllocatorRecord, BulkFreeRecord, DeviceRecord, FLAG_CORE_COUNT, FLAG_DESCRIBED,
     FLAG_DISTRIBUTION_SPEC, FLAG_NO_UNIQUE_ID, FLAG_PER_CORE, FLAG_SHARD_SPEC, FreeRecord,
     KIND_ALLOCATE, KIND_ALLOCATOR, KIND_BULK_FREE, KIND_CIRCULAR, KIND_DEVICE, KIND_DISPATCH,
     KIND_FAILURE, KIND_FREE, KIND_PROGRAM_END, KIND_RESIZE, MAX_CHIPS, PoolGeometry,
@@ -140,13 +140,12 @@ fn spread(record: &AllocateRecord) -> Spread {
     if record.memory_layout < FIRST_SHARDED {
         return Spread::Interleaved;
     }
+    let of_spec = (record.flags & FLAG_SHARD_SPEC != 0).then(|| pages_of_a_shard(record));
     if record.flags & FLAG_PER_CORE != 0 {
-        return Spread::PerCore;
+        return per_core(record, of_spec);
     }
-    if record.flags & FLAG_SHARD_SPEC != 0 {
-        let rows = low(record.shard_shape).checked_div(low(record.page_shape)).unwrap_or(0);
-        let columns = high(record.shard_shape).checked_div(high(record.page_shape)).unwrap_or(0);
-        return Spread::PagesPerBank(u64::from(rows.wrapping_mul(columns)));
+    if let Some(pages) = of_spec {
+        return Spread::PagesPerBank(u64::from(pages));
     }
     if record.flags & FLAG_DISTRIBUTION_SPEC != 0 {
         let shards = match record.shard_cores {
@@ -156,6 +155,24 @@ fn spread(record: &AllocateRecord) -> Spread {
         return Spread::PagesPerBank(shards.saturating_mul(u64::from(record.shard_pages)));
     }
     Spread::Unknown
+}
+
+/// As `num_dev_pages()` computes them from the shard spec.
+fn pages_of_a_shard(record: &AllocateRecord) -> u32 {
+    let rows = low(record.shard_shape).checked_div(low(record.page_shape)).unwrap_or(0);
+    let columns = high(record.shard_shape).checked_div(high(record.page_shape)).unwrap_or(0);
+    rows.wrapping_mul(columns)
+}
+
+/// Follows `AllocatorImpl::allocate_buffer()`: it wants a shard spec, asks each core's bank for one
+/// block, and enters each core's address into the map whose elements were counted.
+fn per_core(record: &AllocateRecord, pages: Option<u32>) -> Spread {
+    let counted = record.flags & FLAG_CORE_COUNT != 0;
+    let cores = u32::try_from(record.shard_cores).ok().filter(|cores| counted && *cores > 0);
+    match (pages, cores) {
+        (Some(pages), Some(cores)) => Spread::PerCore { pages, cores },
+        _ => Spread::PerUnknownCore,
+    }
 }
 
 const fn low(pair: u64) -> u32 {
@@ -174,6 +191,7 @@ fn freed(record: &FreeRecord) -> Result<Freed, DecodeError> {
             device: Avma(record.device),
             buffer_type: buffer_type(record.buffer_type)?,
             address: DeviceAddr(record.address),
+            per_core: record.flags & FLAG_PER_CORE != 0,
         })
     };
     Ok(Freed { buffer: Avma(record.buffer), allocator: Avma(record.allocator), described })
@@ -313,6 +331,26 @@ mod tests {
         let mut record = allocate_record();
         record.memory_layout = 4;
         assert_eq!(spread_of(&record), Spread::Unknown);
+    }
+
+    #[test]
+    fn cores_with_an_address_of_their_own_are_counted() {
+        let mut record = allocate_record();
+        record.memory_layout = 2;
+        record.flags = FLAG_PER_CORE | FLAG_SHARD_SPEC | FLAG_CORE_COUNT;
+        record.shard_shape = 64 | (96 << 32);
+        record.page_shape = 32 | (32 << 32);
+        record.shard_cores = 8;
+        assert_eq!(spread_of(&record), Spread::PerCore { pages: 6, cores: 8 });
+        for cores in [0, 1 << 32] {
+            record.shard_cores = cores;
+            assert_eq!(spread_of(&record), Spread::PerUnknownCore, "{cores} cores");
+        }
+        record.shard_cores = 8;
+        for without in [FLAG_CORE_COUNT, FLAG_SHARD_SPEC] {
+            let flags = record.flags & !without;
+            assert_eq!(spread_of(&AllocateRecord { flags, ..record }), Spread::PerUnknownCore);
+        }
     }
 
     #[test]

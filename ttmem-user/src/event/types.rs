@@ -131,8 +131,16 @@ pub enum Spread {
     Interleaved,
     /// Sharded: this many pages on each bank that holds a shard.
     PagesPerBank(u64),
-    /// Sharded, with an address of its own on each core: it takes no block of every bank.
-    PerCore,
+    /// Sharded, with an address of its own on each of some cores: it takes a block of their banks,
+    /// and none of the others.
+    PerCore {
+        /// Pages on each of these banks.
+        pages: u32,
+        /// The number of these cores, and so of their banks; never 0.
+        cores: u32,
+    },
+    /// The same, but of how many cores could not be read.
+    PerUnknownCore,
     /// Sharded in a way that could not be decoded.
     Unknown,
 }
@@ -157,6 +165,8 @@ pub struct Described {
     pub buffer_type: BufferType,
     /// Address on the device.
     pub address: DeviceAddr,
+    /// Whether each of its cores has an address of its own.
+    pub per_core: bool,
 }
 
 /// Which chips a device pointer stands for.
@@ -188,7 +198,7 @@ pub struct Geometry {
     pub bank_size: u64,
     /// Number of banks; 0 if the pool has no memory.
     pub banks: u32,
-    /// Alignment of pages, bytes; at least 1 if there are banks.
+    /// Alignment of pages, bytes, as the pool's manager has it; a power of two if there are banks.
     pub alignment: u32,
     /// Least bytes of a block of the free list.
     pub block_minimum: u32,
@@ -204,9 +214,9 @@ impl Geometry {
         self.bank_size.saturating_mul(u64::from(self.banks))
     }
 
-    /// What a buffer takes of each bank: its pages there, each aligned as the pool aligns pages,
-    /// then rounded up to a block of the free list. `None` if that is not known, or no number of
-    /// bytes that a bank could have.
+    /// What a buffer takes of each bank that it lies on, in bytes: its pages there, each aligned as
+    /// the pool aligns pages, then rounded up to a block of the free list. `None` if that is not
+    /// known, or no number of bytes that a bank could have.
     ///
     /// Follows `calculate_bank_size_spread()` and `FreeListOpt::allocate()`.
     pub fn bank_bytes(&self, shape: &BufferShape) -> Option<u64> {
@@ -215,7 +225,8 @@ impl Geometry {
         }
         let pages = match shape.spread {
             Spread::PagesPerBank(pages) => pages,
-            Spread::PerCore | Spread::Unknown => return None,
+            Spread::PerCore { pages, .. } => u64::from(pages),
+            Spread::PerUnknownCore | Spread::Unknown => return None,
             Spread::Interleaved => {
                 let pages = shape.size.checked_div(shape.page_size).unwrap_or(0);
                 pages.div_ceil(u64::from(self.banks))
@@ -224,6 +235,23 @@ impl Geometry {
         let page = shape.page_size.checked_next_multiple_of(u64::from(self.alignment))?;
         let block = pages.checked_mul(page)?.max(u64::from(self.block_minimum));
         block.checked_next_multiple_of(u64::from(self.block_unit))
+    }
+
+    /// How many banks a buffer takes a block of. `None` if that is not known, or more than there
+    /// are.
+    pub fn banks_of(&self, spread: Spread) -> Option<u32> {
+        match spread {
+            Spread::Interleaved | Spread::PagesPerBank(_) => Some(self.banks),
+            Spread::PerCore { cores, .. } => (cores <= self.banks).then_some(cores),
+            Spread::PerUnknownCore | Spread::Unknown => None,
+        }
+    }
+}
+
+impl Spread {
+    /// Whether each core has an address of its own, so that banks differ in what they have free.
+    pub const fn is_per_core(self) -> bool {
+        matches!(self, Self::PerCore { .. } | Self::PerUnknownCore)
     }
 }
 
@@ -261,6 +289,19 @@ mod tests {
     }
 
     #[test]
+    fn an_address_per_core_takes_a_block_of_these_cores_alone() {
+        let spread = |cores| Spread::PerCore { pages: 3, cores };
+        assert_eq!(bytes(3 * 2048 * 8, 2048, spread(8)), Some(3 * 2048));
+        assert_eq!(bytes(10, 10, spread(1)), Some(64));
+        assert_eq!(
+            [1, 8, 64, 65].map(|cores| L1.banks_of(spread(cores))),
+            [Some(1), Some(8), Some(64), None]
+        );
+        assert_eq!(L1.banks_of(Spread::Interleaved), Some(64));
+        assert_eq!(L1.banks_of(Spread::PagesPerBank(3)), Some(64));
+    }
+
+    #[test]
     fn nothing_still_takes_a_block() {
         assert_eq!(bytes(0, 2048, Spread::Interleaved), Some(32));
         assert_eq!(bytes(0, 0, Spread::Interleaved), Some(32));
@@ -269,7 +310,10 @@ mod tests {
     #[test]
     fn what_is_not_known_is_not_computed() {
         assert_eq!(bytes(2048, 2048, Spread::Unknown), None);
-        assert_eq!(bytes(2048, 2048, Spread::PerCore), None);
+        assert_eq!(bytes(2048, 2048, Spread::PerUnknownCore), None);
+        for spread in [Spread::Unknown, Spread::PerUnknownCore] {
+            assert_eq!(L1.banks_of(spread), None);
+        }
         let shape = BufferShape {
             unique_id: None,
             buffer_type: BufferType::L1,

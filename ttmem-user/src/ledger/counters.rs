@@ -15,7 +15,7 @@ pub struct PoolCounters {
     pub buffers: Counter,
     /// Sum of their logical sizes, bytes.
     pub logical_bytes: Counter,
-    /// Sum of what they take of each bank, bytes.
+    /// Sum of what they take of each bank, bytes; without the uneven ones.
     pub bank_bytes: Counter,
     /// Sum of what they take of the pool, bytes.
     pub used_bytes: Counter,
@@ -25,6 +25,8 @@ pub struct PoolCounters {
     window_peak: Counter,
     /// Live buffers whose bytes per bank are not known.
     pub unmeasured: Counter,
+    /// Live buffers that take a block of some banks, and none of the others.
+    pub uneven: Counter,
     /// Allocations seen.
     pub allocations: Counter,
     /// Frees of buffers whose allocation was seen.
@@ -75,25 +77,41 @@ pub struct Share {
     pub size: u64,
     /// Bytes per bank and in all banks, if known.
     pub measured: Option<Measured>,
+    /// Whether it takes a block of some banks, and none of the others.
+    pub uneven: bool,
 }
 
 /// What one buffer takes of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Measured {
-    /// Of each bank, bytes.
+    /// Of each bank that it lies on, bytes.
     pub bank_bytes: u64,
     /// Of all banks, bytes.
     pub used_bytes: u64,
 }
 
+impl Share {
+    /// What it takes of every bank, bytes.
+    const fn even_bytes(self, measured: Measured) -> u64 {
+        if self.uneven { 0 } else { measured.bank_bytes }
+    }
+}
+
 impl PoolCounters {
+    /// Sum of what the live buffers take of each bank, bytes; `None`: not known, or the banks
+    /// differ.
+    pub fn bytes_of_each_bank(&self) -> Option<u64> {
+        (self.unmeasured.get() + self.uneven.get() == 0).then(|| self.bank_bytes.get())
+    }
+
     /// Counts a buffer in.
     pub fn enter(&self, share: Share) {
         self.buffers.add(1);
         self.logical_bytes.add(share.size);
+        self.uneven.add(u64::from(share.uneven));
         match share.measured {
             Some(measured) => {
-                self.bank_bytes.add(measured.bank_bytes);
+                self.bank_bytes.add(share.even_bytes(measured));
                 self.used_bytes.add(measured.used_bytes);
                 self.peak_used_bytes.raise(self.used_bytes.get());
                 self.window_peak.raise(self.used_bytes.get());
@@ -106,9 +124,10 @@ impl PoolCounters {
     pub fn leave(&self, share: Share) {
         self.buffers.sub(1);
         self.logical_bytes.sub(share.size);
+        self.uneven.sub(u64::from(share.uneven));
         match share.measured {
             Some(measured) => {
-                self.bank_bytes.sub(measured.bank_bytes);
+                self.bank_bytes.sub(share.even_bytes(measured));
                 self.used_bytes.sub(measured.used_bytes);
             }
             None => self.unmeasured.sub(1),

@@ -45,12 +45,12 @@ impl Ledger {
             (odd.overlap, "buffers that overlap others or leave their bank"),
             (odd.free_list_mismatch, "free lists that the live buffers contradict"),
             (self.unknown_devices, "allocations on a device that could not be resolved"),
-            (self.per_core, "buffers with an address of their own on each core"),
             (self.live.unmeasured() as u64, "live buffers of unknown size per bank"),
         ];
         doubts.extend(
             counted
                 .iter()
+                .chain(&self.per_core.doubts())
                 .filter(|(count, _)| *count > 0)
                 .map(|(count, what)| format!("{what}: {count}")),
         );

@@ -26,6 +26,8 @@ pub(super) struct Block {
     pub allocator: Avma,
     pub buffer_type: BufferType,
     pub address: DeviceAddr,
+    /// One on each of some cores, each at an address of its own: this is the first one's.
+    pub per_core: bool,
 }
 
 /// The buffers of one target that have lost their block.
@@ -53,8 +55,8 @@ impl Swept {
     /// Buffers that had lost their block before they were first read.
     pub fn extend(&mut self, found: impl Iterator<Item = SweptBuffer>) {
         for swept in found {
-            let SweptBuffer { buffer, allocator, buffer_type, address } = swept;
-            self.insert(buffer, Block { allocator, buffer_type, address });
+            let SweptBuffer { buffer, allocator, buffer_type, address, per_core } = swept;
+            self.insert(buffer, Block { allocator, buffer_type, address, per_core });
         }
     }
 
@@ -89,6 +91,11 @@ impl Ledger {
 
     /// A buffer goes that has lost its block before: whoever is at its address loses its own.
     pub(super) fn late_free(&mut self, block: Block) {
+        if block.per_core {
+            self.late_free_per_core(block.allocator);
+            self.forget_blocks_unless_awaited();
+            return;
+        }
         self.live.index_blocks();
         if let Some(owner) = self.live.at_block(block) {
             self.touch(owner);
@@ -130,6 +137,10 @@ impl Ledger {
             self.live.index_blocks();
         }
         for block in while_reading {
+            if block.per_core {
+                self.late_free_per_core(block.allocator);
+                continue;
+            }
             if let Some(owner) = self.live.at_block(block).filter(|owner| untouched(*owner)) {
                 self.swept.taken += 1;
                 self.sweep(owner);

@@ -18,6 +18,7 @@ pub mod fit;
 mod late;
 mod live;
 pub mod marks;
+mod per_core;
 mod reconcile;
 pub mod report;
 mod resize;
@@ -48,9 +49,7 @@ use spaces::Spaces;
 use topology::Topology;
 
 use crate::{
-    event::{
-        Allocated, BufferShape, BufferType, Described, DeviceSeen, Event, Freed, Place, Spread,
-    },
+    event::{Allocated, BufferShape, BufferType, Described, DeviceSeen, Event, Freed, Place},
     units::{Avma, ChipId, Pid},
 };
 
@@ -77,8 +76,7 @@ pub struct Ledger {
     suspicion: Suspicion,
     /// Allocations on a device that could not be resolved.
     unknown_devices: u64,
-    /// Buffers with an address of their own on each core, so far.
-    per_core: u64,
+    per_core: per_core::PerCore,
     /// While the live buffers are being read from memory: every buffer of which an event was
     /// seen. What the events say of them is newer than what is being read.
     touched: Option<HashSet<Avma, foldhash::fast::FixedState>>,
@@ -120,7 +118,7 @@ impl Ledger {
             confirmed: false,
             suspicion: Suspicion::default(),
             unknown_devices: 0,
-            per_core: 0,
+            per_core: per_core::PerCore::default(),
             touched: Some(HashSet::default()),
             failures: failures::Failures::default(),
             deltas: Deltas::default(),
@@ -246,8 +244,9 @@ impl Ledger {
                         self.pool(chip, described.buffer_type).pre_attach_frees.add(1);
                     }
                 }
-                let Described { buffer_type, address, .. } = described;
-                self.free_while_reading(Block { allocator: freed.allocator, buffer_type, address });
+                let Described { buffer_type, address, per_core, .. } = described;
+                let allocator = freed.allocator;
+                self.free_while_reading(Block { allocator, buffer_type, address, per_core });
             }
             (Some(_), None) | (None, _) => self.anomalies.unknown_free += 1,
         }
@@ -281,7 +280,7 @@ impl Ledger {
 
     fn insert(&mut self, buffer: Avma, live: &Live) {
         self.failures.note_change();
-        self.per_core += u64::from(live.shape.spread == Spread::PerCore);
+        self.per_core.enter(live.shape.spread);
         self.note(Change::Allocated, buffer, live);
         let share = live.share();
         self.occupy(buffer, live);
@@ -293,6 +292,7 @@ impl Ledger {
         let live = self.live.remove(buffer)?;
         self.note(Change::Freed, buffer, &live);
         self.failures.note_change();
+        self.per_core.leave(live.shape.spread);
         self.vacate(buffer, &live);
         self.count(&live, |pool| pool.leave(live.share()));
         Some(live)
@@ -308,7 +308,8 @@ impl Ledger {
     fn measure(&self, allocator: Avma, shape: &BufferShape) -> Option<Measured> {
         let geometry = self.topology.geometry(allocator, shape.buffer_type)?;
         let bank_bytes = geometry.bank_bytes(shape)?;
-        let used_bytes = bank_bytes.checked_mul(u64::from(geometry.banks))?;
+        let banks = geometry.banks_of(shape.spread)?;
+        let used_bytes = bank_bytes.checked_mul(u64::from(banks))?;
         Some(Measured { bank_bytes, used_bytes })
     }
 

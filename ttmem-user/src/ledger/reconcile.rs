@@ -29,12 +29,16 @@ impl Ledger {
         };
         self.baseline = BaselineState::Read;
         self.circular.older_on(&baseline.chips);
+        self.per_core.read(baseline.per_core_unsure);
         self.learn_places(&baseline);
         self.settle_resizes();
         for buffer in &baseline.buffers {
             if !touched.contains(&buffer.buffer) {
                 self.adopt(buffer, Origin::PreAttach);
             }
+        }
+        for swept in baseline.swept.iter().filter(|swept| swept.per_core) {
+            self.spaces.make_uneven(swept.allocator, swept.buffer_type);
         }
         let late = baseline.swept.iter().filter(|swept| !touched.contains(&swept.buffer));
         self.swept.extend(late.copied());
@@ -85,7 +89,8 @@ impl Ledger {
             self.anomalies.size_mismatch += 1;
         }
         let geometry = self.topology.geometry(buffer.allocator, buffer.shape.buffer_type)?;
-        let used_bytes = bank_bytes.checked_mul(u64::from(geometry.banks))?;
+        let banks = geometry.banks_of(buffer.shape.spread).unwrap_or(geometry.banks);
+        let used_bytes = bank_bytes.checked_mul(u64::from(banks))?;
         Some(Measured { bank_bytes, used_bytes })
     }
 

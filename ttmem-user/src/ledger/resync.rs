@@ -83,6 +83,7 @@ impl Ledger {
             || odd.unknown_free + odd.double_allocation + odd.undecodable > 0
             || odd.overlap + odd.free_list_mismatch > 0
             || self.spaces.is_suspected()
+            || self.per_core.is_doubtful()
     }
 
     /// Whether the target's memory has been read, so that a later reading can be compared.
@@ -124,11 +125,13 @@ impl Ledger {
             self.resync.last_differences = Some(differ);
         }
         self.baseline = BaselineState::Read;
+        self.per_core.read(reading.per_core_unsure);
         if self.lost != begun.lost || self.anomalies.undecodable != begun.undecodable {
             return Resynced::Unsettled;
         }
         self.settled = Settled { lost: self.lost, anomalies: self.anomalies };
         self.unknown_devices = self.on_unknown_devices();
+        self.per_core.settle();
         // Only now: what they contradict is a doubt of its own.
         self.check_free_lists(&reading);
         Resynced::Settled

@@ -222,11 +222,11 @@ pub struct PoolSnapshot {
     pub buffers: u64,
     /// Sum of their logical sizes (`Buffer::size()`), bytes.
     pub logical_bytes: u64,
-    /// Sum of what they take of each bank, bytes.
+    /// Sum of what they take of each bank, bytes; `None` too if the banks differ.
     pub bank_bytes: Option<u64>,
     /// Banks of the pool.
     pub banks: Option<u32>,
-    /// What they take of the pool: per bank × banks, bytes. Compares with `capacity_bytes`.
+    /// What they take of the pool: per bank × banks that they lie on, bytes. Compares with `capacity_bytes`.
     pub used_bytes: Option<u64>,
     /// Size of the pool: bank size × banks, bytes.
     pub capacity_bytes: Option<u64>,
@@ -248,14 +248,17 @@ pub struct BufferSnapshot {
     /// Buffer type.
     #[serde(rename = "type")]
     pub buffer_type: BufferType,
-    /// Address, the same on every chip and bank it lies on.
+    /// Address, the same on every chip and bank it lies on, but with `cores`: the first core's.
     pub address: DeviceAddr,
     /// Logical size, bytes.
     pub size: u64,
     /// Page size, bytes.
     pub page_size: u64,
-    /// What it takes of each bank, bytes.
+    /// What it takes of each bank that it lies on, bytes.
     pub bank_bytes: Option<u64>,
+    /// The number of cores whose banks it lies on, each at an address of its own; `None`: it lies on
+    /// every bank, at one address.
+    pub cores: Option<u32>,
     /// The chips it lies on.
     pub chips: Vec<ChipId>,
     /// The mesh it was allocated on; `None` for a single device.

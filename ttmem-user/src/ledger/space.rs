@@ -43,6 +43,8 @@ pub enum Unknown {
     Bank,
     /// Live buffers of unknown size.
     Unmeasured,
+    /// Buffers with an address of their own on each core.
+    PerCore,
     /// Live buffers that overlap others or leave their bank.
     Overlap,
     /// The target's own free list says otherwise.
@@ -55,6 +57,7 @@ impl Unknown {
         match self {
             Self::Bank => "the address of the bank is not known",
             Self::Unmeasured => "live buffers of unknown size per bank",
+            Self::PerCore => "its banks have free lists of their own",
             Self::Overlap => "live buffers overlap or leave their bank",
             Self::Contradicted => "the target's own free list says otherwise",
         }
@@ -73,6 +76,14 @@ pub struct Range {
 /// A bank: its first byte, and the first byte behind it.
 type Bank = (u64, u64);
 
+/// Whether all banks have the same free list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Banks {
+    #[default]
+    Alike,
+    Differ,
+}
+
 /// One allocator's banks of one buffer type.
 #[derive(Clone, Debug, Default)]
 pub struct Space {
@@ -84,6 +95,9 @@ pub struct Space {
     given_up: bool,
     live: u64,
     unmeasured: u64,
+    /// A buffer with an address of its own on each core has been here. From then on nothing is said:
+    /// the banks differ, and tt-metal also enters blocks of other allocators.
+    banks: Banks,
     contradicted: bool,
     /// What the target's own free list said when an allocation seemed to be under way.
     suspected: Option<Vec<(u64, u64)>>,
@@ -116,8 +130,13 @@ impl Space {
 
     /// Empties it, and forgets what had gone wrong.
     pub fn restart(&mut self) {
-        *self = Self { bank: self.bank, ..Self::default() };
+        *self = Self { bank: self.bank, banks: self.banks, ..Self::default() };
         self.clear();
+    }
+
+    /// A buffer with an address of its own on each core is here.
+    pub const fn make_uneven(&mut self) {
+        self.banks = Banks::Differ;
     }
 
     /// Takes a buffer in; `false` if it overlaps another or leaves the bank.
@@ -165,6 +184,9 @@ impl Space {
 
     /// What is free, or why that is not known.
     pub fn free(&self) -> Result<Free, Unknown> {
+        if self.banks == Banks::Differ {
+            return Err(Unknown::PerCore);
+        }
         if self.unmeasured > 0 {
             return Err(Unknown::Unmeasured);
         }

@@ -38,6 +38,13 @@ impl Spaces {
         self.of.get_mut(&allocator)?[buffer_type.index()].as_mut()
     }
 
+    /// The banks of a pool have free lists of their own.
+    pub fn make_uneven(&mut self, allocator: Avma, buffer_type: BufferType) {
+        if let Some(space) = self.get_mut(allocator, buffer_type) {
+            space.make_uneven();
+        }
+    }
+
     /// The target's free lists are about to be read.
     pub fn begin_reading(&mut self) {
         self.stirred.get_or_insert_default();
@@ -83,7 +90,8 @@ impl Spaces {
 
 impl Live {
     fn range(&self) -> Range {
-        let bytes = self.measured.map(|measured| measured.bank_bytes);
+        let even = !self.shape.spread.is_per_core();
+        let bytes = self.measured.filter(|_| even).map(|measured| measured.bank_bytes);
         Range { start: self.shape.address.0, bytes }
     }
 }
@@ -170,7 +178,11 @@ impl Ledger {
 /// `false` if it overlaps another or leaves its bank.
 fn enter(spaces: &mut Spaces, buffer: Avma, live: &Live) -> bool {
     let space = spaces.get_mut(live.allocator, live.shape.buffer_type);
-    space.is_none_or(|space| space.enter(buffer, live.range()))
+    let Some(space) = space else { return true };
+    if live.shape.spread.is_per_core() {
+        space.make_uneven();
+    }
+    space.enter(buffer, live.range())
 }
 
 #[cfg(test)]

@@ -63,8 +63,12 @@ pub(super) fn free(id: u64) -> Event {
 }
 
 fn described_free(id: u64) -> Event {
-    let described =
-        Described { device: MESH, buffer_type: BufferType::Dram, address: DeviceAddr(0x40) };
+    let described = Described {
+        device: MESH,
+        buffer_type: BufferType::Dram,
+        address: DeviceAddr(0x40),
+        per_core: false,
+    };
     Event::Freed(Freed { buffer: Avma(id << 8), allocator: ALLOCATOR, described: Some(described) })
 }
 

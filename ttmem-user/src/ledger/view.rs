@@ -7,7 +7,10 @@ use super::{
     circular::view::L1,
     snapshot::{BufferSnapshot, ChipSnapshot, Detail, PoolSnapshot, SCHEMA, Snapshot, TargetState},
 };
-use crate::{event::BufferType, units::DeviceAddr};
+use crate::{
+    event::{BufferType, Spread},
+    units::DeviceAddr,
+};
 
 /// Address and unique id of a buffer.
 type Lowest = (DeviceAddr, Option<u64>);
@@ -63,8 +66,17 @@ impl Ledger {
         L1 {
             bank_size: self.topology.capacity(place, BufferType::L1).map(|pool| pool.bank_size),
             lowest,
-            known: self.baseline == BaselineState::Read,
+            doubt: self.doubt_of_lowest(place),
         }
+    }
+
+    /// Why it cannot be told which live buffer in a chip's L1 has the lowest address.
+    fn doubt_of_lowest(&self, place: usize) -> Option<&'static str> {
+        if self.baseline != BaselineState::Read {
+            return Some("not all live buffers are known");
+        }
+        let uneven = self.pool(place, BufferType::L1).uneven.get() > 0;
+        uneven.then_some("a buffer with an address of its own on each core lies in L1")
     }
 
     /// The live buffer with the lowest address in each chip's L1, by the chip's place.
@@ -92,7 +104,7 @@ impl Ledger {
             buffer_type,
             buffers: pool.buffers.get(),
             logical_bytes: pool.logical_bytes.get(),
-            bank_bytes: known.then(|| pool.bank_bytes.get()),
+            bank_bytes: pool.bytes_of_each_bank(),
             banks: geometry.map(|geometry| geometry.banks),
             used_bytes: known.then(|| pool.used_bytes.get()),
             capacity_bytes: geometry.map(|geometry| geometry.capacity()),
@@ -123,6 +135,10 @@ impl Ledger {
             size: live.shape.size,
             page_size: live.shape.page_size,
             bank_bytes: live.measured.map(|measured| measured.bank_bytes),
+            cores: match live.shape.spread {
+                Spread::PerCore { cores, .. } => Some(cores),
+                _ => None,
+            },
             chips: self
                 .chips_of_live(live.device)
                 .iter()

@@ -6,7 +6,7 @@ use super::{
     buffer::own_write,
     device,
     field::{Facts, Field, Refusal, agreed, paths, returned},
-    free_list,
+    free_list, per_core,
     plan::{BlockTableLayout, MemoryLayout},
     probes,
     symbolic::{
@@ -20,6 +20,7 @@ use crate::{event::BufferType, image::Image, units::Svma};
 pub const UNKNOWN: PoolLayout = PoolLayout {
     banks: Chain::ABSENT,
     alignment: Chain::ABSENT,
+    manager_alignment: Chain::ABSENT,
     bank_size: Chain::ABSENT,
     block_minimum: Chain::ABSENT,
     block_unit: Chain::ABSENT,
@@ -121,6 +122,7 @@ pub fn pools(image: &Image<'_>, facts: &mut Facts) -> Pools {
     if let Err(reason) = blocks_of_pools(image, facts, &mut pools) {
         pools.failed.push(("FreeListOpt block size".into(), reason));
     }
+    per_core::manager_alignments(image, facts, &mut pools.layouts, &pools.free_lists);
     free_list::bases(image, facts, &mut pools.layouts, &pools.free_lists);
     pools
 }
@@ -367,7 +369,20 @@ pub fn memory(
         Some(blocks) => free_list::flags(image, facts, blocks.sizes),
         None => None,
     };
-    Ok(MemoryLayout { allocator_vptrs, live_set, mesh_allocator, device_allocator, blocks, flags })
+    let core_lists = per_core::lists(image, facts, &free_lists[BufferType::L1.index()])
+        .inspect_err(|reason| {
+            facts.note("BankManager free lists", &format!("absent: {reason}"), "get_statistics");
+        })
+        .ok();
+    Ok(MemoryLayout {
+        allocator_vptrs,
+        live_set,
+        mesh_allocator,
+        device_allocator,
+        blocks,
+        flags,
+        core_lists,
+    })
 }
 
 #[cfg(test)]

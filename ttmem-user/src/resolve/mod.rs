@@ -11,6 +11,7 @@ mod device;
 mod failure;
 mod field;
 mod free_list;
+mod per_core;
 pub mod plan;
 mod probes;
 mod shard;
@@ -43,9 +44,10 @@ pub fn resolve(image: &Image<'_>) -> AttachPlan {
     let mut refuse = |probe: &str, reason: Refusal| {
         unresolved.push(Unresolved { probe: probe.to_owned(), reason });
     };
-    let (buffer, essential) = buffer_layout(image, &mut facts, &mut refuse);
+    let (mut buffer, essential) = buffer_layout(image, &mut facts, &mut refuse);
     let (device, failed) = device::resolve(image, &mut facts);
     let pools = allocator::pools(image, &mut facts);
+    per_core::count_only_with(&mut buffer, &pools.layouts);
     for (name, reason) in failed.into_iter().chain(pools.failed) {
         refuse(&name, reason);
     }

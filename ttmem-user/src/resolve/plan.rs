@@ -80,6 +80,18 @@ pub struct MemoryLayout {
     pub blocks: Option<BlockTableLayout>,
     /// Which of its blocks are free; `None`: only the allocated ones can be read.
     pub flags: Option<BlockFlagsLayout>,
+    /// The free lists of the single banks of L1; `None`: not found, or there are none.
+    pub core_lists: Option<CoreListsLayout>,
+}
+
+/// The free lists of an allocator's L1: the first is the one that all banks share, the others are
+/// those of single banks, from which buffers with an address of their own on each core take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CoreListsLayout {
+    /// `AllocatorImpl` → the first of the `FreeListOpt*`, which lie one behind the other.
+    pub lists: ttmem_common::layout::Chain,
+    /// `AllocatorImpl` → their number, 4 bytes.
+    pub count: ttmem_common::layout::Chain,
 }
 
 /// Where `FreeListOpt` keeps all blocks, the free ones too: vectors with an element per block.

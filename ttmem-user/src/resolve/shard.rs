@@ -4,11 +4,12 @@
 //! width / page width) × cores, or ceil(shards / cores) × pages of a shard × cores. The operands
 //! of these two formulas are the fields; the flags that choose between them are the conditions.
 
-use ttmem_common::layout::{ABSENT, BufferLayout, FIRST_SHARDED};
+use ttmem_common::layout::{BufferLayout, FIRST_SHARDED};
 
 use super::{
     buffer::Home,
-    field::{Facts, Refusal, agreed, paths, returned_field},
+    field::{Facts, Refusal, agreed, paths},
+    per_core,
     symbolic::{
         exec::{Executor, Outcome, Path},
         expr::{Condition, Expr, Op, Relation, Value, untruncated, walk},
@@ -17,8 +18,6 @@ use super::{
 
 const NUM_CORES: &str = "_ZNK2tt8tt_metal6Buffer9num_coresEv";
 const NUM_DEV_PAGES: &str = "_ZNK2tt8tt_metal6Buffer13num_dev_pagesEv";
-const IS_PER_CORE: &str =
-    "_ZN2tt8tt_metal12experimental19per_core_allocation22is_per_core_allocationERKNS0_6BufferE";
 /// Parts of the formulas that some versions keep in functions of their own.
 const INLINE: [&str; 1] = ["_ZNK2tt8tt_metal22BufferDistributionSpec"];
 
@@ -336,23 +335,10 @@ pub fn resolve(
         return Err("num_cores() and num_dev_pages() disagree on what is sharded".into());
     }
     check(home, &fields, &sharded_paths(home, &cores), at)?;
-    layout.per_core = per_core(home, facts)?;
+    per_core::resolve(home, facts, layout)?;
     layout.last_sharded = last;
     note(&fields, facts, layout);
     Ok(())
-}
-
-/// The flag of buffers that have an address of their own on each core, in versions with such.
-fn per_core(home: &Home<'_, '_>, facts: &mut Facts) -> Result<u32, Refusal> {
-    if home.image.symbol(IS_PER_CORE).is_none() {
-        return Ok(ABSENT);
-    }
-    let executor = Executor::new(home.image).inline(&["_ZNK2tt8tt_metal6Buffer4implEv"]);
-    let field = returned_field(home.image, &executor, IS_PER_CORE, 0)?;
-    let offset = home.offset(&field, 1);
-    let offset = offset.ok_or_else(|| format!("{IS_PER_CORE} returns {field}"))?;
-    facts.note("Buffer::per_core", &format!("+{offset:#x}"), "is_per_core_allocation");
-    Ok(offset)
 }
 
 /// Enters the fields into the layout.

@@ -146,6 +146,7 @@ mod tests {
             size,
             page_size: 1,
             bank_bytes: None,
+            cores: None,
             chips: vec![ChipId(i32::try_from(size % 2).unwrap())],
             mesh: None,
             tid: allocated_ns.map(|_| Tid(5)),

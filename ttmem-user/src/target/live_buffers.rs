@@ -13,6 +13,7 @@ mod free_lists;
 mod hash_set;
 mod objects;
 mod owners;
+mod per_core;
 
 use std::{
     collections::HashMap,
@@ -32,7 +33,7 @@ use super::{
     scan, shm,
 };
 use crate::{
-    event::{AllocatorSeen, BaselineBuffer, LiveBaseline, SharedFile, Spread},
+    event::{AllocatorSeen, BaselineBuffer, LiveBaseline, SharedFile},
     resolve::plan::MemoryLayout,
     units::{Avma, Pid},
 };
@@ -230,13 +231,12 @@ impl Walk<'_> {
         let mut pools = None;
         let mut device = None;
         let swept = baseline.swept.len();
-        let mut with_block = Vec::new();
+        let (mut with_block, mut per_core) = (Vec::new(), Vec::new());
         for buffer in live {
             let Some(found) = self.read_buffer(allocator, buffer) else { continue };
-            if found.shape.spread == Spread::PerCore {
+            if found.shape.spread.is_per_core() {
                 // Its address says nothing of the table that all banks share.
-                device = Some(found.device);
-                baseline.buffers.push(found);
+                per_core.push(found);
                 continue;
             }
             let buffer_type = found.shape.buffer_type.index();
@@ -258,6 +258,7 @@ impl Walk<'_> {
             }
         }
         owners::tell_apart(with_block, baseline);
+        device = self.enter_per_core(allocator, per_core, baseline).or(device);
         if let Some(device) = device {
             baseline.allocators.push(self.describe_allocator(allocator, device));
         }

@@ -114,6 +114,7 @@ mod tests {
         let pool = PoolLayout {
             banks: absent,
             alignment: absent,
+            manager_alignment: absent,
             bank_size: absent,
             block_minimum: absent,
             block_unit: absent,

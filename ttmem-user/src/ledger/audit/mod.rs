@@ -114,7 +114,7 @@ impl Ledger {
         let measured = pool.unmeasured.get() == 0;
         row.likely_reason = Facts {
             used_bytes: measured.then(|| pool.used_bytes.get()),
-            bank_bytes: measured.then(|| pool.bank_bytes.get()),
+            bank_bytes: pool.bytes_of_each_bank(),
             lost: self.lost != self.settled.lost,
             bulk_freed: !self.swept.is_empty(),
             allocators: self.allocators_with(place, buffer_type),

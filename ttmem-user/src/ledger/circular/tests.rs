@@ -12,7 +12,7 @@ use crate::{
 
 const CHIP: ChipId = ChipId(3);
 const BANK: u64 = 1_000_000;
-const ROOM: L1 = L1 { bank_size: Some(BANK), lowest: None, known: true };
+const ROOM: L1 = L1 { bank_size: Some(BANK), lowest: None, doubt: None };
 
 fn placed(program: u64, batch: u64, address: u64, size: u64) -> CircularPlaced {
     CircularPlaced {
@@ -158,21 +158,22 @@ fn cores_that_were_not_listed_leave_only_the_end_known() {
 #[test]
 fn headroom_is_what_lies_between_the_ends() {
     let circular = with(&[placed(1, 10, 100, 40), placed(2, 10, 100, 60)]);
-    let at = |lowest: u64, known| {
+    let with_doubt = |lowest: u64, doubt| {
         let lowest = Some((DeviceAddr(lowest), Some(5)));
-        circular.chip_snapshot(CHIP, L1 { lowest, known, ..ROOM }).headroom
+        circular.chip_snapshot(CHIP, L1 { lowest, doubt, ..ROOM }).headroom
     };
-    let room = at(160 + BANK / 10, true);
+    let at = |lowest| with_doubt(lowest, None);
+    let room = at(160 + BANK / 10);
     assert_eq!((room.bytes, room.state), (Some(100_000), Some(HeadroomState::Ok)));
     assert_eq!((room.program, room.buffer_unique_id), (Some(Avma(2)), Some(5)));
-    let room = at(160 + BANK / 10 - 1, true);
+    let room = at(160 + BANK / 10 - 1);
     assert_eq!((room.bytes, room.state), (Some(99_999), Some(HeadroomState::Low)));
-    assert_eq!(at(160, true).state, Some(HeadroomState::Low));
-    let room = at(159, true);
+    assert_eq!(at(160).state, Some(HeadroomState::Low));
+    let room = at(159);
     assert_eq!((room.bytes, room.state), (Some(-1), Some(HeadroomState::Clash)));
-    let unknown = at(160, false);
+    let unknown = with_doubt(160, Some("some reason"));
     assert_eq!((unknown.bytes, unknown.state, unknown.lowest_buffer), (None, None, None));
-    assert_eq!(unknown.unknown_because.unwrap(), "not all live buffers are known");
+    assert_eq!(unknown.unknown_because.unwrap(), "some reason");
     let empty = chip(&circular).headroom;
     assert_eq!((empty.bytes, &*empty.unknown_because.unwrap()), (None, "no tensor lies in L1"));
     let nothing = chip(&watching()).headroom.unknown_because.unwrap();

@@ -19,8 +19,8 @@ pub struct L1 {
     pub bank_size: Option<u64>,
     /// Lowest address of a live buffer, and its unique id.
     pub lowest: Option<(DeviceAddr, Option<u64>)>,
-    /// Whether all live buffers are known.
-    pub known: bool,
+    /// Why `lowest` may not be the lowest, if so.
+    pub doubt: Option<&'static str>,
 }
 
 impl Circular {
@@ -119,7 +119,7 @@ fn headroom(sets: &[(Avma, &Set)], l1: L1, doubt: Option<&str>) -> Headroom {
     });
     let unknown_because = match (doubt, highest, l1.lowest) {
         (Some(reason), ..) => Some(reason),
-        _ if !l1.known => Some("not all live buffers are known"),
+        _ if l1.doubt.is_some() => l1.doubt,
         (None, None, _) => Some("no program keeps circular buffers here"),
         (None, _, None) => Some("no tensor lies in L1"),
         (None, Some(_), Some(_)) => None,
@@ -131,8 +131,8 @@ fn headroom(sets: &[(Avma, &Set)], l1: L1, doubt: Option<&str>) -> Headroom {
         state: bytes.and_then(|bytes| state(bytes, l1.bank_size)),
         circular_end: highest.map(|(end, _)| DeviceAddr(end)),
         program: highest.map(|(_, program)| program),
-        lowest_buffer: l1.lowest.filter(|_| l1.known).map(|(address, _)| address),
-        buffer_unique_id: l1.lowest.filter(|_| l1.known).and_then(|(_, id)| id),
+        lowest_buffer: l1.lowest.filter(|_| l1.doubt.is_none()).map(|(address, _)| address),
+        buffer_unique_id: l1.lowest.filter(|_| l1.doubt.is_none()).and_then(|(_, id)| id),
     }
 }
 

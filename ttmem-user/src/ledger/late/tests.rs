@@ -45,7 +45,7 @@ fn free(id: u64) -> Event {
 
 fn described_free(id: u64, address: u64) -> Event {
     let (buffer_type, address) = (BufferType::Dram, DeviceAddr(address));
-    let described = Some(Described { device: DEVICE, buffer_type, address });
+    let described = Some(Described { device: DEVICE, buffer_type, address, per_core: false });
     Event::Freed(Freed { buffer: Avma(id << 8), allocator: ALLOCATOR, described })
 }
 
@@ -134,8 +134,8 @@ fn a_late_free_of_an_address_that_is_free_changes_nothing() {
 fn a_buffer_swept_before_the_attach_frees_by_address_too() {
     let mut ledger = unread();
     let (buffer, address) = (Avma(1 << 8), DeviceAddr(0));
-    let swept =
-        SweptBuffer { buffer, allocator: ALLOCATOR, buffer_type: BufferType::Dram, address };
+    let buffer_type = BufferType::Dram;
+    let swept = SweptBuffer { buffer, allocator: ALLOCATOR, buffer_type, address, per_core: false };
     ledger.finish_baseline(Ok(LiveBaseline { swept: vec![swept], ..LiveBaseline::default() }));
     apply(&mut ledger, &[allocate(2, 0), allocate(3, BLOCK), free(1)]);
     assert_eq!((live(&ledger), ledger.swept.taken()), (vec![3], 1));
@@ -205,28 +205,4 @@ fn a_free_while_reading_does_not_take_what_came_after_it() {
     apply(&mut ledger, &[described_free(1, 0), allocate(2, 0)]);
     ledger.finish_baseline(Ok(LiveBaseline::default()));
     assert_eq!((live(&ledger), ledger.swept.taken()), (vec![2], 0));
-}
-
-/// Each core has an address of its own: nothing is computed from the one that is known.
-#[test]
-fn a_buffer_with_an_address_per_core_is_a_doubt() {
-    let mut ledger = empty();
-    let mut shape = shape(1, 0);
-    shape.spread = Spread::PerCore;
-    ledger.apply(&Event::Allocated(Allocated {
-        time_ns: 1,
-        tid: Tid(7),
-        buffer: Avma(1 << 8),
-        allocator: ALLOCATOR,
-        device: DEVICE,
-        shape,
-    }));
-    let shown = ledger.snapshot(0, TargetState::Running, Detail::default());
-    let pool = &shown.devices[0].pools[0];
-    assert_eq!((pool.buffers, pool.used_bytes), (1, None));
-    assert_eq!(shown.allocators[0].free_bank_bytes, None);
-    ledger.apply(&free(1));
-    let shown = ledger.snapshot(0, TargetState::Running, Detail::default());
-    let why = "buffers with an address of their own on each core: 1";
-    assert_eq!(shown.inexact_because, [why], "where others lie afterwards is not known");
 }

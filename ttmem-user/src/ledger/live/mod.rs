@@ -163,13 +163,15 @@ impl LiveSet {
 impl Live {
     /// What it counts for in its pools.
     pub const fn share(&self) -> Share {
-        Share { size: self.shape.size, measured: self.measured }
+        let uneven = self.shape.spread.is_per_core();
+        Share { size: self.shape.size, measured: self.measured, uneven }
     }
 
     /// What it would be freed by.
     pub const fn block(&self) -> Block {
         let (buffer_type, address) = (self.shape.buffer_type, self.shape.address);
-        Block { allocator: self.allocator, buffer_type, address }
+        let per_core = self.shape.spread.is_per_core();
+        Block { allocator: self.allocator, buffer_type, address, per_core }
     }
 }
 

@@ -24,6 +24,7 @@ pub(super) struct Packed {
     address: DeviceAddr,
     size: u64,
     page_size: u64,
+    /// Of a buffer with an address per core: its pages there, and in the upper half the cores.
     pages_per_bank: u64,
     bank_bytes: u64,
     used_bytes: u64,
@@ -45,6 +46,7 @@ enum SpreadKind {
     Interleaved,
     PagesPerBank,
     PerCore,
+    PerUnknownCore,
     Unknown,
 }
 
@@ -64,7 +66,10 @@ impl Packed {
         let (spread, pages_per_bank) = match shape.spread {
             Spread::Interleaved => (SpreadKind::Interleaved, 0),
             Spread::PagesPerBank(pages) => (SpreadKind::PagesPerBank, pages),
-            Spread::PerCore => (SpreadKind::PerCore, 0),
+            Spread::PerCore { pages, cores } => {
+                (SpreadKind::PerCore, u64::from(pages) | u64::from(cores) << 32)
+            }
+            Spread::PerUnknownCore => (SpreadKind::PerUnknownCore, 0),
             Spread::Unknown => (SpreadKind::Unknown, 0),
         };
         let (origin, tid, time_ns) = match live.origin {
@@ -108,7 +113,11 @@ impl Packed {
                 spread: match self.spread {
                     SpreadKind::Interleaved => Spread::Interleaved,
                     SpreadKind::PagesPerBank => Spread::PagesPerBank(self.pages_per_bank),
-                    SpreadKind::PerCore => Spread::PerCore,
+                    SpreadKind::PerCore => Spread::PerCore {
+                        pages: (self.pages_per_bank & 0xffff_ffff) as u32,
+                        cores: (self.pages_per_bank >> 32) as u32,
+                    },
+                    SpreadKind::PerUnknownCore => Spread::PerUnknownCore,
                     SpreadKind::Unknown => Spread::Unknown,
                 },
             },
@@ -133,6 +142,7 @@ impl Packed {
     #[inline]
     pub const fn block(&self) -> Block {
         let (allocator, buffer_type, address) = (self.allocator, self.buffer_type, self.address);
-        Block { allocator, buffer_type, address }
+        let per_core = matches!(self.spread, SpreadKind::PerCore | SpreadKind::PerUnknownCore);
+        Block { allocator, buffer_type, address, per_core }
     }
 }

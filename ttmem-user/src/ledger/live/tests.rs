@@ -23,7 +23,8 @@ fn live() -> impl Strategy<Value = Live> {
     let spread = prop_oneof![
         Just(Spread::Interleaved),
         number().prop_map(Spread::PagesPerBank),
-        Just(Spread::PerCore),
+        (0..=u32::MAX, 1..=u32::MAX).prop_map(|(pages, cores)| Spread::PerCore { pages, cores }),
+        Just(Spread::PerUnknownCore),
         Just(Spread::Unknown),
     ];
     let origin = prop_oneof![
@@ -67,11 +68,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 struct Model {
     live: BTreeMap<u16, Live>,
     /// The last that got a block, if it is still live.
-    by_block: Option<BTreeMap<(u64, usize, u64), u16>>,
+    by_block: Option<BTreeMap<(u64, usize, u64, bool), u16>>,
 }
 
-fn key(live: &Live) -> (u64, usize, u64) {
-    (live.allocator.0, live.shape.buffer_type.index(), live.shape.address.0)
+fn key(live: &Live) -> (u64, usize, u64, bool) {
+    let Block { allocator, buffer_type, address, per_core } = live.block();
+    (allocator.0, buffer_type.index(), address.0, per_core)
 }
 
 impl Model {

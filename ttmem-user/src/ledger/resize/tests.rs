@@ -1,6 +1,6 @@
 use super::super::{snapshot::*, *};
 use crate::{
-    event::{AllocatorSeen, BaselineBuffer, Geometry, LiveBaseline, Resized},
+    event::{AllocatorSeen, BaselineBuffer, Geometry, LiveBaseline, Resized, Spread},
     units::{DeviceAddr, MeshId},
 };
 

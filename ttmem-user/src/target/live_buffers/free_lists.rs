@@ -19,7 +19,7 @@ use crate::{
 const ATTEMPTS: usize = 3;
 
 /// A block: the first byte, the bytes, and whether it is allocated.
-type Block = (u64, u64, bool);
+pub(super) type Block = (u64, u64, bool);
 
 impl Walk<'_> {
     /// Reads the free blocks of every allocator that is known, as far as they can be read.
@@ -47,7 +47,7 @@ impl Walk<'_> {
     }
 
     /// Every block of a free list.
-    fn blocks(
+    pub(super) fn blocks(
         &self,
         list: Avma,
         table: &BlockTableLayout,
@@ -70,7 +70,10 @@ impl Walk<'_> {
 }
 
 /// The free ones of the blocks of a bank (first byte, bytes); `None` if they do not fill it.
-fn holes(mut blocks: Vec<Block>, bank: (u64, u64)) -> Option<Vec<(DeviceAddr, DeviceAddr)>> {
+pub(super) fn holes(
+    mut blocks: Vec<Block>,
+    bank: (u64, u64),
+) -> Option<Vec<(DeviceAddr, DeviceAddr)>> {
     blocks.sort_unstable();
     let mut next = bank.0;
     let mut holes = Vec::new();

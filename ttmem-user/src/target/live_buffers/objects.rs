@@ -7,8 +7,8 @@ use ttmem_common::{
         PoolLayout,
     },
     record::{
-        AllocateRecord, FLAG_DISTRIBUTION_SPEC, FLAG_NO_UNIQUE_ID, FLAG_PER_CORE, FLAG_SHARD_SPEC,
-        MAX_CHIPS, NO_BASE, PoolGeometry,
+        AllocateRecord, FLAG_CORE_COUNT, FLAG_DISTRIBUTION_SPEC, FLAG_NO_UNIQUE_ID, FLAG_PER_CORE,
+        FLAG_SHARD_SPEC, MAX_CHIPS, NO_BASE, PoolGeometry,
     },
 };
 use zerocopy::FromZeros as _;
@@ -124,13 +124,18 @@ impl Walk<'_> {
         }
         if layout.per_core != ABSENT && self.memory.byte(at(layout.per_core))? != 0 {
             record.flags |= FLAG_PER_CORE;
+            if layout.core_count != ABSENT {
+                record.flags |= FLAG_CORE_COUNT;
+                record.shard_cores = self.memory.word(at(layout.core_count))?;
+            }
         }
         if self.memory.byte(at(layout.shard_spec_present))? != 0 {
             record.flags |= FLAG_SHARD_SPEC;
             record.shard_shape = self.memory.word(at(layout.shard_shape))?;
             record.page_shape = self.memory.word(at(layout.page_shape))?;
         }
-        if layout.distribution_present != ABSENT
+        if record.flags & FLAG_PER_CORE == 0
+            && layout.distribution_present != ABSENT
             && self.memory.byte(at(layout.distribution_present))? != 0
         {
             record.flags |= FLAG_DISTRIBUTION_SPEC;
@@ -155,12 +160,21 @@ impl Walk<'_> {
             geometry(&PoolGeometry {
                 bank_size: number(&pool.bank_size)?,
                 banks,
-                alignment: u32::try_from(number(&pool.alignment)?).ok()?,
+                alignment: u32::try_from(self.alignment_of(allocator, &pool)?).ok()?,
                 block_minimum: small(number(&pool.block_minimum)),
                 block_unit: small(number(&pool.block_unit)),
                 base: self.base_of(allocator, &pool).unwrap_or(NO_BASE),
             })
         })
+    }
+
+    /// What pages are rounded up to, by the buffer and then by the pool's manager.
+    fn alignment_of(&self, allocator: Avma, pool: &PoolLayout) -> Option<u64> {
+        let own = self.memory.chain(allocator, &pool.alignment).ok()?;
+        if !pool.manager_alignment.exists() {
+            return Some(own);
+        }
+        Some(own.max(self.memory.chain(allocator, &pool.manager_alignment).ok()?))
     }
 
     /// The first byte of a bank that can be allocated.

@@ -35,6 +35,7 @@ pub fn swept(buffer: &BaselineBuffer) -> SweptBuffer {
         allocator: buffer.allocator,
         buffer_type: buffer.shape.buffer_type,
         address: buffer.shape.address,
+        per_core: buffer.shape.spread.is_per_core(),
     }
 }
 

@@ -42,6 +42,7 @@ fn layout() -> LayoutTable {
     let pool = PoolLayout {
         banks: absent,
         alignment: absent,
+        manager_alignment: Chain::ABSENT,
         bank_size: absent,
         block_minimum: absent,
         block_unit: absent,
@@ -86,6 +87,7 @@ fn spread(layout: &LayoutTable, memory_layout: u32, has_spec: bool) -> Spread {
         device_allocator: None,
         blocks: None,
         flags: None,
+        core_lists: None,
     };
     let walk = Walk { memory: &memory, layout, memory_layout: &memory_layout };
     walk.read_buffer(ALLOCATOR, BUFFER).unwrap().shape.spread
