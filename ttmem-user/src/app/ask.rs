@@ -15,6 +15,9 @@ use crate::{
     table::{directory, reader},
 };
 
+/// What to do where nobody watches.
+pub const START_ONE: &str = "start `sudo ttmem attach --pid N` in another shell, or `ttmem serve`";
+
 /// Runs the command.
 pub fn run(args: &AskArgs) -> anyhow::Result<Outcome> {
     let request: Value = serde_json::from_str(&args.request)
@@ -62,9 +65,7 @@ pub fn watched(places: &[PathBuf]) -> Vec<u32> {
 fn the_only_one(places: &[PathBuf]) -> anyhow::Result<u32> {
     match watched(places)[..] {
         [pid] => Ok(pid),
-        [] => bail!(
-            "no process is watched: start `sudo ttmem attach --pid N` in another shell, or `ttmem serve`"
-        ),
+        [] => bail!("no process is watched: {START_ONE}"),
         ref several => {
             let pids: Vec<String> = several.iter().map(ToString::to_string).collect();
             bail!("several processes are watched, choose one with --pid: {}", pids.join(", "))

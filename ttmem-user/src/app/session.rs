@@ -111,7 +111,7 @@ impl Session {
                     self.control.stop();
                 }
                 _ = resync.recv() => self.control.send(Command::Resync),
-                report = next(&mut self.reports) => match report {
+                report = next_report(&mut self.reports) => match report {
                     Some(report) => lines.print(&report)?,
                     None => return Ok(()),
                 }
@@ -152,7 +152,7 @@ impl Session {
 
     /// The next report; `None` after the last.
     pub async fn next_report(&mut self) -> Option<Arc<Report>> {
-        next(&mut self.reports).await
+        next_report(&mut self.reports).await
     }
 
     /// Has every target's live buffers read again and compared.
@@ -172,7 +172,8 @@ impl Session {
     }
 }
 
-async fn next(reports: &mut watch::Receiver<Arc<Report>>) -> Option<Arc<Report>> {
+/// The next report of a channel; `None` after the last.
+pub async fn next_report(reports: &mut watch::Receiver<Arc<Report>>) -> Option<Arc<Report>> {
     reports.changed().await.ok()?;
     Some(Arc::clone(&reports.borrow_and_update()))
 }

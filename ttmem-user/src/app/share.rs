@@ -42,7 +42,6 @@ impl Share {
                 return Ok(None);
             }
         };
-        left_behind::sweep(&directory)?;
         let server = Server::start(Arc::clone(control), privileges::drop_all)
             .context("cannot start the thread that answers on sockets")?;
         Ok(Some(Self { directory, group, server }))
@@ -83,10 +82,12 @@ impl Share {
 }
 
 fn directory(sharing: &Sharing) -> Result<Directory, DirectoryError> {
-    match &sharing.directory {
-        Some(path) => Directory::create(path),
-        None => Directory::create(&directory::usual()?),
-    }
+    let directory = match &sharing.directory {
+        Some(path) => Directory::create(path)?,
+        None => Directory::create(&directory::usual()?)?,
+    };
+    left_behind::sweep(&directory)?;
+    Ok(directory)
 }
 
 fn group_id(name: &str) -> anyhow::Result<u32> {

@@ -19,9 +19,9 @@ use tokio::{
 
 use super::{
     Outcome,
-    ask::{places, watched},
+    ask::{START_ONE, places, watched},
     output::{Lines, Stream, outcome},
-    session::quit_signal,
+    session::{next_report, quit_signal},
 };
 use crate::{
     cli::args::{Format, readers::WatchArgs},
@@ -103,10 +103,15 @@ struct Watch {
 }
 
 impl Watch {
+    /// The processes to look at.
+    fn chosen(&self) -> Vec<u32> {
+        if self.pids.is_empty() { watched(&self.places) } else { self.pids.clone() }
+    }
+
     /// What the tables say now.
     fn read(&mut self) -> anyhow::Result<Report> {
         let mut unwatched = Vec::new();
-        let pids = if self.pids.is_empty() { watched(&self.places) } else { self.pids.clone() };
+        let pids = self.chosen();
         for pid in pids {
             match reader::open(&self.places, pid) {
                 Ok(table) => _ = self.tables.insert(pid, table),
@@ -127,9 +132,7 @@ impl Watch {
         }
         self.forget_ended(&mut targets);
         if targets.is_empty() && unwatched.is_empty() && self.pids.is_empty() {
-            bail!(
-                "nothing is watched: start `sudo ttmem attach --pid N` in another shell, or `ttmem serve`"
-            );
+            bail!("nothing is watched: {START_ONE}");
         }
         Ok(Report { time_ns: now, targets, unwatched })
     }
@@ -202,11 +205,9 @@ impl Watch {
 
     /// Prints what the sockets answer.
     fn json(&self, once: bool) -> anyhow::Result<Outcome> {
-        let pids = if self.pids.is_empty() { watched(&self.places) } else { self.pids.clone() };
+        let pids = self.chosen();
         if pids.is_empty() {
-            bail!(
-                "nothing is watched: start `sudo ttmem attach --pid N` in another shell, or `ttmem serve`"
-            );
+            bail!("nothing is watched: {START_ONE}");
         }
         let request = if once {
             json!({"get": "snapshot"})
@@ -253,8 +254,7 @@ impl Watch {
     }
 
     fn keep_chips(&self, snapshot: &mut Value) {
-        if let Some(devices) = snapshot["devices"].as_array_mut().filter(|_| !self.chips.is_empty())
-        {
+        if let Some(devices) = snapshot["devices"].as_array_mut() {
             devices.retain(|device| self.chips.iter().any(|chip| device["chip"] == chip.0));
         }
     }
@@ -268,8 +268,7 @@ async fn print_all(
     mut reports: watch::Receiver<Arc<Report>>,
     lines: &mut Lines,
 ) -> anyhow::Result<()> {
-    while reports.changed().await.is_ok() {
-        let report = Arc::clone(&reports.borrow_and_update());
+    while let Some(report) = next_report(&mut reports).await {
         lines.print(&report)?;
     }
     Ok(())
