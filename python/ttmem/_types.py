@@ -212,6 +212,16 @@ class Delta:
     chips: list[int]
     #: The mesh that it was allocated on.
     mesh: Optional[int]
+    #: Page size, bytes.
+    page_size: int
+    #: Cores on which it lies, each at an address of its own; None: on all, at one address.
+    cores: Optional[int]
+    #: The thread that allocated it; None if that was not seen.
+    allocated_tid: Optional[int]
+    #: When it was allocated, ns; None if that was not seen.
+    allocated_ns: Optional[int]
+    #: Whether it was allocated before the attach.
+    pre_attach: bool
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ async fn watch(config: &WatchConfig, selection: Selection) -> anyhow::Result<Out
         }
         Output::Tui => None,
     };
-    let mut session = Session::start(&config.session, selection)?;
+    let mut session = Session::start(&config.session, selection, Vec::new())?;
     if !session.wait_for_start(&mut quit).await? {
         return Ok(Outcome::Incomplete);
     }

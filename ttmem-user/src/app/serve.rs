@@ -36,7 +36,7 @@ async fn serve(config: &SessionConfig, selection: Selection) -> anyhow::Result<O
     });
     let mut reload = signal(SignalKind::hangup()).context("cannot listen to signals")?;
     let mut resync = signal(SignalKind::user_defined1()).context("cannot listen to signals")?;
-    let mut session = Session::start(config, selection)?;
+    let mut session = Session::start(config, selection, Vec::new())?;
     if !session.wait_for_start(&mut quit).await? {
         return Ok(Outcome::Complete);
     }

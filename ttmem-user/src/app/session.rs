@@ -20,6 +20,7 @@ use crate::{
     kernel::{Kernel, LoadOptions},
     ledger::{report::Report, snapshot::Detail},
     pipeline::{Command, Control, Options, Pipeline},
+    sink::Follower,
     tui::{self, OutputTail, Request, Ui},
 };
 
@@ -34,18 +35,27 @@ pub struct Session {
 
 impl Session {
     /// Loads the eBPF side and starts the threads. From here on this thread has no rights.
-    pub fn start(config: &SessionConfig, selection: Selection) -> anyhow::Result<Self> {
-        Self::start_with(config, selection, privileges::drop_all)
+    pub fn start(
+        config: &SessionConfig,
+        selection: Selection,
+        followers: Vec<Follower>,
+    ) -> anyhow::Result<Self> {
+        Self::start_with(config, selection, followers, privileges::drop_all)
     }
 
     /// The same for a command of ours, which this thread must be able to signal.
-    pub fn start_for(config: &SessionConfig, selection: Selection) -> anyhow::Result<Self> {
-        Self::start_with(config, selection, privileges::keep_for_signals)
+    pub fn start_for(
+        config: &SessionConfig,
+        selection: Selection,
+        followers: Vec<Follower>,
+    ) -> anyhow::Result<Self> {
+        Self::start_with(config, selection, followers, privileges::keep_for_signals)
     }
 
     fn start_with(
         config: &SessionConfig,
         selection: Selection,
+        followers: Vec<Follower>,
         give_up: fn() -> io::Result<()>,
     ) -> anyhow::Result<Self> {
         let mut kernel = Kernel::load(LoadOptions {
@@ -71,8 +81,14 @@ impl Session {
             audit: config.audit.is_some(),
         };
         let share = Share::open(config.sharing.as_ref(), &control)?;
-        let (agent, started) =
-            Agent::start(kernel.attacher, selection, Arc::clone(&control), watched, share)?;
+        let (agent, started) = Agent::start(
+            kernel.attacher,
+            selection,
+            Arc::clone(&control),
+            watched,
+            share,
+            followers,
+        )?;
         give_up().context("cannot drop capabilities")?;
         let (pipeline, reports) =
             Pipeline::start(kernel.records, options, Arc::clone(&control), agent.on_notice())

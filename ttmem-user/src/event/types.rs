@@ -253,6 +253,14 @@ impl Spread {
     pub const fn is_per_core(self) -> bool {
         matches!(self, Self::PerCore { .. } | Self::PerUnknownCore)
     }
+
+    /// The number of cores that have an address of their own; `None` too if it is not known.
+    pub const fn cores(self) -> Option<u32> {
+        match self {
+            Self::PerCore { cores, .. } => Some(cores),
+            _ => None,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::{mem, sync::Arc};
 
 use serde::Serialize;
 
-use super::{Ledger, Live};
+use super::{Ledger, Live, Origin};
 use crate::{
     event::BufferType,
     units::{Avma, ChipId, DeviceAddr, MeshId, Tid},
@@ -41,14 +41,26 @@ pub struct Delta {
     pub address: DeviceAddr,
     /// Logical size, bytes.
     pub size: u64,
+    /// Page size, bytes.
+    pub page_size: u64,
     /// What it takes of each bank, bytes.
     pub bank_bytes: Option<u64>,
     /// What it takes of all banks of one chip, bytes.
     pub used_bytes: Option<u64>,
+    /// The number of cores whose banks it lies on, each at an address of its own; `None`: it lies on
+    /// every bank, at one address.
+    pub cores: Option<u32>,
     /// The chips it lies on.
     pub chips: Arc<[ChipId]>,
     /// The mesh it was allocated on; `None` for a single device.
     pub mesh: Option<MeshId>,
+    /// The thread that allocated it; `None` if that was not seen.
+    pub allocated_tid: Option<Tid>,
+    /// When it was allocated, CLOCK_MONOTONIC nanoseconds; `None` if that was not seen. Of a free,
+    /// `time_ns` minus this is how long it lived.
+    pub allocated_ns: Option<u64>,
+    /// Whether it was allocated before the attach.
+    pub pre_attach: bool,
 }
 
 /// What became of a buffer.
@@ -123,6 +135,7 @@ impl Ledger {
         }
         let device = live.device.and_then(|entry| self.topology.device(entry as usize));
         let (time_ns, tid) = self.deltas.stamp;
+        let seen = live.origin.seen();
         self.deltas.log.push(Delta {
             sequence: self.deltas.last,
             time_ns,
@@ -135,10 +148,15 @@ impl Ledger {
             buffer_type: live.shape.buffer_type,
             address: live.shape.address,
             size: live.shape.size,
+            page_size: live.shape.page_size,
             bank_bytes: live.measured.map(|measured| measured.bank_bytes),
             used_bytes: live.measured.map(|measured| measured.used_bytes),
+            cores: live.shape.spread.cores(),
             chips: device.map_or_else(|| [].into(), |device| Arc::clone(&device.chip_ids)),
             mesh: device.and_then(|device| device.mesh),
+            allocated_tid: seen.map(|(tid, _)| tid),
+            allocated_ns: seen.map(|(_, time_ns)| time_ns),
+            pre_attach: live.origin == Origin::PreAttach,
         });
     }
 }

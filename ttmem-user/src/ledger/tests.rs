@@ -291,3 +291,35 @@ fn loss_makes_it_inexact() {
     ledger.set_lost(Lost { ring_full: 3, read_fault: 0 });
     assert_eq!(view(&ledger).inexact_because, ["records lost: 3"]);
 }
+
+#[test]
+fn the_delta_of_a_free_says_whose_allocation_it_ends() {
+    let mut ledger = Ledger::new(Pid(1), Vec::new());
+    ledger.want_deltas(true);
+    ledger.finish_baseline(Ok(LiveBaseline::default()));
+    ledger.apply(&mesh_of_two());
+    ledger.stamp(4, Some(Tid(7)));
+    ledger.apply(&allocate(4));
+    ledger.stamp(9, Some(Tid(8)));
+    ledger.apply(&Event::Freed(Freed {
+        allocator: ALLOCATOR,
+        buffer: Avma(4 << 8),
+        described: None,
+    }));
+    let deltas = ledger.take_deltas();
+    let told: Vec<_> = deltas
+        .iter()
+        .map(|delta| {
+            (delta.change, delta.time_ns, delta.tid, delta.allocated_ns, delta.allocated_tid)
+        })
+        .collect();
+    let allocated = (Some(4), Some(Tid(7)));
+    assert_eq!(
+        told,
+        [
+            (delta::Change::Allocated, 4, Some(Tid(7)), allocated.0, allocated.1),
+            (delta::Change::Freed, 9, Some(Tid(8)), allocated.0, allocated.1),
+        ]
+    );
+    assert!(deltas.iter().all(|delta| delta.page_size == 2048 && !delta.pre_attach));
+}

@@ -7,10 +7,7 @@ use super::{
     circular::view::L1,
     snapshot::{BufferSnapshot, ChipSnapshot, Detail, PoolSnapshot, SCHEMA, Snapshot, TargetState},
 };
-use crate::{
-    event::{BufferType, Spread},
-    units::DeviceAddr,
-};
+use crate::{event::BufferType, units::DeviceAddr};
 
 /// Address and unique id of a buffer.
 type Lowest = (DeviceAddr, Option<u64>);
@@ -124,10 +121,7 @@ impl Ledger {
 
     fn buffer_snapshot(&self, live: &Live) -> BufferSnapshot {
         let device = live.device.and_then(|entry| self.topology.device(entry as usize));
-        let seen = match live.origin {
-            Origin::Seen(tid, time_ns) => Some((tid, time_ns)),
-            Origin::PreAttach | Origin::Missed => None,
-        };
+        let seen = live.origin.seen();
         BufferSnapshot {
             unique_id: live.shape.unique_id,
             buffer_type: live.shape.buffer_type,
@@ -135,10 +129,7 @@ impl Ledger {
             size: live.shape.size,
             page_size: live.shape.page_size,
             bank_bytes: live.measured.map(|measured| measured.bank_bytes),
-            cores: match live.shape.spread {
-                Spread::PerCore { cores, .. } => Some(cores),
-                _ => None,
-            },
+            cores: live.shape.spread.cores(),
             chips: self
                 .chips_of_live(live.device)
                 .iter()

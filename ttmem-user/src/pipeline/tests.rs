@@ -5,7 +5,9 @@ use std::{
     sync::{atomic::AtomicU64, mpsc},
 };
 
-use ttmem_common::record::{BulkFreeRecord, FreeRecord, KIND_BULK_FREE, KIND_FREE};
+use ttmem_common::record::{
+    AllocateRecord, BulkFreeRecord, FreeRecord, KIND_ALLOCATE, KIND_BULK_FREE, KIND_FREE,
+};
 use zerocopy::{FromBytes as _, FromZeros as _, IntoBytes as _};
 
 use super::*;
@@ -13,6 +15,7 @@ use crate::{
     event::LiveBaseline,
     ledger::{
         Ledger,
+        delta::Delta,
         snapshot::{ProcessLabel, Snapshot, TargetState},
     },
     missing::Lost,
@@ -67,6 +70,7 @@ fn target(slot: u32, read_live: ReadLive) -> NewTarget {
         same_program: Box::new(|| true),
         read_live,
         table: None,
+        sinks: Vec::new(),
     }
 }
 
@@ -219,4 +223,30 @@ async fn an_unknown_free_has_the_live_buffers_read_again() {
     }
     assert!(was_inexact);
     assert_eq!(reads.load(Ordering::SeqCst), 2);
+}
+
+/// Keeps what it is told.
+struct Kept(mpsc::Sender<Arc<[Delta]>>);
+
+impl DeltaSink for Kept {
+    fn take(&mut self, deltas: &Arc<[Delta]>) -> bool {
+        self.0.send(Arc::clone(deltas)).is_ok()
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn who_follows_from_the_start_misses_nothing() {
+    let mut allocate = AllocateRecord::new_zeroed();
+    allocate.header.kind = KIND_ALLOCATE;
+    allocate.header.tgid = 1;
+    allocate.buffer = 0x100;
+    let (told, deltas) = mpsc::channel();
+    let followed = NewTarget { sinks: vec![Box::new(Kept(told))], ..target(0, nothing_older()) };
+    let options = Options { once: true, ..options() };
+    let mut rig = Rig::start(vec![allocate.as_bytes().to_vec()], vec![followed], options);
+    rig.last_of_one().await;
+    drop(rig);
+    let sequences: Vec<u64> =
+        deltas.iter().flat_map(|it| it.to_vec()).map(|it| it.sequence).collect();
+    assert_eq!(sequences, [1]);
 }

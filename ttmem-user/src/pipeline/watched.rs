@@ -31,13 +31,13 @@ pub struct NewTarget {
     pub read_live: ReadLive,
     /// Where its totals are written for others to read, if anywhere.
     pub table: Option<Writer>,
+    /// What follows its changes from the first on.
+    pub sinks: Vec<Box<dyn DeltaSink>>,
 }
 
 /// A target that is being watched.
 pub(super) struct Watched {
     pub(super) target: NewTarget,
-    /// What follows its changes.
-    sinks: Vec<Box<dyn DeltaSink>>,
     /// What had been lost when it came.
     lost_before: Lost,
     phase: Phase,
@@ -73,11 +73,11 @@ const CALM_NS: u64 = 50_000_000;
 const MAX_DOUBLINGS: u32 = 10;
 
 impl Watched {
-    pub(super) fn new(target: NewTarget, lost: Lost) -> Self {
+    pub(super) fn new(mut target: NewTarget, lost: Lost) -> Self {
         let phase = Phase::Attaching;
+        target.ledger.want_deltas(!target.sinks.is_empty());
         Self {
             target,
-            sinks: Vec::new(),
             lost_before: lost,
             phase,
             unsettled: false,
@@ -205,13 +205,13 @@ impl Watched {
         if let Some(table) = &mut self.target.table {
             table.publish(ledger, up_to_ns);
         }
-        if self.sinks.is_empty() {
+        if self.target.sinks.is_empty() {
             return;
         }
         let deltas: Arc<[Delta]> = ledger.take_deltas().into();
         if !deltas.is_empty() {
-            self.sinks.retain_mut(|sink| sink.take(&deltas));
-            ledger.want_deltas(!self.sinks.is_empty());
+            self.target.sinks.retain_mut(|sink| sink.take(&deltas));
+            ledger.want_deltas(!self.target.sinks.is_empty());
         }
     }
 
@@ -226,7 +226,7 @@ impl Watched {
 
     /// Lets somebody look. Every event up to `time_ns` must have been applied and passed on.
     pub(super) fn answer(&mut self, query: Query, time_ns: u64) {
-        let (ledger, sinks) = (&mut self.target.ledger, &mut self.sinks);
+        let (ledger, sinks) = (&mut self.target.ledger, &mut self.target.sinks);
         (query.run)(View { time_ns, ledger, sinks });
         ledger.want_deltas(!sinks.is_empty());
     }

@@ -6,7 +6,7 @@ pub mod text;
 
 use std::sync::Arc;
 
-use crate::ledger::delta::Delta;
+use crate::ledger::{delta::Delta, snapshot::ProcessLabel};
 
 /// An output that follows every change of a target.
 pub trait DeltaSink: Send {
@@ -14,3 +14,6 @@ pub trait DeltaSink: Send {
     /// sink's to count. `false`: it wants no more.
     fn take(&mut self, deltas: &Arc<[Delta]>) -> bool;
 }
+
+/// Gives a new target something that follows its changes from the first on.
+pub type Follower = Box<dyn Fn(&Arc<ProcessLabel>) -> Box<dyn DeltaSink> + Send>;

@@ -83,10 +83,15 @@ mod tests {
             buffer_type: BufferType::L1,
             address: DeviceAddr(0),
             size: 1,
+            page_size: 1,
             bank_bytes: None,
             used_bytes: None,
+            cores: None,
             chips: [].into(),
             mesh: None,
+            allocated_tid: None,
+            allocated_ns: None,
+            pre_attach: false,
         };
         vec![delta; count].into()
     }

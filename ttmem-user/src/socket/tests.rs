@@ -52,6 +52,7 @@ impl Rig {
             same_program: Box::new(|| true),
             read_live: Arc::new(|| Ok(LiveBaseline::default())),
             table: None,
+            sinks: Vec::new(),
         };
         let (added, _is_added) = mpsc::channel();
         control.send(Command::Add(Box::new(target), added));

@@ -24,6 +24,7 @@ use crate::{
     kernel::{Attacher, Link},
     ledger::{Ledger, report::Unwatched, snapshot::ProcessLabel},
     pipeline::{Command, Control, NewTarget, ReadLive},
+    sink::Follower,
     socket::End,
     table::writer::Writer,
     target::process::ProcessError,
@@ -42,6 +43,7 @@ pub struct Admission {
     options: TargetOptions,
     /// How others may read the numbers, if they may.
     share: Option<Share>,
+    followers: Vec<Follower>,
 }
 
 /// What is watched of each target.
@@ -68,6 +70,7 @@ impl Admission {
         control: Arc<Control>,
         options: TargetOptions,
         share: Option<Share>,
+        followers: Vec<Follower>,
     ) -> Self {
         Self {
             attacher,
@@ -77,6 +80,7 @@ impl Admission {
             next_serial: 1,
             options,
             share,
+            followers,
         }
     }
 
@@ -172,6 +176,7 @@ impl Admission {
             Err(reason) => Arc::new(move || Err(reason.clone())),
         };
         let mut ledger = Ledger::of_process(label, target.doubtful());
+        let sinks = self.followers.iter().map(|follower| follower(ledger.process())).collect();
         ledger.watch_failures(self.options.keep_failures, target.unseen_failures());
         ledger.watch_programs(target.program_watch(), self.options.dispatches);
         if self.options.audit {
@@ -184,6 +189,7 @@ impl Admission {
             ended: target.process.as_fd().try_clone_to_owned().context("cannot duplicate")?,
             read_live,
             table,
+            sinks,
         };
         let (added, is_added) = mpsc::channel();
         self.tell(Command::Add(Box::new(new), added));

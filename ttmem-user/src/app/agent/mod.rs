@@ -20,6 +20,7 @@ use super::share::Share;
 use crate::{
     kernel::Attacher,
     pipeline::{Control, OnNotice},
+    sink::Follower,
 };
 use admission::Admission;
 pub use admission::TargetOptions;
@@ -45,6 +46,7 @@ impl Agent {
         control: Arc<Control>,
         options: TargetOptions,
         share: Option<Share>,
+        followers: Vec<Follower>,
     ) -> anyhow::Result<(Self, Started)> {
         let mailbox = Arc::new(Mailbox::new().context("cannot make an eventfd")?);
         let (started, receiver) = oneshot::channel();
@@ -52,7 +54,7 @@ impl Agent {
         let thread = thread::Builder::new()
             .name("ttmem-agent".to_owned())
             .spawn(move || {
-                let admission = Admission::new(attacher, control, options, share);
+                let admission = Admission::new(attacher, control, options, share, followers);
                 Search::new(admission, selection, letters).run(started);
             })
             .context("cannot start a thread")?;

@@ -56,7 +56,8 @@ async fn watch(config: &WatchConfig, args: &RunArgs) -> anyhow::Result<u8> {
 
 /// Watches the command, and lets it go.
 async fn begin(config: &WatchConfig, child: &mut Child) -> anyhow::Result<Session> {
-    let mut session = Session::start_for(&config.session, Selection::Command(child.pid()))?;
+    let mut session =
+        Session::start_for(&config.session, Selection::Command(child.pid()), Vec::new())?;
     session.wait_for_start(&mut std::future::pending()).await?;
     child.go()?;
     Ok(session)

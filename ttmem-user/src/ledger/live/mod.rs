@@ -50,6 +50,16 @@ pub(super) enum Origin {
     Missed,
 }
 
+impl Origin {
+    /// Thread and time (ns) of the allocation, if it was seen.
+    pub const fn seen(self) -> Option<(Tid, u64)> {
+        match self {
+            Self::Seen(tid, time_ns) => Some((tid, time_ns)),
+            Self::PreAttach | Self::Missed => None,
+        }
+    }
+}
+
 /// All live buffers of one target.
 #[derive(Debug, Default)]
 pub(super) struct LiveSet {
