@@ -5,6 +5,7 @@ pub mod app;
 pub mod cli;
 pub mod event;
 pub mod format;
+pub mod history;
 pub mod image;
 pub mod kernel;
 pub mod ledger;
