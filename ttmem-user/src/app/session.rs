@@ -15,6 +15,8 @@ use super::{
     privileges,
     share::Share,
 };
+#[cfg(feature = "tracy")]
+use crate::tracy::Tracy;
 use crate::{
     cli::config::SessionConfig,
     kernel::{Kernel, LoadOptions},
@@ -31,6 +33,9 @@ pub struct Session {
     control: Arc<Control>,
     reports: watch::Receiver<Arc<Report>>,
     started: Option<Started>,
+    /// After the pipeline, so that viewers hear of the end.
+    #[cfg(feature = "tracy")]
+    _tracy: Option<Tracy>,
 }
 
 impl Session {
@@ -55,7 +60,7 @@ impl Session {
     fn start_with(
         config: &SessionConfig,
         selection: Selection,
-        followers: Vec<Follower>,
+        mut followers: Vec<Follower>,
         give_up: fn() -> io::Result<()>,
     ) -> anyhow::Result<Self> {
         let mut kernel = Kernel::load(LoadOptions {
@@ -80,6 +85,12 @@ impl Session {
             dispatches: config.dispatches,
             audit: config.audit.is_some(),
         };
+        #[cfg(feature = "tracy")]
+        let tracy = config.tracy.clone();
+        #[cfg(feature = "tracy")]
+        let tracy = tracy.map(|tracy| Tracy::start(tracy, &control, privileges::drop_all));
+        #[cfg(feature = "tracy")]
+        let tracy = tracy.transpose()?.inspect(|tracy| followers.push(tracy.follower()));
         let share = Share::open(config.sharing.as_ref(), &control)?;
         let (agent, started) = Agent::start(
             kernel.attacher,
@@ -94,7 +105,17 @@ impl Session {
             Pipeline::start(kernel.records, options, Arc::clone(&control), agent.on_notice())
                 .context("cannot start a thread")?;
         let started = Some(started);
-        Ok(Self { agent, _pipeline: pipeline, control, reports, started })
+        #[cfg(feature = "tracy")]
+        let _tracy = tracy.inspect(|tracy| tracy.watch(reports.clone()));
+        Ok(Self {
+            agent,
+            _pipeline: pipeline,
+            control,
+            reports,
+            started,
+            #[cfg(feature = "tracy")]
+            _tracy,
+        })
     }
 
     /// Waits until all targets of the start are attached to; `false`: it was told to quit before.
