@@ -56,17 +56,6 @@ impl Capture {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// Waits until it is connected.
-    pub fn connected(self) -> Result<Self> {
-        let start = std::time::Instant::now();
-        // It says nothing else that could be waited for.
-        while !self.log()?.contains("Queue delay") && !self.log()?.contains("Mbps") {
-            ensure!(start.elapsed() < PATIENCE, "not connected: {}", self.log()?);
-            std::thread::yield_now();
-        }
-        Ok(self)
-    }
-
     /// Waits for its end; what it has saved.
     pub fn finish(mut self) -> Result<Trace> {
         ended_within(&mut self.child, PATIENCE).with_context(|| self.log().unwrap_or_default())?;

@@ -17,7 +17,8 @@ pub fn live_in(ttmem: &Ttmem, pid: u32) -> Result<Pools> {
     ensure!(snapshot["exact"] == true, "{}", snapshot["inexact_because"]);
     let mut pools = Pools::new();
     for buffer in snapshot["buffers"].as_array().context("no buffers")? {
-        let number = |name: &str| buffer[name].as_u64().with_context(|| format!("{name}: {buffer}"));
+        let number =
+            |name: &str| buffer[name].as_u64().with_context(|| format!("{name}: {buffer}"));
         let event = (number("address")?, number("bank_bytes")?);
         let kind = buffer["type"].as_str().context("no type")?;
         for chip in buffer["chips"].as_array().context("no chips")? {
@@ -58,6 +59,8 @@ fn add(pools: &mut Pools, name: &str, live: impl IntoIterator<Item = (u64, u64)>
 }
 
 fn sorted(mut pools: Pools) -> Pools {
-    pools.values_mut().for_each(|live| live.sort_unstable());
+    for live in pools.values_mut() {
+        live.sort_unstable();
+    }
     pools
 }

@@ -2,6 +2,7 @@
 
 pub mod capture;
 pub mod expected;
+pub mod picture;
 pub mod receiver;
 pub mod saved;
 pub mod table;
@@ -44,6 +45,15 @@ impl Mirrored {
             vec!["attach", "--pid", &pid, "--headless", "--no-table", "-r", "50", "--tracy=0"];
         arguments.extend(more);
         Self::start(ttmem, &arguments)
+    }
+
+    /// Waits until the probes are in place: what happens from here on is seen as it happens.
+    pub fn attached(self) -> Result<Self> {
+        let mut receiver = receiver::Receiver::connect(self.port)?;
+        let counts = |seen: &receiver::Seen| seen.plots.contains_key("TT_Dev0_DRAM capacity");
+        receiver.until("a first snapshot", counts)?;
+        receiver.disconnect()?;
+        Ok(self)
     }
 
     /// The port in the next line with this text.

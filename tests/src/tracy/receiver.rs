@@ -146,7 +146,7 @@ impl Receiver {
     /// Reads until something holds.
     pub fn until(&mut self, what: &str, holds: impl Fn(&Seen) -> bool) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
-        while !(self.is_answered() && holds(self.seen())) {
+        while !self.is_answered() || !holds(self.seen()) {
             ensure!(Instant::now() < deadline, "not seen: {what}; {:?}", self.seen());
             ensure!(!self.closed, "closed before {what} was seen: {:?}", self.seen());
             self.read()?;
@@ -157,7 +157,7 @@ impl Receiver {
     /// Reads until the program ends the connection; all that was sent.
     pub fn until_end(mut self) -> Result<Seen> {
         let deadline = Instant::now() + PATIENCE;
-        while !(self.terminated && self.is_answered()) && !self.closed {
+        while !(self.closed || self.terminated && self.is_answered()) {
             ensure!(Instant::now() < deadline, "it does not end");
             self.read()?;
         }
@@ -224,9 +224,16 @@ impl Receiver {
                 "SingleStringData8" | "SecondStringData8" => 2 + usize::from(left[1]),
                 "SingleStringData" | "SecondStringData" => 3 + 256 + short(left, 1),
                 "FrameImageData" | "SymbolCode" | "SourceCode" => 13 + word(left, 9) as usize,
-                "StringData" | "ThreadName" | "PlotName" | "FrameName" | "FiberName"
-                | "ExternalName" | "ExternalThreadName" | "SourceLocationPayload"
-                | "CallstackPayload" | "CallstackAllocPayload" => 11 + short(left, 9),
+                "StringData"
+                | "ThreadName"
+                | "PlotName"
+                | "FrameName"
+                | "FiberName"
+                | "ExternalName"
+                | "ExternalThreadName"
+                | "SourceLocationPayload"
+                | "CallstackPayload"
+                | "CallstackAllocPayload" => 11 + short(left, 9),
                 _ => len,
             };
             ensure!(left.len() >= len, "{name} is cut off");
@@ -249,7 +256,9 @@ impl Receiver {
                 self.pool = number(item, 1);
                 self.ask(TEXT, self.pool)?;
             }
-            "MemAllocNamed" | "MemAllocCallstackNamed" | "MemFreeNamed"
+            "MemAllocNamed"
+            | "MemAllocCallstackNamed"
+            | "MemFreeNamed"
             | "MemFreeCallstackNamed" => self.take_event(name.starts_with("MemAlloc"), item)?,
             "MemDiscard" => {
                 self.serial += signed(item, 1);

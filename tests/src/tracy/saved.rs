@@ -3,12 +3,7 @@
 //! Most of the file is skipped, unread: pools and plots are found by the keys of their names,
 //! which ttmem has chosen. Whatever is read is checked against the counts in the file.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    io::Read as _,
-    path::Path,
-};
+use std::{collections::BTreeMap, fs, io::Read as _, path::Path};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -92,22 +87,39 @@ impl Trace {
     }
 }
 
-/// The blocks of all streams in turn.
+/// Pieces of this many bytes go to all streams in turn.
+const PIECE: usize = 64 * 1024;
+/// A block of nothing, the last one: the streams are flushed, but never ended.
+const LAST_BLOCK: [u8; 3] = [1, 0, 0];
+
 fn decompress(file: &[u8]) -> Result<Vec<u8>> {
     ensure!(file.starts_with(b"tr\xfdP"), "not a saved trace: {:?}", &file[..4.min(file.len())]);
-    let (kind, streams) = (file[4], usize::from(file[5]));
-    ensure!(kind == 1, "compressed in an unknown way ({kind})");
-    ensure!(streams > 0, "no streams");
-    let (mut left, mut bytes) = (&file[6..], Vec::new());
+    let [kind, streams] = [file[4], file[5]];
+    ensure!(kind == 1 && streams > 0, "compressed in an unknown way: {kind}, {streams} streams");
+    let mut compressed = vec![Vec::new(); usize::from(streams)];
+    let (mut left, mut number) = (&file[6..], 0);
     while left.len() >= 4 {
         let len = u32::from_le_bytes(left[..4].try_into()?) as usize;
         ensure!(left.len() >= 4 + len, "the file is cut off");
-        let mut block = &left[4..4 + len];
-        let mut decoder = ruzstd::decoding::StreamingDecoder::new(&mut block)?;
-        decoder.read_to_end(&mut bytes)?;
+        compressed[number % usize::from(streams)].extend_from_slice(&left[4..4 + len]);
         left = &left[4 + len..];
+        number += 1;
     }
-    Ok(bytes)
+    let mut plain = Vec::new();
+    for mut stream in compressed.into_iter().filter(|stream| !stream.is_empty()) {
+        stream.extend_from_slice(&LAST_BLOCK);
+        let (mut source, mut bytes) = (&stream[..], Vec::new());
+        ruzstd::decoding::StreamingDecoder::new(&mut source)?.read_to_end(&mut bytes)?;
+        plain.push(bytes);
+    }
+    let pieces = plain.iter().map(|bytes| bytes.len().div_ceil(PIECE)).max().unwrap_or(0);
+    let mut all = Vec::new();
+    for piece in 0..pieces {
+        for bytes in &plain {
+            all.extend(bytes.chunks(PIECE).nth(piece).unwrap_or_default());
+        }
+    }
+    Ok(all)
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
@@ -150,7 +162,7 @@ fn names(bytes: &[u8]) -> Result<BTreeMap<u64, String>> {
 }
 
 fn is_name(key: u64) -> bool {
-    key >> 20 == NAMES >> 20 && key & 0xf == 0
+    key >> 20 == NAMES >> 20 && key.is_multiple_of(16)
 }
 
 fn pools(bytes: &[u8], names: &BTreeMap<u64, String>) -> Result<BTreeMap<String, Pool>> {
@@ -158,10 +170,10 @@ fn pools(bytes: &[u8], names: &BTreeMap<u64, String>) -> Result<BTreeMap<String,
     for at in 0..bytes.len().saturating_sub(32) {
         let Some(key) = u64_at(bytes, at).filter(|key| is_name(*key)) else { continue };
         let Some(name) = names.get(&key) else { continue };
-        if let Some(pool) = pool_at(bytes, at, key) {
-            if pools.insert(name.clone(), pool).is_some() {
-                bail!("pool {name} is there twice");
-            }
+        if let Some(pool) = pool_at(bytes, at, key)
+            && pools.insert(name.clone(), pool).is_some()
+        {
+            bail!("pool {name} is there twice");
         }
     }
     Ok(pools)

@@ -106,7 +106,7 @@ impl Session {
                 .context("cannot start a thread")?;
         let started = Some(started);
         #[cfg(feature = "tracy")]
-        let _tracy = tracy.inspect(|tracy| tracy.watch(reports.clone()));
+        let tracy = tracy.inspect(|tracy| tracy.watch(reports.clone()));
         Ok(Self {
             agent,
             _pipeline: pipeline,
@@ -114,7 +114,7 @@ impl Session {
             reports,
             started,
             #[cfg(feature = "tracy")]
-            _tracy,
+            _tracy: tracy,
         })
     }
 

@@ -126,9 +126,11 @@ impl Names {
 
     /// Every text from the one with that number on, in their order.
     pub fn since(&self, first: usize) -> impl Iterator<Item = (Name, &str)> {
-        self.texts.iter().enumerate().skip(first).map(|(number, text)| {
-            (Name(u32::try_from(number).unwrap_or(u32::MAX)), &**text)
-        })
+        self.texts
+            .iter()
+            .enumerate()
+            .skip(first)
+            .map(|(number, text)| (Name(u32::try_from(number).unwrap_or(u32::MAX)), &**text))
     }
 }
 

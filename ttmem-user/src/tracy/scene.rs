@@ -130,14 +130,14 @@ impl Scene {
         }
         tokio::select! {
             biased;
-            item = self.queue.next() => match item {
-                Some(item) => Step::Item(item),
-                None => {
-                    self.drained = Some(Instant::now() + LAST_SNAPSHOT);
-                    // It may have been there all along.
-                    self.snapshot_in(reports)
+            item = self.queue.next() => {
+                if let Some(item) = item {
+                    return Step::Item(item);
                 }
-            },
+                self.drained = Some(Instant::now() + LAST_SNAPSHOT);
+                // It may have been there all along.
+                self.snapshot_in(reports)
+            }
             Ok(()) = reports.changed() => self.snapshot_in(reports),
         }
     }

@@ -87,7 +87,8 @@ mod tests {
         ] {
             assert_eq!(parse(&[option]).unwrap().tracy, Some(expected.parse().unwrap()));
         }
-        let forks = parse(&["--tracy", "--tracy-protocol=tt-79", "--tracy-names", "ttmetal"]).unwrap();
+        let forks =
+            parse(&["--tracy", "--tracy-protocol=tt-79", "--tracy-names", "ttmetal"]).unwrap();
         assert_eq!(forks.tracy_protocol, Choice::Fork(79));
         assert_eq!(Style::from(forks.tracy_names), Style::TtMetal);
     }

@@ -53,8 +53,7 @@ impl Mirror {
             let mut gone = Vec::new();
             for (address, there) in &pool.live {
                 let same = |(other, entry): &(u64, Entry)| {
-                    other == address
-                        && (entry.owner, entry.size) == (there.owner, there.size)
+                    other == address && (entry.owner, entry.size) == (there.owner, there.size)
                 };
                 match wanted.iter().position(same) {
                     Some(place) => drop(wanted.swap_remove(place)),
@@ -94,6 +93,8 @@ fn cores_in(ranges: &[CoreRange]) -> u64 {
     let side = |from: u32, to: u32| u64::from(to.saturating_sub(from)) + 1;
     ranges
         .iter()
-        .map(|range| side(range.start.0, range.end.0).saturating_mul(side(range.start.1, range.end.1)))
+        .map(|range| {
+            side(range.start.0, range.end.0).saturating_mul(side(range.start.1, range.end.1))
+        })
         .sum()
 }

@@ -100,6 +100,11 @@ impl Mirror {
         self.begun.time_ns
     }
 
+    /// The time of the latest operation, CLOCK_MONOTONIC nanoseconds.
+    pub const fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+
     /// What could not be shown as it is.
     pub const fn oddities(&self) -> Oddities {
         self.oddities

@@ -36,6 +36,10 @@ pub fn about(process: &ProcessLabel, begun_ns: u64) -> Vec<String> {
     lines
 }
 
+fn format_skipped(count: u64) -> String {
+    format!("; {count} before it were not kept")
+}
+
 /// A version in a path, as in `ttnn-0.81.1/…`.
 fn version_in(path: &str) -> Option<&str> {
     path.split('/').find_map(|part| {
@@ -104,7 +108,7 @@ impl Mirror {
             self.told.failure = failure.id;
             let mut text = format!("failed allocation: {}", format::failure(failure));
             if line.skipped > 0 {
-                text += &format!("; {} before it were not kept", line.skipped);
+                text.push_str(&format_skipped(line.skipped));
             }
             // Messages need no order: this one may have been some time ago.
             let at = At { time_ns: failure.time_ns.max(self.begun_ns()), tid: failure.tid.0 };

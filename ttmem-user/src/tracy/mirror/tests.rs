@@ -47,7 +47,8 @@ pub fn went(time_ns: u64, buffer: u64, address: u64) -> Delta {
 }
 
 pub fn mirror() -> Mirror {
-    let label = ProcessLabel { command: "python model.py".to_owned(), ..ProcessLabel::of_pid(Pid(7)) };
+    let label =
+        ProcessLabel { command: "python model.py".to_owned(), ..ProcessLabel::of_pid(Pid(7)) };
     Mirror::new(&Arc::new(label), Style::Ttmem, 0)
 }
 
@@ -99,10 +100,10 @@ fn what_contradicts_is_never_said() {
     let found = lines(
         &mut mirror,
         &[
-            went(1, 9, 0x400),     // never announced
+            went(1, 9, 0x400), // never announced
             came(2, 1, 0x400),
-            came(3, 2, 0x400),     // the free of 1 was lost
-            went(4, 1, 0x400),     // and is found out later
+            came(3, 2, 0x400), // the free of 1 was lost
+            went(4, 1, 0x400), // and is found out later
             went(5, 2, 0x400),
             went(6, 2, 0x400),
         ],
@@ -213,10 +214,8 @@ fn each_doubt_is_said_once() {
 fn the_end_frees_everything() {
     let mut mirror = mirror();
     lines(&mut mirror, &[came(1, 1, 0x400), came(2, 2, 0x800)]);
-    let ended = crate::ledger::snapshot::Snapshot {
-        state: TargetState::Exited,
-        ..fixture::normal()
-    };
+    let ended =
+        crate::ledger::snapshot::Snapshot { state: TargetState::Exited, ..fixture::normal() };
     let said = told(&mut mirror, &ended);
     assert_eq!(said, ["Info the process has exited; 2 allocations were live in all pools"]);
     let mut ops = Vec::new();

@@ -262,8 +262,14 @@ fn signed(time_ns: u64) -> i64 {
     i64::try_from(time_ns).unwrap_or(i64::MAX)
 }
 
+/// Where to cut a text so that at most so many bytes are left, and no letter is cut.
+pub fn cut_at(text: &str, most: usize) -> usize {
+    let most = most.min(text.len());
+    (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
+}
+
 fn cut(text: &str) -> &[u8] {
-    &text.as_bytes()[..text.floor_char_boundary(MAX_TEXT)]
+    &text.as_bytes()[..cut_at(text, MAX_TEXT)]
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! The first bytes of a connection: who asks, and who answers.
 
-use super::protocol::{Choice, Protocol};
+use super::{
+    encoder::cut_at,
+    protocol::{Choice, Protocol},
+};
 
 /// What a viewer begins with.
 const SHIBBOLETH: &[u8; 8] = b"TracyPrf";
@@ -101,7 +104,7 @@ pub fn welcome(protocol: &Protocol, program: &Program, now_ns: u64) -> Vec<u8> {
 /// As much of the text as fits, and zeros.
 fn put_text(out: &mut Vec<u8>, text: &str, len: usize) {
     let end = out.len() + len;
-    out.extend(&text.as_bytes()[..text.floor_char_boundary(len - 1)]);
+    out.extend(&text.as_bytes()[..cut_at(text, len - 1)]);
     out.resize(end, 0);
 }
 

@@ -39,7 +39,8 @@ pub fn listen(wanted: SocketAddr) -> Result<Port, PortError> {
         match TcpListener::bind(address) {
             Ok(listener) => {
                 let address = listener.local_addr().unwrap_or(address);
-                let instead = (offset > 0).then(|| format!("{} is taken{}", wanted.port(), by(wanted)));
+                let instead =
+                    (offset > 0).then(|| format!("{} is taken{}", wanted.port(), by(wanted)));
                 return Ok(Port { listener, address, instead });
             }
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => last = error,
@@ -48,7 +49,11 @@ pub fn listen(wanted: SocketAddr) -> Result<Port, PortError> {
             }
         }
     }
-    Err(PortError { address: wanted, holder: format!(" or the {TRIES} ports from there{}", by(wanted)), source: last })
+    Err(PortError {
+        address: wanted,
+        holder: format!(" or the {TRIES} ports from there{}", by(wanted)),
+        source: last,
+    })
 }
 
 fn by(address: SocketAddr) -> String {

@@ -86,6 +86,7 @@ pub async fn serve(mut scene: Scene, door: Door, mut reports: watch::Receiver<Ar
             Some(found) = unknown.join_next() => match found {
                 Ok(Ok((stream, protocol))) => {
                     let welcome = handshake::welcome(&protocol, &program, now_ns());
+                    say(&format!("a Tracy viewer has connected, protocol {}", protocol.version));
                     viewer = Some(Viewer::new(stream, &protocol, &welcome));
                     scene.announce(&mut |op| Viewer::record(&mut viewer, op));
                     Viewer::look_after(&mut viewer, &mut scene);
@@ -245,7 +246,11 @@ impl Viewer {
             Ok(len) => {
                 let known = Known { names: scene.mirror().names(), threads: scene.threads() };
                 self.session.receive(&bytes[..len], &known);
-                if self.session.is_over() { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
+                if self.session.is_over() {
+                    Err(io::ErrorKind::ConnectionReset.into())
+                } else {
+                    Ok(())
+                }
             }
             Err(error) => unless_blocked(error),
         }
