@@ -146,12 +146,12 @@ fn a_viewer_that_is_stuck_delays_nothing_and_is_told_later() {
     let mirrored = Mirrored::attach(
         &ttmem,
         driver.pid(),
-        &["--format", "json", "-o", output.to_str().unwrap()],
+        &["--ring-size", "65536", "--format", "json", "-o", output.to_str().unwrap()],
     )
     .unwrap();
     let mut receiver = Receiver::connect(mirrored.port).unwrap();
     // It does not read while this goes on, which is more than waits for anybody.
-    driver.ok("rate 20000 3").unwrap();
+    driver.ok("churn 4 15000 3 keep=20").unwrap();
     agree(&mut receiver, &ttmem, driver.pid()).unwrap();
     receiver.until("what was missed", |seen| seen.has_message("the viewer was too slow")).unwrap();
     agree(&mut receiver, &ttmem, driver.pid()).unwrap();
@@ -161,18 +161,18 @@ fn a_viewer_that_is_stuck_delays_nothing_and_is_told_later() {
     let last: serde_json::Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
     assert_eq!(last["lost"], serde_json::json!({"ring_full": 0, "read_fault": 0}));
     assert_eq!(last["exact"], true);
-    println!("{} of some {} events", seen.events, 20_000 * 3 * 32);
+    println!("{} of some {} events", seen.events, 4 * 15_000 * 2 * 32);
 }
 
 #[test]
 fn circular_buffers_have_pools_of_their_own() {
     let (ttmem, mut driver) = or_skip!(rig());
-    driver.ok("open mesh 0 2 name=m").unwrap();
     // Programs from before the attach are not known.
     let mirrored = Mirrored::attach(&ttmem, driver.pid(), &[]).unwrap().attached().unwrap();
     let mut receiver = Receiver::connect(mirrored.port).unwrap();
     driver
         .all_ok(&[
+            "open mesh 0 2 name=m",
             "program p",
             "cb p 4096 0,0-1,1",
             "cb p 8192 0,0-0,0",

@@ -50,8 +50,7 @@ impl Mirrored {
     /// Waits until the probes are in place: what happens from here on is seen as it happens.
     pub fn attached(self) -> Result<Self> {
         let mut receiver = receiver::Receiver::connect(self.port)?;
-        let counts = |seen: &receiver::Seen| seen.plots.contains_key("TT_Dev0_DRAM capacity");
-        receiver.until("a first snapshot", counts)?;
+        receiver.until("the attach", |seen| seen.has_message("the probes are in place"))?;
         receiver.disconnect()?;
         Ok(self)
     }

@@ -7,6 +7,9 @@ use crate::{
     tracy::op::{At, Op, Severity},
 };
 
+/// Said with the first snapshot.
+pub(super) const ATTACHED: &str = "the probes are in place";
+
 /// What has been said already.
 #[derive(Debug, Default)]
 pub struct Told {
@@ -53,6 +56,9 @@ impl Mirror {
     /// Takes in a snapshot, which holds every event up to its time.
     pub fn observe(&mut self, snapshot: &Snapshot, out: &mut impl FnMut(Op<'_>)) {
         self.at(snapshot.time_ns, None);
+        if self.told.state.is_none() {
+            self.message(Severity::Info, ATTACHED, out);
+        }
         for chip in &snapshot.devices {
             self.observe_chip(chip, out);
         }

@@ -192,6 +192,7 @@ fn what_is_too_large_is_cut_and_said() {
 fn told(mirror: &mut Mirror, snapshot: &crate::ledger::snapshot::Snapshot) -> Vec<String> {
     let mut said = Vec::new();
     mirror.observe(snapshot, &mut |op| said.extend(line(op).map(|(_, text)| text)));
+    said.retain(|line| !line.ends_with(notes::ATTACHED));
     said
 }
 
