@@ -92,8 +92,8 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
             Event::BulkFreed { allocator: Avma(record.allocator) }
         }
         KIND_DEVICE => Event::Device(device(&whole(bytes, header.kind)?)?),
-        KIND_ALLOCATOR => Event::Allocator(allocator(&whole(bytes, header.kind)?)),
-        KIND_FAILURE => Event::Failed(failure::failed(&whole(bytes, header.kind)?)),
+        KIND_ALLOCATOR => Event::Allocator(Box::new(allocator(&whole(bytes, header.kind)?))),
+        KIND_FAILURE => Event::Failed(Box::new(failure::failed(&whole(bytes, header.kind)?))),
         KIND_CIRCULAR => Event::Circular(circular::placed(&whole(bytes, header.kind)?)?),
         KIND_PROGRAM_END => {
             let record: ProgramEndRecord = whole(bytes, header.kind)?;
