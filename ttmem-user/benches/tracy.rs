@@ -25,19 +25,20 @@ use ttmem::{
     units::{Avma, ChipId, DeviceAddr, Pid, Tid},
 };
 
-/// Events of a batch, as of one drain in a storm.
-const BATCH: u64 = 256;
-const BATCHES: u64 = 400;
+/// Events of all batches.
+const EVENTS: u64 = 102_400;
+/// Events of a batch: of one drain in a storm, and of what is told to a viewer that comes later.
+const BATCHES: [u64; 2] = [256, 4096];
 
 fn main() {
     divan::main();
 }
 
-/// 256 events, a microsecond apart: each buffer goes while 64 others are there.
-fn batch(number: u64) -> Vec<Delta> {
-    (0..BATCH / 2)
+/// Events a microsecond apart: each buffer goes while 64 others are there.
+fn batch(number: u64, len: u64) -> Vec<Delta> {
+    (0..len / 2)
         .flat_map(|at| {
-            let nth = number * BATCH / 2 + at;
+            let nth = number * len / 2 + at;
             let came = delta(Change::Allocated, nth, nth * 2000);
             [
                 Some(came),
@@ -77,14 +78,14 @@ fn mirror() -> Mirror {
     Mirror::new(&Arc::new(ProcessLabel::of_pid(Pid(1))), Style::Ttmem, 0)
 }
 
-fn batches() -> Vec<Vec<Delta>> {
-    (0..BATCHES).map(batch).collect()
+fn batches(len: u64) -> Vec<Vec<Delta>> {
+    (0..EVENTS / len).map(|number| batch(number, len)).collect()
 }
 
-#[divan::bench]
-fn tracy_not_connected(bencher: Bencher<'_, '_>) {
-    let batches = batches();
-    bencher.counter(ItemsCount::new(BATCH * BATCHES)).bench_local(|| {
+#[divan::bench(args = BATCHES)]
+fn tracy_not_connected(bencher: Bencher<'_, '_>, len: u64) {
+    let batches = batches(len);
+    bencher.counter(ItemsCount::new(EVENTS)).bench_local(|| {
         let (mut mirror, mut out) = (mirror(), |_: Op<'_>| ());
         for batch in &batches {
             for delta in batch {
@@ -96,13 +97,13 @@ fn tracy_not_connected(bencher: Bencher<'_, '_>) {
     });
 }
 
-#[divan::bench(args = [66, 72, 82])]
-fn tracy_connected(bencher: Bencher<'_, '_>, version: u32) {
-    let batches = batches();
+#[divan::bench(args = BATCHES)]
+fn tracy_connected(bencher: Bencher<'_, '_>, len: u64) {
+    let batches = batches(len);
     let (mut stream, reader) = pair();
-    bencher.counter(ItemsCount::new(BATCH * BATCHES)).bench_local(|| {
+    bencher.counter(ItemsCount::new(EVENTS)).bench_local(|| {
         let mut mirror = mirror();
-        let mut session = Session::new(Protocol::new(version, false));
+        let mut session = Session::new(Protocol::new(82, false));
         for batch in &batches {
             let mut out = |op: Op<'_>| session.record(&op);
             for delta in batch {

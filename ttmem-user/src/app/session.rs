@@ -60,7 +60,7 @@ impl Session {
     fn start_with(
         config: &SessionConfig,
         selection: Selection,
-        mut followers: Vec<Follower>,
+        followers: Vec<Follower>,
         give_up: fn() -> io::Result<()>,
     ) -> anyhow::Result<Self> {
         let mut kernel = Kernel::load(LoadOptions {
@@ -85,6 +85,8 @@ impl Session {
             dispatches: config.dispatches,
             audit: config.audit.is_some(),
         };
+        #[cfg(feature = "tracy")]
+        let mut followers = followers;
         #[cfg(feature = "tracy")]
         let tracy = config.tracy.clone();
         #[cfg(feature = "tracy")]

@@ -108,6 +108,8 @@ impl WatchConfig {
 
 impl SessionConfig {
     fn new(args: &WatchArgs, once: bool, has_view: bool) -> Self {
+        #[cfg(not(feature = "tracy"))]
+        let _ = has_view;
         let sharing = Sharing {
             directory: args.table_dir.clone(),
             group: args.group.clone(),
