@@ -52,7 +52,7 @@ fn ledger() -> Ledger {
     };
     let seen =
         AllocatorSeen { allocator: Avma(2), device: Avma(1), pools: [Some(geometry); POOLS] };
-    ledger.apply(&Event::Allocator(seen));
+    ledger.apply(&Event::Allocator(Box::new(seen)));
     ledger.apply(&allocated());
     ledger
 }

@@ -29,6 +29,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("socket", &["event", "ledger", "table", "sink", "pipeline", "fixture"]),
     ("format", &["event", "ledger"]),
     ("sink", &["event", "ledger", "format"]),
+    ("tracy", &["event", "ledger", "format", "sink", "pipeline", "fixture"]),
     ("tui", &["event", "ledger", "format", "fixture"]),
     // Snapshots for the tests of what shows them; no part of the program.
     ("fixture", &["event", "ledger", "source"]),

@@ -1,6 +1,8 @@
 //! What can be typed.
 
 pub mod readers;
+#[cfg(feature = "tracy")]
+pub mod tracy;
 
 use std::{ffi::OsString, path::PathBuf};
 
@@ -106,6 +108,7 @@ pub struct AttachArgs {
     pub wait: bool,
     /// Print one snapshot and end; implies --headless.
     #[arg(long)]
+    #[cfg_attr(feature = "tracy", arg(conflicts_with = "tracy"))]
     pub once: bool,
     /// How to watch.
     #[command(flatten)]
@@ -218,6 +221,10 @@ pub struct WatchArgs {
     /// Attach with a perf event per probe, as on older kernels; detaching takes longer.
     #[arg(long, hide_short_help = true)]
     pub perf_events: bool,
+    /// How to show it in Tracy, if at all.
+    #[cfg(feature = "tracy")]
+    #[command(flatten)]
+    pub tracy: tracy::TracyArgs,
 }
 
 /// Arguments of `snapshot`.
