@@ -77,7 +77,9 @@ pub fn perform(arguments: &Arguments) -> Result<ExitCode> {
     say::note(&format!("written to {}", rig::folder().join("report.{json,md}").display()));
     if let Some(base) = base {
         say::heading("Since the other report");
-        compare::lines(&base, &report).iter().for_each(|line| say::note(line));
+        for line in compare::lines(&base, &report) {
+            say::note(&line);
+        }
     }
     Ok(if report.missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

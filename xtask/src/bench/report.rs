@@ -124,7 +124,7 @@ impl Report {
             if groups[..index].contains(group) {
                 continue;
             }
-            out += &format!("\n### {group}\n\n");
+            out.extend(["\n### ", *group, "\n\n"]);
             let lines = self.results.iter().filter(|line| line.group == *group);
             out += &table::of(
                 &["", "median", "p10–p90", "unit", "ratio", "p10–p90", "control", ""],
@@ -132,7 +132,7 @@ impl Report {
             );
         }
         for missing in &self.missing {
-            out += &format!("\nNot measured: {missing}\n");
+            out.extend(["\nNot measured: ", missing, "\n"]);
         }
         out
     }

@@ -21,14 +21,14 @@ pub fn of(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     for (index, row) in all.iter().enumerate() {
         for (column, width) in widths.iter().enumerate() {
             let cell = row.get(column).map_or("", String::as_str);
-            out += &format!("| {cell}{} ", " ".repeat(width - cell.chars().count()));
+            let padding = " ".repeat(width - cell.chars().count());
+            out.extend(["| ", cell, &padding, " "]);
         }
         out += "|\n";
         if index == 0 {
-            out += &widths
-                .iter()
-                .map(|width| format!("|{}", "-".repeat(width + 2)))
-                .collect::<String>();
+            for width in &widths {
+                out.extend(["|", &"-".repeat(width + 2)]);
+            }
             out += "|\n";
         }
     }

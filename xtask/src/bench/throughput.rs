@@ -55,10 +55,10 @@ fn settled(agent: &mut Agent) -> Result<Delivered> {
     delivered(line)
 }
 
-fn with_ring(rig: &Rig, plan: &Plan, ring: u64, title: &str) -> Result<Vec<Line>> {
+fn with_ring(rig: &Rig, plan: &Plan, kibibytes: u64, title: &str) -> Result<Vec<Line>> {
     let mut target = target(rig)?;
-    let ring = ring.to_string();
-    let mut options = vec!["--ring-size", &ring, "--refresh", "20"];
+    let kibibytes = kibibytes.to_string();
+    let mut options = vec!["--ring-size", &kibibytes, "--refresh", "20"];
     let defaults = rig.defaults();
     options.extend(defaults.iter().map(String::as_str));
     let mut agent = Agent::attach(&rig.ttmem, target.pid(), &options)?;
