@@ -71,3 +71,45 @@ pub fn shut(port: u16) -> anyhow::Result<()> {
         .restrict_self()?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::File,
+        io::ErrorKind::PermissionDenied,
+        net::{TcpListener, TcpStream},
+        thread,
+    };
+
+    use landlock::{CompatLevel, Compatible as _};
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_within_reach_but_one_port() {
+        let has_all = Ruleset::default()
+            .set_compatibility(CompatLevel::HardRequirement)
+            .handle_access(AccessNet::from_all(ABI::V6));
+        if has_all.is_err() {
+            eprintln!("skipped: this kernel cannot restrict ports");
+            return;
+        }
+        let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (own, other) = (free(), free());
+        let somebody = TcpListener::bind("127.0.0.1:0").unwrap();
+        let elsewhere = somebody.local_addr().unwrap();
+        // It holds for a thread, and those that it starts.
+        let shut_in = thread::spawn(move || {
+            assert!(File::open("/etc/hostname").is_ok() || File::open("/etc/passwd").is_ok());
+            shut(own.port()).unwrap();
+            let refused = |error: io::Error| error.kind() == PermissionDenied;
+            assert!(File::open("/etc/passwd").is_err_and(refused));
+            assert!(File::open("/proc/self/environ").is_err_and(refused));
+            assert!(File::create(std::env::temp_dir().join("ttmem-shut")).is_err_and(refused));
+            assert!(TcpListener::bind(other).is_err_and(refused));
+            assert!(TcpStream::connect(elsewhere).is_err_and(refused));
+            assert!(TcpListener::bind(own).is_ok());
+        });
+        shut_in.join().unwrap();
+    }
+}

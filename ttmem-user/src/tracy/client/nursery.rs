@@ -157,6 +157,7 @@ impl Drop for Nursery {
 /// What that process does. Standard input is the socket that it is asked through.
 pub fn run() -> anyhow::Result<()> {
     let socket = rustix::stdio::stdin();
+    close_others();
     if let Err(error) = jail::leave() {
         send(socket, format!("{error:#}").as_bytes(), SendFlags::NOSIGNAL)?;
         return Ok(());
@@ -174,6 +175,15 @@ pub fn run() -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Closes what whoever started this program has left open.
+fn close_others() {
+    #[expect(unsafe_code, reason = "close_range(2)")]
+    // SAFETY: this process has opened nothing yet, so nobody in it knows any of them.
+    unsafe {
+        libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0)
+    };
 }
 
 /// The next port, and the stream to take orders from; `None` when there are no more.
