@@ -7,7 +7,6 @@ use std::{
     net::TcpStream,
     os::unix::fs::FileExt as _,
     process::Command,
-    time::Instant,
 };
 
 use anyhow::{Context as _, Result};
@@ -100,9 +99,7 @@ fn it_is_what_the_allocators_hold_whenever_one_connects() {
     for round in 0..4 {
         let mut receiver = connect(mirrored.port);
         let expected = agree(&mut receiver, &ttmem, driver.pid()).unwrap();
-        driver
-            .all_ok(&[&format!("churn 2 400 {round} keep=5"), "submesh m 1 1 name=s"])
-            .unwrap();
+        driver.all_ok(&[&format!("churn 2 400 {round} keep=5"), "submesh m 1 1 name=s"]).unwrap();
         driver.ok(&format!("alloc r{round} m TRACE 8192 2048")).unwrap();
         driver.all_ok(&["alloc b s L1 65536 2048"]).unwrap();
         let more = agree(&mut receiver, &ttmem, driver.pid()).unwrap();
@@ -306,15 +303,23 @@ print(got.find(b'correct-horse'))",
 fn a_stuck_viewer_delays_nothing() {
     let (ttmem, mut driver) = or_skip!(rig());
     driver.ok("open mesh 0 32 name=m").unwrap();
-    let mirrored = Mirrored::attach(&ttmem, driver.pid(), &CLIENT).unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let output = place.path().join("lines");
+    let mut more = vec!["--ring-size", "65536", "--format", "json"];
+    more.extend(["-o", output.to_str().unwrap()]);
+    more.extend(CLIENT);
+    let mirrored = Mirrored::attach(&ttmem, driver.pid(), &more).unwrap().attached().unwrap();
     let mut receiver = connect(mirrored.port);
     // It does not read while this goes on.
-    let begun = Instant::now();
     driver.ok("churn 4 3000 3 keep=20").unwrap();
-    println!("the load took {:?}", begun.elapsed());
     agree(&mut receiver, &ttmem, driver.pid()).unwrap();
-    receiver.disconnect().unwrap();
+    let seen = receiver.disconnect().unwrap();
     mirrored.end().unwrap();
+    let lines = fs::read_to_string(&output).unwrap();
+    let last: serde_json::Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
+    assert_eq!(last["lost"], serde_json::json!({"ring_full": 0, "read_fault": 0}));
+    assert_eq!(last["exact"], true);
+    println!("{} of some {} events", seen.events, 4 * 3000 * 2 * 32);
 }
 
 #[test]

@@ -245,7 +245,9 @@ mod tests {
         ) {
             let expected = orders(number, &text);
             let mut bytes = Vec::new();
-            expected.iter().for_each(|order| order.write(&mut bytes));
+            for order in &expected {
+                order.write(&mut bytes);
+            }
             let cut = cut.index(bytes.len());
             let mut first = &bytes[..cut];
             let mut got = Vec::new();

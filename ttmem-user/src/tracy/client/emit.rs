@@ -33,9 +33,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Starts it. To be called once in a process, which has one thread.
-    ///
-    /// It listens on that port.
+    /// Starts it on that port. To be called once in a process, which has one thread.
     pub fn start(port: u16) -> Self {
         // SAFETY: there is one thread, so nobody reads the environment meanwhile.
         unsafe { std::env::set_var("TRACY_PORT", port.to_string()) };
@@ -48,6 +46,7 @@ impl Client {
     }
 
     /// Sends what has not been sent, and stops.
+    #[expect(clippy::unused_self, reason = "nothing can be called afterwards")]
     pub fn stop(self) {
         // SAFETY: it was started, and nothing of it is called afterwards.
         unsafe { sys::___tracy_shutdown_profiler() };
@@ -96,7 +95,11 @@ impl Client {
                 let size = usize::try_from(*size.min(&MAX_SIZE)).unwrap_or(usize::MAX);
                 // SAFETY: the address is only a number to it; the text lives for ever.
                 unsafe {
-                    sys::___tracy_emit_memory_alloc_named(place(*address), size, known.text.as_ptr());
+                    sys::___tracy_emit_memory_alloc_named(
+                        place(*address),
+                        size,
+                        known.text.as_ptr(),
+                    );
                 }
             }
             Op::Free { pool, address, .. } => {

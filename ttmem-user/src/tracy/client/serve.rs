@@ -216,11 +216,7 @@ impl Backend {
         Ok(())
     }
 
-    fn receive(
-        &mut self,
-        scene: &mut Scene,
-        say: &(dyn Fn(&str) + Send + Sync),
-    ) -> io::Result<()> {
+    fn receive(&mut self, scene: &mut Scene, say: &(dyn Fn(&str) + Send + Sync)) -> io::Result<()> {
         let mut bytes = [0; 64 * NEWS_LEN];
         match self.stream.try_read(&mut bytes) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
