@@ -4,13 +4,13 @@
 //! `cargo xtask bench -- tracy` runs it. Compare lines of one run only.
 
 use std::{
+    cell::RefCell,
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
     sync::Arc,
     thread,
 };
 
-use divan::{Bencher, counter::ItemsCount};
 use ttmem::{
     event::BufferType,
     ledger::{
@@ -24,6 +24,7 @@ use ttmem::{
     },
     units::{Avma, ChipId, DeviceAddr, Pid, Tid},
 };
+use ttmem_bench::Bench;
 
 /// Events of all batches.
 const EVENTS: u64 = 102_400;
@@ -31,7 +32,23 @@ const EVENTS: u64 = 102_400;
 const BATCHES: [u64; 2] = [256, 4096];
 
 fn main() {
-    divan::main();
+    let bench = Bench::from_command_line("tracy");
+    if !bench.wants("event") {
+        return;
+    }
+    let (small, large) = (batches(BATCHES[0]), batches(BATCHES[1]));
+    let (stream, reader) = pair();
+    let stream = RefCell::new(stream);
+    let send = |batches: &[Vec<Delta>]| connected(batches, &mut stream.borrow_mut());
+    bench
+        .group("event")
+        .variant_of("not connected, 256 a batch", EVENTS, || not_connected(&small))
+        .variant_of("not connected, 4096 a batch", EVENTS, || not_connected(&large))
+        .variant_of("wire, 256 a batch", EVENTS, || send(&small))
+        .variant_of("wire, 4096 a batch", EVENTS, || send(&large))
+        .run();
+    drop(stream);
+    let _ = reader.join();
 }
 
 /// Events a microsecond apart: each buffer goes while 64 others are there.
@@ -82,43 +99,32 @@ fn batches(len: u64) -> Vec<Vec<Delta>> {
     (0..EVENTS / len).map(|number| batch(number, len)).collect()
 }
 
-#[divan::bench(args = BATCHES)]
-fn tracy_not_connected(bencher: Bencher<'_, '_>, len: u64) {
-    let batches = batches(len);
-    bencher.counter(ItemsCount::new(EVENTS)).bench_local(|| {
-        let (mut mirror, mut out) = (mirror(), |_: Op<'_>| ());
-        for batch in &batches {
-            for delta in batch {
-                mirror.apply(delta, &mut out);
-            }
-            mirror.settle(&mut out);
+fn not_connected(batches: &[Vec<Delta>]) -> u64 {
+    let (mut mirror, mut out) = (mirror(), |_: Op<'_>| ());
+    for batch in batches {
+        for delta in batch {
+            mirror.apply(delta, &mut out);
         }
-        mirror.now_ns()
-    });
+        mirror.settle(&mut out);
+    }
+    mirror.now_ns()
 }
 
-#[divan::bench(args = BATCHES)]
-fn tracy_connected(bencher: Bencher<'_, '_>, len: u64) {
-    let batches = batches(len);
-    let (mut stream, reader) = pair();
-    bencher.counter(ItemsCount::new(EVENTS)).bench_local(|| {
-        let mut mirror = mirror();
-        let mut session = Session::new(Protocol::new(82, false));
-        for batch in &batches {
-            let mut out = |op: Op<'_>| session.record(&op);
-            for delta in batch {
-                mirror.apply(delta, &mut out);
-            }
-            mirror.settle(&mut out);
-            session.flush();
-            let len = session.outgoing().len();
-            stream.write_all(session.outgoing()).expect("somebody reads");
-            session.has_sent(len);
+fn connected(batches: &[Vec<Delta>], stream: &mut TcpStream) -> u64 {
+    let mut mirror = mirror();
+    let mut session = Session::new(Protocol::new(82, false));
+    for batch in batches {
+        let mut out = |op: Op<'_>| session.record(&op);
+        for delta in batch {
+            mirror.apply(delta, &mut out);
         }
-        mirror.now_ns()
-    });
-    drop(stream);
-    let _ = reader.join();
+        mirror.settle(&mut out);
+        session.flush();
+        let len = session.outgoing().len();
+        stream.write_all(session.outgoing()).expect("somebody reads");
+        session.has_sent(len);
+    }
+    mirror.now_ns()
 }
 
 /// A socket whose other end is read, and nothing more.
