@@ -17,6 +17,8 @@ pub mod socket;
 pub mod source;
 pub mod table;
 pub mod target;
+#[cfg(feature = "tracy")]
+pub mod tracy;
 pub mod tui;
 pub mod units;
 pub mod words;

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::{
     group::{By, Group, Key},
+    line::Line,
     live::LiveSet,
     timeline::Timeline,
 };
@@ -23,7 +24,7 @@ pub struct Mark {
     pub name: String,
     /// When, CLOCK_MONOTONIC nanoseconds.
     pub time_ns: u64,
-    /// What had changed up to it.
+    /// Nothing was missed since.
     pub(super) complete: bool,
     pools: BTreeMap<(ChipId, BufferType), Then>,
     groups: BTreeMap<Key, Group>,
@@ -66,13 +67,16 @@ pub struct GroupGrowth {
 }
 
 impl Mark {
+    /// Whether nothing was missed since: with a gap, the counts of changes are too low.
+    pub const fn is_complete(&self) -> bool {
+        self.complete
+    }
+
     pub(super) fn set(name: String, time_ns: u64, live: &LiveSet, timeline: &Timeline) -> Self {
-        let then = |(chip, buffer_type): (ChipId, BufferType)| {
-            let line = timeline.line(chip, buffer_type)?;
+        let then = |(pool, line): ((ChipId, BufferType), &Line)| {
             let now = line.now();
             let changes = line.changes();
-            let then = Then { used: now.used_bytes, buffers: now.buffers, changes };
-            Some(((chip, buffer_type), then))
+            (pool, Then { used: now.used_bytes, buffers: now.buffers, changes })
         };
         let groups = [By::Type, By::Thread, By::Size].map(|by| {
             let mut groups = live.groups(by, time_ns, |_| true);
@@ -83,26 +87,27 @@ impl Mark {
             name,
             time_ns,
             complete: true,
-            pools: timeline.pools().into_iter().filter_map(then).collect(),
+            pools: timeline.each().map(then).collect(),
             groups: groups.into_iter().flatten().map(|group| (group.key, group)).collect(),
         }
     }
 
     pub(super) fn pools(&self, timeline: &Timeline) -> Vec<PoolGrowth> {
-        let growth = |(chip, buffer_type)| {
-            let line = timeline.line(chip, buffer_type)?;
+        let growth = |((chip, buffer_type), line): ((ChipId, BufferType), &Line)| {
             let then = self.pools.get(&(chip, buffer_type)).copied().unwrap_or_default();
             let (allocations, frees) = line.changes();
-            Some(PoolGrowth {
+            PoolGrowth {
                 chip,
                 buffer_type,
                 used_bytes: difference(line.now().used_bytes, then.used),
                 buffers: difference(line.now().buffers, then.buffers),
                 allocations: allocations.saturating_sub(then.changes.0),
                 frees: frees.saturating_sub(then.changes.1),
-            })
+            }
         };
-        timeline.pools().into_iter().filter_map(growth).collect()
+        let mut pools: Vec<PoolGrowth> = timeline.each().map(growth).collect();
+        pools.sort_by_key(|pool| (pool.chip, pool.buffer_type));
+        pools
     }
 
     pub(super) fn groups(&self, by: By, live: &LiveSet) -> Vec<GroupGrowth> {

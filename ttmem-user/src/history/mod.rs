@@ -325,4 +325,6 @@ impl History {
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
+mod sample;
+#[cfg(test)]
 mod tests;

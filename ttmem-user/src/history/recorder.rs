@@ -157,14 +157,15 @@ impl Histories {
 }
 
 impl Recorder {
-    /// Starts the thread.
-    pub fn start() -> io::Result<Self> {
-        Self::with_queue(MAX_WAITING)
+    /// Starts the thread, which first of all gives up its rights by `give_up`.
+    pub fn start(give_up: fn() -> io::Result<()>) -> io::Result<Self> {
+        Self::with_queue(MAX_WAITING, give_up)
     }
 
     /// The same with a queue of so many deltas.
-    pub fn with_queue(limit: usize) -> io::Result<Self> {
+    pub fn with_queue(limit: usize, give_up: fn() -> io::Result<()>) -> io::Result<Self> {
         let (messages, received) = channel();
+        let (begun, started) = channel();
         let way = Arc::new(Way {
             waiting: AtomicUsize::new(0),
             overflows: AtomicU64::new(0),
@@ -178,9 +179,15 @@ impl Recorder {
             way: Arc::clone(&way),
             unfetched: Vec::new(),
         };
-        let thread = thread::Builder::new()
-            .name("ttmem-history".to_owned())
-            .spawn(move || worker.run(&received))?;
+        let thread = thread::Builder::new().name("ttmem-history".to_owned()).spawn(move || {
+            let without_rights = give_up();
+            let may_go_on = without_rights.is_ok();
+            let _ = begun.send(without_rights);
+            if may_go_on {
+                worker.run(&received);
+            }
+        })?;
+        started.recv().map_err(io::Error::other)??;
         Ok(Self { histories, messages, way, thread: Some(thread) })
     }
 

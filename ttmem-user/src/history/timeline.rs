@@ -57,14 +57,19 @@ impl Timeline {
 
     /// The pools that ever held something, in the order of chips, then types.
     pub fn pools(&self) -> Vec<(ChipId, BufferType)> {
-        let of_type = |buffer_type: BufferType| {
-            let lines = &self.types[buffer_type.index()].0;
-            let chips = lines.iter().flat_map(|shared| &shared.chips);
-            chips.map(move |&chip| (chip, buffer_type))
-        };
-        let mut pools: Vec<_> = BufferType::ALL.into_iter().flat_map(of_type).collect();
+        let mut pools: Vec<_> = self.each().map(|(pool, _)| pool).collect();
         pools.sort_unstable();
         pools
+    }
+
+    /// The pools that ever held something, each with its line, in no order.
+    pub fn each(&self) -> impl Iterator<Item = ((ChipId, BufferType), &Line)> {
+        BufferType::ALL.into_iter().flat_map(|buffer_type| {
+            let lines = self.types[buffer_type.index()].0.iter();
+            lines.flat_map(move |Shared { chips, line }| {
+                chips.iter().map(move |&chip| ((chip, buffer_type), line))
+            })
+        })
     }
 
     /// Every line once, with the chips that share it; by type, then the lowest chip.
@@ -137,12 +142,10 @@ impl Timeline {
     }
 
     fn find(&mut self, key: (u32, BufferType), chips: &[ChipId]) {
-        let before = self.lines;
+        let before = self.kept();
         let found = self.lines_of(key.1, chips);
-        if self.lines != before {
-            // A line that was shared may be two now.
-            self.touched.clear();
-            let kept = self.kept();
+        let kept = self.kept();
+        if kept != before {
             for shared in self.types.iter_mut().flat_map(|of_type| &mut of_type.0) {
                 shared.line.thin_out(kept);
             }
@@ -175,6 +178,8 @@ impl Timeline {
                     lines.push(Shared { chips: outside, line });
                     lines[at].chips = inside;
                     self.lines += 1;
+                    // Who changed the one changes both from here on.
+                    self.touched.clear();
                 }
             }
             found.push(u32::try_from(at).unwrap_or(u32::MAX));

@@ -29,6 +29,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("socket", &["event", "ledger", "table", "sink", "pipeline", "fixture"]),
     ("format", &["event", "ledger"]),
     ("sink", &["event", "ledger", "format"]),
+    ("tracy", &["event", "ledger", "format", "sink", "pipeline", "fixture"]),
     ("history", &["event", "ledger", "sink"]),
     ("tui", &["event", "ledger", "format", "history", "fixture"]),
     // Snapshots for the tests of what shows them; no part of the program.

@@ -13,6 +13,7 @@
 //! | `TTMEM_REAL_DRIVER` | our driver of the real library, where there is no such interpreter |
 //! | `TTMEM_REAL_LIBRARY` | the real `libtt_metal.so`, if there is one |
 //! | `TTMEM_READERS_PYTHON` | an interpreter with pytest and `python/ttmem`, and ttnn where it can be had |
+//! | `TTMEM_TRACY_DIR` | real Tracy servers, in a folder for each protocol |
 //! | `TTMEM_SKIP_FILE` | a file to which a test that cannot run appends `SKIPPED name: reason` |
 
 mod tally;
@@ -110,6 +111,7 @@ fn privileged(
     variables.push(("TTMEM_PRIVILEGED", "1".into()));
     variables.push(("TTMEM_BIN", paths::ttmem()));
     variables.push(("TTMEM_STANDIN_DIR", paths::standin()));
+    variables.push(("TTMEM_TRACY_DIR", setup::tracy::folder()));
     variables.push(("TTMEM_SKIP_FILE", skips.to_path_buf()));
     variables.extend(readers.map(|python| ("TTMEM_READERS_PYTHON", python.to_path_buf())));
     let mut command = cargo_test(&["--package", PRIVILEGED], arguments);
