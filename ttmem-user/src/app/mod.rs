@@ -7,6 +7,7 @@ mod bpf_log;
 mod doctor;
 mod fits;
 mod launch;
+mod memory;
 mod output;
 mod privileges;
 mod run;
@@ -37,6 +38,7 @@ enum Outcome {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    memory::be_frugal();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
