@@ -1,7 +1,7 @@
 //! What showing an event in Tracy costs: the mirror alone, and with the protocol, the compression
 //! and a socket that somebody reads. An event is one buffer that comes or goes on one chip.
 //!
-//! `cargo xtask bench -- tracy` runs it. Compare lines of one run only.
+//! `cargo xtask bench tracy` runs it. Compare lines of one run only.
 
 use std::{
     io::{Read as _, Write as _},
@@ -10,7 +10,6 @@ use std::{
     thread,
 };
 
-use divan::{Bencher, counter::ItemsCount};
 use ttmem::{
     event::BufferType,
     ledger::{
@@ -24,6 +23,7 @@ use ttmem::{
     },
     units::{Avma, ChipId, DeviceAddr, Pid, Tid},
 };
+use ttmem_bench::Bench;
 
 /// Events of all batches.
 const EVENTS: u64 = 102_400;
@@ -31,7 +31,12 @@ const EVENTS: u64 = 102_400;
 const BATCHES: [u64; 2] = [256, 4096];
 
 fn main() {
-    divan::main();
+    let bench = Bench::from_command_line("tracy");
+    for len in BATCHES {
+        let batches = batches(len);
+        not_connected(&bench, len, &batches);
+        connected(&bench, len, &batches);
+    }
 }
 
 /// Events a microsecond apart: each buffer goes while 64 others are there.
@@ -82,29 +87,26 @@ fn batches(len: u64) -> Vec<Vec<Delta>> {
     (0..EVENTS / len).map(|number| batch(number, len)).collect()
 }
 
-#[divan::bench(args = BATCHES)]
-fn tracy_not_connected(bencher: Bencher<'_, '_>, len: u64) {
-    let batches = batches(len);
-    bencher.counter(ItemsCount::new(EVENTS)).bench_local(|| {
+fn not_connected(bench: &Bench, len: u64, batches: &[Vec<Delta>]) {
+    let work = || {
         let (mut mirror, mut out) = (mirror(), |_: Op<'_>| ());
-        for batch in &batches {
+        for batch in batches {
             for delta in batch {
                 mirror.apply(delta, &mut out);
             }
             mirror.settle(&mut out);
         }
         mirror.now_ns()
-    });
+    };
+    bench.group("not connected").variant_of(&format!("batches of {len}"), EVENTS, work).run();
 }
 
-#[divan::bench(args = BATCHES)]
-fn tracy_connected(bencher: Bencher<'_, '_>, len: u64) {
-    let batches = batches(len);
+fn connected(bench: &Bench, len: u64, batches: &[Vec<Delta>]) {
     let (mut stream, reader) = pair();
-    bencher.counter(ItemsCount::new(EVENTS)).bench_local(|| {
+    let work = || {
         let mut mirror = mirror();
         let mut session = Session::new(Protocol::new(82, false));
-        for batch in &batches {
+        for batch in batches {
             let mut out = |op: Op<'_>| session.record(&op);
             for delta in batch {
                 mirror.apply(delta, &mut out);
@@ -116,7 +118,8 @@ fn tracy_connected(bencher: Bencher<'_, '_>, len: u64) {
             session.has_sent(len);
         }
         mirror.now_ns()
-    });
+    };
+    bench.group("connected").variant_of(&format!("batches of {len}"), EVENTS, work).run();
     drop(stream);
     let _ = reader.join();
 }
