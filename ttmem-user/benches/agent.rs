@@ -155,10 +155,10 @@ fn scan(bench: &Bench) {
     for (at, word) in (0_u64..).zip(bytes.chunks_exact_mut(8)) {
         word.copy_from_slice(&at.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
     }
-    let runs = [0..SEARCHED as u64];
+    let whole = 0..SEARCHED as u64;
     let memory = Own(bytes);
     let wanted = [0x7f00_1234_5678, 0x7f00_1234_6000];
     let pages = SEARCHED as u64 / 4096;
-    let work = || find_words(black_box(&memory), &runs, &wanted);
+    let work = || find_words(black_box(&memory), std::slice::from_ref(&whole), &wanted);
     bench.group("scan for two vtables").variant_of("a page of 4 KiB", pages, work).run();
 }

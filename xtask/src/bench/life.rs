@@ -88,6 +88,7 @@ pub fn at_rest(rig: &Rig, plan: &Plan, report: &mut Report) -> Result<()> {
             target.ask(&format!("paced 20000 {pairs}")).map(drop)
         })?);
     }
+    report.add(live_view(rig, &target, seconds, "live view, 2 Hz")?);
     target.ask(&format!("hold {MANY_LIVE}"))?;
     thread::sleep(Duration::from_secs(1));
     let full = agent::resident_mib(agent.pid())?;
@@ -104,7 +105,7 @@ pub fn at_rest(rig: &Rig, plan: &Plan, report: &mut Report) -> Result<()> {
         Line::of(group, "20,000 events/s", unit, 1, &busy),
     ];
     report.add(lines.into_iter().flatten());
-    report.add(live_view(rig, &target, seconds)?);
+    report.add(live_view(rig, &target, seconds, "live view, 2 Hz, 100,000 live")?);
     Ok(())
 }
 
@@ -139,14 +140,14 @@ impl Drop for View {
     }
 }
 
-fn live_view(rig: &Rig, target: &Target, seconds: Duration) -> Result<Option<Line>> {
+fn live_view(rig: &Rig, target: &Target, seconds: Duration, name: &str) -> Result<Option<Line>> {
     let view = View::start(rig, target)?;
     thread::sleep(Duration::from_secs(2));
     let share = agent::cpu_share(view.agent, || {
         thread::sleep(seconds);
         Ok(())
     })?;
-    Ok(Line::of("rest: processor", "live view, 2 Hz", "% of a core", 1, &[share]))
+    Ok(Line::of("rest: processor", name, "% of a core", 1, &[share]))
 }
 
 /// A question at the socket, from the write to the whole answer.
