@@ -4,6 +4,7 @@
 //! `cargo xtask bench tracy` runs it. Compare lines of one run only.
 
 use std::{
+    cell::RefCell,
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
     sync::Arc,
@@ -32,11 +33,22 @@ const BATCHES: [u64; 2] = [256, 4096];
 
 fn main() {
     let bench = Bench::from_command_line("tracy");
-    for len in BATCHES {
-        let batches = batches(len);
-        not_connected(&bench, len, &batches);
-        connected(&bench, len, &batches);
+    if !bench.wants("event") {
+        return;
     }
+    let (small, large) = (batches(BATCHES[0]), batches(BATCHES[1]));
+    let (stream, reader) = pair();
+    let stream = RefCell::new(stream);
+    let send = |batches: &[Vec<Delta>]| connected(batches, &mut stream.borrow_mut());
+    bench
+        .group("event")
+        .variant_of("not connected, 256 a batch", EVENTS, || not_connected(&small))
+        .variant_of("not connected, 4096 a batch", EVENTS, || not_connected(&large))
+        .variant_of("wire, 256 a batch", EVENTS, || send(&small))
+        .variant_of("wire, 4096 a batch", EVENTS, || send(&large))
+        .run();
+    drop(stream);
+    let _ = reader.join();
 }
 
 /// Events a microsecond apart: each buffer goes while 64 others are there.
@@ -87,41 +99,32 @@ fn batches(len: u64) -> Vec<Vec<Delta>> {
     (0..EVENTS / len).map(|number| batch(number, len)).collect()
 }
 
-fn not_connected(bench: &Bench, len: u64, batches: &[Vec<Delta>]) {
-    let work = || {
-        let (mut mirror, mut out) = (mirror(), |_: Op<'_>| ());
-        for batch in batches {
-            for delta in batch {
-                mirror.apply(delta, &mut out);
-            }
-            mirror.settle(&mut out);
+fn not_connected(batches: &[Vec<Delta>]) -> u64 {
+    let (mut mirror, mut out) = (mirror(), |_: Op<'_>| ());
+    for batch in batches {
+        for delta in batch {
+            mirror.apply(delta, &mut out);
         }
-        mirror.now_ns()
-    };
-    bench.group("not connected").variant_of(&format!("batches of {len}"), EVENTS, work).run();
+        mirror.settle(&mut out);
+    }
+    mirror.now_ns()
 }
 
-fn connected(bench: &Bench, len: u64, batches: &[Vec<Delta>]) {
-    let (mut stream, reader) = pair();
-    let work = || {
-        let mut mirror = mirror();
-        let mut session = Session::new(Protocol::new(82, false));
-        for batch in batches {
-            let mut out = |op: Op<'_>| session.record(&op);
-            for delta in batch {
-                mirror.apply(delta, &mut out);
-            }
-            mirror.settle(&mut out);
-            session.flush();
-            let len = session.outgoing().len();
-            stream.write_all(session.outgoing()).expect("somebody reads");
-            session.has_sent(len);
+fn connected(batches: &[Vec<Delta>], stream: &mut TcpStream) -> u64 {
+    let mut mirror = mirror();
+    let mut session = Session::new(Protocol::new(82, false));
+    for batch in batches {
+        let mut out = |op: Op<'_>| session.record(&op);
+        for delta in batch {
+            mirror.apply(delta, &mut out);
         }
-        mirror.now_ns()
-    };
-    bench.group("connected").variant_of(&format!("batches of {len}"), EVENTS, work).run();
-    drop(stream);
-    let _ = reader.join();
+        mirror.settle(&mut out);
+        session.flush();
+        let len = session.outgoing().len();
+        stream.write_all(session.outgoing()).expect("somebody reads");
+        session.has_sent(len);
+    }
+    mirror.now_ns()
 }
 
 /// A socket whose other end is read, and nothing more.

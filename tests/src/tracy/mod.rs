@@ -9,7 +9,7 @@ pub mod table;
 
 use std::{
     io::{BufRead as _, BufReader},
-    process::{Child, ChildStderr, Stdio},
+    process::{Child, ChildStderr, Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -30,7 +30,11 @@ impl Mirrored {
     /// Starts ttmem with these arguments, which have `--tracy=…` among them; waits until viewers
     /// can connect.
     pub fn start(ttmem: &Ttmem, arguments: &[&str]) -> Result<Self> {
-        let mut command = ttmem.command(arguments);
+        Self::of(ttmem.command(arguments))
+    }
+
+    /// The same of a whole command.
+    pub fn of(mut command: Command) -> Result<Self> {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         let stderr = BufReader::new(child.stderr.take().context("no pipe")?);
         let mut mirrored = Self { child, stderr, port: 0 };

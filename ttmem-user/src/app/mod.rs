@@ -52,6 +52,10 @@ pub fn main() -> ExitCode {
         Command::Attach(args) => attach::run(args),
         Command::Run(args) => return exit_code(run::run(args)),
         Command::Launch(args) => return exit_code(launch::run(args)),
+        #[cfg(feature = "tracy-client")]
+        Command::TracyClientBackend => {
+            return exit_code(crate::tracy::client::nursery::run().map(|()| 0));
+        }
         Command::Snapshot(args) => snapshot::run(args),
         Command::Fits(args) => fits::run(args),
         Command::Doctor(args) => doctor::run(args),

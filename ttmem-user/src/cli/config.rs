@@ -161,6 +161,7 @@ impl SessionConfig {
 fn tracy(args: &super::args::tracy::TracyArgs, talkative: bool) -> Option<crate::tracy::Config> {
     args.tracy.map(|address| crate::tracy::Config {
         address,
+        backend: args.tracy_backend.into(),
         protocol: args.tracy_protocol,
         style: args.tracy_names.into(),
         talkative,

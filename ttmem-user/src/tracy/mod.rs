@@ -4,6 +4,8 @@
 //! queue of bounded length to a thread of this module, which keeps a mirror of what is live, and
 //! tells it to whoever looks. Nothing of it can delay the pipeline.
 
+#[cfg(feature = "tracy-client")]
+pub mod client;
 pub mod feed;
 pub mod mirror;
 pub mod op;
@@ -43,6 +45,8 @@ use wire::{
 pub struct Config {
     /// The first address to listen on; with port 0 any free port.
     pub address: SocketAddr,
+    /// Who speaks to viewers.
+    pub backend: Backend,
     /// Which versions are spoken.
     pub protocol: Choice,
     /// What pools are called.
@@ -51,8 +55,20 @@ pub struct Config {
     pub talkative: bool,
 }
 
+/// Who speaks to viewers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// This program.
+    Wire,
+    /// Tracy's own client, in a process of its own.
+    #[cfg(feature = "tracy-client")]
+    Client,
+}
+
 enum Command {
     Serve(Box<(Scene, Door)>),
+    #[cfg(feature = "tracy-client")]
+    ServeByClient(Box<(Scene, client::serve::Source)>),
     Reports(watch::Receiver<Arc<Report>>),
 }
 
@@ -62,8 +78,15 @@ pub struct Tracy {
     thread: Option<JoinHandle<()>>,
     control: Arc<Control>,
     config: Config,
-    /// The port of the first target, which viewers may come to before there is one.
-    first: Arc<Mutex<Option<Port>>>,
+    speaker: Speaker,
+}
+
+/// What speaks to viewers; the first is there before a target is.
+#[derive(Clone)]
+enum Speaker {
+    Wire(Arc<Mutex<Option<Port>>>),
+    #[cfg(feature = "tracy-client")]
+    Client(Arc<client::nursery::Nursery>, Arc<Mutex<Option<client::nursery::Started>>>),
 }
 
 /// It cannot be shown.
@@ -72,6 +95,14 @@ pub enum TracyError {
     /// No port.
     #[error(transparent)]
     Port(#[from] PortError),
+    /// No process for Tracy's client, or no port.
+    #[cfg(feature = "tracy-client")]
+    #[error(transparent)]
+    Client(#[from] client::nursery::StartError),
+    /// Tracy's client listens on the loopback interface alone, in its own protocol.
+    #[cfg(feature = "tracy-client")]
+    #[error("--tracy-backend client listens on 127.0.0.1 and speaks protocol 82, nothing else")]
+    NotByClient,
     /// No thread.
     #[error("cannot start a thread for Tracy")]
     Thread(#[from] io::Error),
@@ -84,8 +115,7 @@ impl Tracy {
         control: &Arc<Control>,
         prepare: impl FnOnce() -> io::Result<()> + Send + 'static,
     ) -> Result<Self, TracyError> {
-        let port = port::listen(config.address)?;
-        announce(&port);
+        let speaker = Speaker::start(&config)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (commands, received) = mpsc::unbounded_channel();
         let thread = thread::Builder::new().name("ttmem-tracy".to_owned()).spawn(move || {
@@ -100,7 +130,7 @@ impl Tracy {
             thread: Some(thread),
             control: Arc::clone(control),
             config,
-            first: Arc::new(Mutex::new(Some(port))),
+            speaker,
         })
     }
 
@@ -108,21 +138,15 @@ impl Tracy {
     pub fn follower(&self) -> Follower {
         let commands = self.commands.clone();
         let (control, config) = (Arc::clone(&self.control), self.config.clone());
-        let first = Arc::clone(&self.first);
+        let speaker = self.speaker.clone();
         Box::new(move |process| {
             let (feed, queue) = feed::queue();
-            let taken = first.lock().unwrap_or_else(PoisonError::into_inner).take();
-            let is_first = taken.is_some();
-            match taken.map_or_else(|| port::listen(config.address), Ok) {
-                Ok(port) => {
-                    if !is_first && config.talkative {
-                        announce_of(process, &port);
-                    }
-                    let door = door(&config, process, port);
-                    let scene = Scene::new(process, queue, &control, config.style);
+            let scene = Scene::new(process, queue, &control, config.style);
+            match speaker.serve(scene, process, &config) {
+                Ok(command) => {
                     if let Some(commands) = &commands {
                         // Without its thread nobody is served.
-                        let _ = commands.send(Command::Serve(Box::new((scene, door))));
+                        let _ = commands.send(command);
                     }
                 }
                 Err(error) if config.talkative => eprintln!("ttmem: {error}"),
@@ -150,9 +174,63 @@ impl Drop for Tracy {
     }
 }
 
-fn announce(port: &Port) {
-    let address = port.address;
-    let why = port.instead.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
+impl Speaker {
+    fn start(config: &Config) -> Result<Self, TracyError> {
+        match config.backend {
+            Backend::Wire => {
+                let port = port::listen(config.address)?;
+                announce(port.address, port.instead.as_deref());
+                Ok(Self::Wire(Arc::new(Mutex::new(Some(port)))))
+            }
+            #[cfg(feature = "tracy-client")]
+            Backend::Client => {
+                let ip = config.address.ip();
+                let fits = matches!(config.protocol, Choice::Negotiated | Choice::Only(82));
+                if ip != std::net::Ipv4Addr::LOCALHOST || !fits {
+                    return Err(TracyError::NotByClient);
+                }
+                let nursery = client::nursery::Nursery::open()?;
+                let started = nursery.start(config.address)?;
+                announce(started.address, started.instead.as_deref());
+                eprintln!("ttmem: every user of this machine can connect there");
+                Ok(Self::Client(Arc::new(nursery), Arc::new(Mutex::new(Some(started)))))
+            }
+        }
+    }
+
+    /// What is to be done for a target.
+    fn serve(
+        &self,
+        scene: Scene,
+        process: &ProcessLabel,
+        config: &Config,
+    ) -> Result<Command, PortError> {
+        match self {
+            Self::Wire(first) => {
+                let taken = first.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let is_first = taken.is_some();
+                let port = taken.map_or_else(|| port::listen(config.address), Ok)?;
+                if !is_first && config.talkative {
+                    announce_of(process, &port);
+                }
+                Ok(Command::Serve(Box::new((scene, door(config, process, port)))))
+            }
+            #[cfg(feature = "tracy-client")]
+            Self::Client(nursery, first) => {
+                let source = client::serve::Source {
+                    nursery: Arc::clone(nursery),
+                    wanted: config.address,
+                    first: first.lock().unwrap_or_else(PoisonError::into_inner).take(),
+                    say: say(config),
+                };
+                Ok(Command::ServeByClient(Box::new((scene, source))))
+            }
+        }
+    }
+}
+
+fn announce(address: SocketAddr, instead: Option<&str>) {
+    let why = instead.map_or_else(String::new, |why| format!(" ({why})"));
     eprintln!("ttmem: Tracy viewers can connect to {address}{why}");
     if !address.ip().is_loopback() {
         eprintln!(
@@ -168,18 +246,22 @@ fn announce_of(process: &ProcessLabel, port: &Port) {
 }
 
 fn door(config: &Config, process: &ProcessLabel, port: Port) -> Door {
-    let talkative = config.talkative;
-    let say = move |line: &str| {
-        if talkative {
-            eprintln!("ttmem: {line}");
-        }
-    };
     Door {
         listener: port.listener,
         allowed: allowed(process.pid),
         protocol: config.protocol,
-        say: Arc::new(say),
+        say: say(config),
     }
+}
+
+/// Where lines about viewers go.
+fn say(config: &Config) -> Arc<dyn Fn(&str) + Send + Sync> {
+    let talkative = config.talkative;
+    Arc::new(move |line: &str| {
+        if talkative {
+            eprintln!("ttmem: {line}");
+        }
+    })
 }
 
 /// Root, this program's user, the user who called it by sudo, and the user of the process.
@@ -210,6 +292,11 @@ async fn obey(mut commands: mpsc::UnboundedReceiver<Command>) {
             Some(Command::Serve(target)) => {
                 let (scene, door) = *target;
                 running.spawn(serve(scene, door, reports.clone()));
+            }
+            #[cfg(feature = "tracy-client")]
+            Some(Command::ServeByClient(target)) => {
+                let (scene, source) = *target;
+                running.spawn(client::serve::serve(scene, source, reports.clone()));
             }
             Some(Command::Reports(from)) => {
                 if let Some(to_all) = to_all.take() {

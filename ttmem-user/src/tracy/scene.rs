@@ -25,6 +25,7 @@ use crate::{
         snapshot::{ProcessLabel, Snapshot, TargetState},
     },
     pipeline::{Control, now_ns},
+    units::Pid,
 };
 
 /// How long the last snapshot may take after the last delta.
@@ -92,6 +93,11 @@ impl Scene {
     /// The mirror, to say something.
     pub const fn mirror_mut(&mut self) -> &mut Mirror {
         &mut self.mirror
+    }
+
+    /// The target.
+    pub fn pid(&self) -> Pid {
+        self.process.pid
     }
 
     /// Names of threads.

@@ -51,6 +51,10 @@ error are its own; its exit code is passed on (128 + N if signal N ended it).")]
     /// The command of `run`, before it runs: waits for a byte on a descriptor.
     #[command(hide = true)]
     Launch(LaunchArgs),
+    /// What has Tracy's own client in it; started by --tracy-backend client.
+    #[cfg(feature = "tracy-client")]
+    #[command(hide = true)]
+    TracyClientBackend,
     /// Print what a process holds right now, from its memory alone: no probe, nothing attached.
     #[command(after_help = "Examples:
   sudo ttmem snapshot --pid 4711

@@ -18,6 +18,9 @@ pub struct TracyArgs {
     #[arg(long, value_name = "ADDR:PORT", num_args = 0..=1, require_equals = true,
           default_missing_value = USUAL, value_parser = address)]
     pub tracy: Option<SocketAddr>,
+    /// Who speaks to the viewer.
+    #[arg(long, value_enum, value_name = "BACKEND", requires = "tracy", default_value = "wire")]
+    pub tracy_backend: Backend,
     /// The protocol to speak: auto, 66, 69, 72, 74, 76 or 82, or that of Tenstorrent's viewers,
     /// tt-66, tt-79 or tt-83.
     #[arg(long, value_name = "VERSION", requires = "tracy", default_value_t = Choice::Negotiated,
@@ -26,6 +29,26 @@ pub struct TracyArgs {
     /// What pools are called.
     #[arg(long, value_enum, value_name = "STYLE", requires = "tracy", default_value = "ttmem")]
     pub tracy_names: Names,
+}
+
+/// Who speaks to the viewer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Backend {
+    /// ttmem itself: the target's own times and threads, every version of the protocol.
+    Wire,
+    /// Tracy's own client, 0.14.1, in a process without rights: protocol 82 alone.
+    #[cfg(feature = "tracy-client")]
+    Client,
+}
+
+impl From<Backend> for crate::tracy::Backend {
+    fn from(backend: Backend) -> Self {
+        match backend {
+            Backend::Wire => Self::Wire,
+            #[cfg(feature = "tracy-client")]
+            Backend::Client => Self::Client,
+        }
+    }
 }
 
 /// What pools are called.
@@ -102,6 +125,8 @@ mod tests {
             &["--tracy", "--tracy-protocol", "81"],
             &["--tracy-protocol", "82"],
             &["--tracy-names", "ttmetal"],
+            &["--tracy-backend", "wire"],
+            &["--tracy", "--tracy-backend", "other"],
             &["--once", "--tracy"],
         ] {
             assert!(parse(bad).is_err(), "{bad:?}");
