@@ -32,8 +32,8 @@ def main() -> None:
     def step() -> None:
         product = ttnn.matmul(activation, weights, core_grid=GRID)
         total = ttnn.add(product, activation)
-        relu = ttnn.relu(total)
-        for temporary in (product, total, relu):
+        weighed = ttnn.softmax(total, dim=-1)
+        for temporary in (product, total, weighed):
             ttnn.deallocate(temporary)
 
     step()

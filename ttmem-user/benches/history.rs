@@ -96,7 +96,7 @@ fn filled(live: u64, chips: i32) -> (History, Vec<Delta>) {
         buffer: Avma(0x5555_0000_0000 + sequence * 208),
         allocator: Avma(2),
         unique_id: Some(sequence),
-        buffer_type: if sequence % 4 == 0 { BufferType::Dram } else { BufferType::L1 },
+        buffer_type: if sequence.is_multiple_of(4) { BufferType::Dram } else { BufferType::L1 },
         address: DeviceAddr(sequence * 4096),
         size: sequence * 7919 % 1_000_003,
         page_size: 2048,

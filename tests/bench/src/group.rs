@@ -41,6 +41,11 @@ impl Bench {
         self.options.effort != Effort::Full
     }
 
+    /// Whether everything is done once only, and maybe without optimisation, as by `cargo test`.
+    pub fn is_a_test(&self) -> bool {
+        self.options.effort == Effort::Once
+    }
+
     /// Whether anything of that group may be asked for; to skip a costly preparation.
     pub fn wants(&self, group: &str) -> bool {
         self.options.wants(&self.full(group))

@@ -3,12 +3,7 @@
 //! Rows lie packed, without gaps: one that goes is replaced by the last one. So their order says
 //! nothing; readers ask for an order. Whose row is where says an index of 4 bytes per buffer.
 
-use std::{
-    cmp::Ordering,
-    collections::BTreeMap,
-    hash::{BuildHasher as _, Hash as _, Hasher as _},
-    ops::Range,
-};
+use std::{cmp::Ordering, collections::BTreeMap, hash::BuildHasher as _, ops::Range};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
@@ -149,9 +144,7 @@ impl LiveSet {
     }
 
     fn hash(&self, buffer: Avma) -> u64 {
-        let mut hasher = self.hasher.build_hasher();
-        buffer.hash(&mut hasher);
-        hasher.finish()
+        self.hasher.hash_one(buffer)
     }
 
     fn find(&self, buffer: Avma) -> Option<usize> {

@@ -93,7 +93,7 @@ impl Log {
         let surplus = self.entries.len().saturating_sub(limit);
         self.entries.rotate_left(self.oldest);
         self.oldest = 0;
-        let gone = self.entries.drain(..surplus).last().map(|entry| entry.time_ns);
+        let gone = self.entries.drain(..surplus).next_back().map(|entry| entry.time_ns);
         self.entries.shrink_to(limit);
         self.limit = limit;
         gone

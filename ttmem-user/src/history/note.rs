@@ -14,8 +14,8 @@ use crate::{
 
 /// Notes that are kept; then the oldest goes.
 pub const MAX_NOTES: usize = 4096;
-/// Bytes of a mark's name, and of a reason.
-const MAX_TEXT: usize = 200;
+/// Characters of a mark's name, and of a reason.
+const MAX_TEXT: usize = 120;
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -67,7 +67,7 @@ pub enum Remark {
 /// The latest notes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Notes {
-    notes: VecDeque<Note>,
+    kept: VecDeque<Note>,
     dropped: u64,
     seen: Option<Seen>,
 }
@@ -98,18 +98,18 @@ impl Seen {
 
 impl Notes {
     pub fn push(&mut self, time_ns: u64, what: Remark) {
-        if self.notes.len() >= MAX_NOTES {
-            self.notes.pop_front();
+        if self.kept.len() >= MAX_NOTES {
+            self.kept.pop_front();
             self.dropped += 1;
         }
         // In the order of their time: a failure may be older than what was noted last.
-        let after = self.notes.iter().rev().take_while(|note| note.time_ns > time_ns).count();
-        self.notes.insert(self.notes.len() - after, Note { time_ns, what });
+        let after = self.kept.iter().rev().take_while(|note| note.time_ns > time_ns).count();
+        self.kept.insert(self.kept.len() - after, Note { time_ns, what });
     }
 
     /// Oldest first.
     pub fn all(&self) -> impl DoubleEndedIterator<Item = &Note> + Clone {
-        self.notes.iter()
+        self.kept.iter()
     }
 
     /// Notes that had to go.
@@ -171,11 +171,11 @@ impl Notes {
             Remark::Mark(text) | Remark::Inexact(text) => text.capacity(),
             _ => 0,
         };
-        self.notes.capacity() * size_of::<Note>() + self.notes.iter().map(text).sum::<usize>()
+        self.kept.capacity() * size_of::<Note>() + self.kept.iter().map(text).sum::<usize>()
     }
 }
 
 /// The begin of a text.
 pub(super) fn short(text: &str) -> String {
-    text[..text.floor_char_boundary(MAX_TEXT)].to_owned()
+    text.chars().take(MAX_TEXT).collect()
 }

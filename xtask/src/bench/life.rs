@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,8 +17,6 @@ use super::rig::Rig;
 use super::target::Target;
 use crate::run;
 
-/// How long a program may take to appear.
-const PATIENCE: Duration = Duration::from_secs(30);
 const LIVE: u64 = 10_000;
 const MANY_LIVE: u64 = 100_000;
 
@@ -90,6 +88,7 @@ pub fn at_rest(rig: &Rig, plan: &Plan, report: &mut Report) -> Result<()> {
             target.ask(&format!("paced 20000 {pairs}")).map(drop)
         })?);
     }
+    report.add(live_view(rig, &target, seconds, "live view, 2 Hz")?);
     target.ask(&format!("hold {MANY_LIVE}"))?;
     thread::sleep(Duration::from_secs(1));
     let full = agent::resident_mib(agent.pid())?;
@@ -106,73 +105,49 @@ pub fn at_rest(rig: &Rig, plan: &Plan, report: &mut Report) -> Result<()> {
         Line::of(group, "20,000 events/s", unit, 1, &busy),
     ];
     report.add(lines.into_iter().flatten());
-    report.add(live_view(rig, &target, seconds)?);
+    report.add(live_view(rig, &target, seconds, "live view, 2 Hz, 100,000 live")?);
     Ok(())
 }
 
-/// The live view on a terminal that `script` makes. It is ended with its program.
+/// The live view on a terminal that tmux makes, by a server of its own. It ends when dropped.
 struct View {
-    script: Child,
+    server: String,
     agent: u32,
 }
 
 impl View {
     fn start(rig: &Rig, target: &Target) -> Result<Self> {
-        let words: Vec<String> = [rig.ttmem.display().to_string(), "attach".to_owned()]
-            .into_iter()
-            .chain(["--pid".to_owned(), target.pid().to_string()])
-            .chain(rig.defaults())
-            .collect();
-        let mut command = Command::new("script");
-        command.args(["-q", "-e", "-c", &format!("exec {}", words.join(" ")), "/dev/null"]);
-        command.env("TERM", "xterm-256color").stdin(Stdio::piped()).stdout(Stdio::null());
-        let script = command.spawn().context("no `script` to make a terminal with")?;
-        let mut view = Self { agent: 0, script };
-        let end = Instant::now() + PATIENCE;
-        while view.agent == 0 {
-            if Instant::now() > end {
-                bail!("the live view does not come");
-            }
-            thread::sleep(Duration::from_millis(20));
-            view.agent = view.child(rig).unwrap_or(0);
-        }
+        let mut view = Self { server: format!("ttmem-bench-{}", target.pid()), agent: 0 };
+        let mut start = view.tmux();
+        start.args(["new-session", "-d", "-x", "120", "-y", "40", "--"]).arg(&rig.ttmem);
+        start.args(["attach", "--pid", &target.pid().to_string()]).args(rig.defaults());
+        run::capture(&mut start)?;
+        let said = run::capture(view.tmux().args(["list-panes", "-F", "#{pane_pid}"]))?;
+        view.agent = said.trim().parse().with_context(|| format!("no process in {said:?}"))?;
         Ok(view)
     }
 
-    /// The child of `script` that runs ttmem.
-    fn child(&self, rig: &Rig) -> Option<u32> {
-        let pid = self.script.id();
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
-        let child: u32 = children.split_whitespace().next()?.parse().ok()?;
-        let runs = fs::read_link(format!("/proc/{child}/exe")).ok()?;
-        (runs == fs::canonicalize(&rig.ttmem).ok()?).then_some(child)
+    fn tmux(&self) -> Command {
+        let mut command = Command::new("tmux");
+        command.args(["-f", "/dev/null", "-L", &self.server]);
+        command
     }
 }
 
 impl Drop for View {
     fn drop(&mut self) {
-        // `q` closes the view; then `script` ends too.
-        if let Some(mut input) = self.script.stdin.take() {
-            drop(input.write_all(b"q"));
-            let end = Instant::now() + Duration::from_secs(3);
-            while Instant::now() < end && matches!(self.script.try_wait(), Ok(None)) {
-                thread::sleep(Duration::from_millis(20));
-            }
-        }
-        // Our own child; its end hangs up the terminal.
-        drop(self.script.kill());
-        drop(self.script.wait());
+        drop(run::capture(self.tmux().arg("kill-server")));
     }
 }
 
-fn live_view(rig: &Rig, target: &Target, seconds: Duration) -> Result<Option<Line>> {
+fn live_view(rig: &Rig, target: &Target, seconds: Duration, name: &str) -> Result<Option<Line>> {
     let view = View::start(rig, target)?;
     thread::sleep(Duration::from_secs(2));
     let share = agent::cpu_share(view.agent, || {
         thread::sleep(seconds);
         Ok(())
     })?;
-    Ok(Line::of("rest: processor", "live view, 2 Hz", "% of a core", 1, &[share]))
+    Ok(Line::of("rest: processor", name, "% of a core", 1, &[share]))
 }
 
 /// A question at the socket, from the write to the whole answer.

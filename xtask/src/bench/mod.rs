@@ -84,6 +84,14 @@ pub fn perform(arguments: &Arguments) -> Result<ExitCode> {
     Ok(if report.missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Measures whole programs as little as can be, only to see that all of it works: the benches of
+/// single functions are run by `cargo test`. What did not work.
+pub fn try_out() -> Result<Vec<String>> {
+    let mut report = Report::new(true, None);
+    whole_programs(&Rig::prepare()?, &Plan::new(true), &mut report);
+    Ok(report.missing)
+}
+
 fn whole_programs(rig: &Rig, plan: &Plan, report: &mut Report) {
     report.part("stand-in", |report| standin::measure(rig, plan, report));
     report.part("throughput", |report| throughput::measure(rig, plan, report));
