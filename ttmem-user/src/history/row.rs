@@ -140,6 +140,29 @@ const ALLOCATED: u8 = 1 << 6;
 const PRE_ATTACH: u8 = 1 << 7;
 
 impl Packed {
+    /// No buffer.
+    pub const VACANT: Self = Self {
+        buffer: Avma(0),
+        unique_id: 0,
+        address: DeviceAddr(0),
+        size: 0,
+        page_size: 0,
+        bank_bytes: 0,
+        used_bytes: 0,
+        allocated_ns: 0,
+        tid: Tid(0),
+        cores: 0,
+        mesh: MeshId(0),
+        place: u32::MAX,
+        buffer_type: BufferType::Dram,
+        known: 0,
+    };
+
+    /// Whether it is no buffer.
+    pub const fn is_vacant(&self) -> bool {
+        self.place == u32::MAX
+    }
+
     /// What a delta says of its buffer, which lies at `place`.
     pub fn new(delta: &Delta, place: u32) -> Self {
         let flag = |is: bool, flag: u8| if is { flag } else { 0 };
