@@ -186,7 +186,9 @@ impl LiveSet {
         let rows = &self.rows;
         let entry = self.index.find_entry(hash, |&at| rows[at as usize].buffer == buffer).ok()?;
         let (place, _) = entry.remove();
-        let gone = std::mem::replace(&mut self.rows[place as usize], Packed::VACANT);
+        let row = &mut self.rows[place as usize];
+        let gone = *row;
+        row.vacate();
         self.vacant.push(place);
         if self.rows.len() > SMALL && self.len() < self.rows.len() / 4 {
             self.close_up();

@@ -140,23 +140,10 @@ const ALLOCATED: u8 = 1 << 6;
 const PRE_ATTACH: u8 = 1 << 7;
 
 impl Packed {
-    /// No buffer.
-    pub const VACANT: Self = Self {
-        buffer: Avma(0),
-        unique_id: 0,
-        address: DeviceAddr(0),
-        size: 0,
-        page_size: 0,
-        bank_bytes: 0,
-        used_bytes: 0,
-        allocated_ns: 0,
-        tid: Tid(0),
-        cores: 0,
-        mesh: MeshId(0),
-        place: u32::MAX,
-        buffer_type: BufferType::Dram,
-        known: 0,
-    };
+    /// Makes it no buffer.
+    pub const fn vacate(&mut self) {
+        self.place = u32::MAX;
+    }
 
     /// Whether it is no buffer.
     pub const fn is_vacant(&self) -> bool {
