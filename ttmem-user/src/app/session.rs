@@ -72,7 +72,7 @@ impl Session {
             duration: config.duration,
             once: config.once,
             ends_with_targets: selection.ends_with_targets(),
-            detail: Detail { buffers: config.buffers, map: config.map },
+            detail: Detail { buffers: config.buffers, map: config.map, ..Detail::default() },
             audit: config.audit,
         };
         let watched = TargetOptions {

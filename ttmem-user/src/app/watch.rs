@@ -134,7 +134,7 @@ impl Watch {
         if targets.is_empty() && unwatched.is_empty() && self.pids.is_empty() {
             bail!("nothing is watched: {START_ONE}");
         }
-        Ok(Report { time_ns: now, targets, unwatched })
+        Ok(Report { time_ns: now, targets, unwatched, health: None })
     }
 
     /// Leaves out the first of many that have ended.

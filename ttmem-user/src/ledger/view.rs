@@ -35,7 +35,8 @@ impl Ledger {
             devices: self.chip_snapshots(),
             allocators: self.space_snapshots(detail.map),
             buffers: detail.buffers.then(|| self.buffer_snapshots()),
-            programs: detail.buffers.then(|| self.circular.program_snapshots()),
+            programs: (detail.buffers || detail.programs)
+                .then(|| self.circular.program_snapshots()),
         }
     }
 
