@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{
     agent::{Agent, Selection, Started, TargetOptions},
-    bpf_log,
+    bpf_log, export,
     output::Lines,
     privileges,
     share::Share,
@@ -137,7 +137,7 @@ impl Session {
 
     /// Shows the live view until the user or `quit` ends it.
     pub async fn show(&mut self, ui: Ui, quit: impl Future<Output = ()>) -> anyhow::Result<()> {
-        self.show_with(ui, None, |_| (), quit).await
+        self.show_with(ui, None, |_| None, quit).await
     }
 
     /// The same with the output of a command; requests that concern it go to `on_command`.
@@ -145,12 +145,20 @@ impl Session {
         &mut self,
         ui: Ui,
         output: Option<watch::Receiver<Arc<OutputTail>>>,
-        on_command: impl Fn(Request),
+        on_command: impl Fn(Request) -> Option<String>,
         quit: impl Future<Output = ()>,
     ) -> anyhow::Result<()> {
         let control = Arc::clone(&self.control);
         let on_request = move |request| match request {
-            Request::Resync => control.send(Command::Resync),
+            Request::Resync => {
+                control.send(Command::Resync);
+                None
+            }
+            Request::Detail(detail) => {
+                control.send(Command::Detail(detail));
+                None
+            }
+            Request::Export(_) => export::only(request),
             Request::Interrupt | Request::OutputSize(_) => on_command(request),
         };
         let again = Arc::clone(&self.control);

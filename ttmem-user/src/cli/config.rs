@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::args::{Format, WatchArgs, readers::ServeArgs};
+use crate::tui::Theme;
 
 /// How often a service writes what only a snapshot knows.
 const SERVICE_REFRESH: Duration = Duration::from_secs(1);
@@ -16,6 +17,8 @@ pub struct WatchConfig {
     pub file: Option<PathBuf>,
     /// Failed allocations are printed one by one.
     pub on_failure: bool,
+    /// How the live view looks.
+    pub theme: Theme,
     /// How to watch.
     pub session: SessionConfig,
 }
@@ -98,6 +101,7 @@ impl WatchConfig {
             },
             file: args.output.clone(),
             on_failure,
+            theme: args.look.theme(),
             session: SessionConfig::new(args, once),
         })
     }

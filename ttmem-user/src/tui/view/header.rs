@@ -20,7 +20,11 @@ const LEAST: usize = 12;
 /// Draws the two lines of the header.
 pub fn view(frame: &mut Frame, area: Rect, scene: &Scene) {
     let [first, second] = Layout::vertical([Constraint::Length(1); 2]).areas(area);
-    let state = state(scene);
+    let state = if scene.state.frozen.is_some() {
+        Span::styled(" frozen: z goes on ", scene.theme.reversed())
+    } else {
+        state(scene)
+    };
     let room = usize::from(first.width).saturating_sub(state.width());
     ends(frame, first, target(scene, room), Line::from(state));
     frame.render_widget(trust(scene, second.width.into()), second);
