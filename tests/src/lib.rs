@@ -14,4 +14,5 @@ pub mod skip;
 pub mod space;
 pub mod standin;
 pub mod table;
+pub mod tracy;
 pub mod ttmem;

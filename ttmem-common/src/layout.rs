@@ -14,6 +14,9 @@ pub const BUFFER_TYPES: usize = 5;
 /// Most that the eBPF side reads from a buffer in one go, in bytes: it has to fit on its stack.
 pub const MAX_WINDOW: u32 = 128;
 
+/// Most that the eBPF side reads from a buffer in one go where it has room beside its stack, bytes.
+pub const MAX_SPAN: u32 = 1024;
+
 /// First `TensorMemoryLayout` that is sharded: 0 is interleaved, 1 single-bank. The agent refuses
 /// the sharded fields of a library whose own code says otherwise; the last one depends on the
 /// version ([`BufferLayout::last_sharded`]).
@@ -97,6 +100,11 @@ pub struct BufferLayout {
     pub window_start: u32,
     /// Length of the window in bytes; a multiple of 8, at most [`MAX_WINDOW`].
     pub window_len: u32,
+    /// Length of what holds the window and the unique id behind it, in bytes, a multiple of 8, at
+    /// most [`MAX_SPAN`]; 0: there is no such, they are read one by one.
+    pub span_len: u32,
+    /// Keeps the size a multiple of 8.
+    pub reserved: u32,
     /// `IDevice*`, 8 bytes.
     pub device: u32,
     /// Logical size in bytes, 8 bytes.
@@ -149,6 +157,8 @@ impl BufferLayout {
         implementation: ABSENT,
         window_start: 0,
         window_len: 0,
+        span_len: 0,
+        reserved: 0,
         device: ABSENT,
         size: ABSENT,
         page_size: ABSENT,
@@ -202,7 +212,16 @@ impl BufferLayout {
         }
         self.window_start = start;
         self.window_len = end - start;
+        self.span_len = self.span(start).unwrap_or(0);
         Some(self)
+    }
+
+    /// Bytes from `start` on that hold the window and the unique id.
+    fn span(&self, start: u32) -> Option<u32> {
+        let known = self.unique_id != ABSENT && self.unique_id.is_multiple_of(8);
+        let behind = self.unique_id.checked_sub(start).filter(|_| known)?;
+        let len = behind.checked_add(8)?.max(self.window_len);
+        (len <= MAX_SPAN).then_some(len)
     }
 }
 
@@ -314,7 +333,7 @@ pub struct LayoutTable {
 }
 
 const _: () = assert!(size_of::<Chain>() == 32);
-const _: () = assert!(size_of::<BufferLayout>() == 96);
+const _: () = assert!(size_of::<BufferLayout>() == 104);
 const _: () = assert!(size_of::<DeviceLayout>() == 16 + 4 * 32 + 8);
 const _: () = assert!(size_of::<CircularLayout>() == 16);
-const _: () = assert!(size_of::<LayoutTable>() == 8 + 96 + 152 + 5 * 200 + 4 * 32 + 8 * 16 + 16);
+const _: () = assert!(size_of::<LayoutTable>() == 8 + 104 + 152 + 5 * 200 + 4 * 32 + 8 * 16 + 16);

@@ -25,6 +25,10 @@ pub const KIND_DISPATCH: u32 = 8;
 pub const KIND_FAILURE: u32 = 16;
 /// Kind of a [`ResizeRecord`].
 pub const KIND_RESIZE: u32 = 17;
+/// Kind of a [`ShardedRecord`].
+pub const KIND_ALLOCATE_SHARDED: u32 = 18;
+/// Kind of a [`DescribedFreeRecord`].
+pub const KIND_FREE_DESCRIBED: u32 = 19;
 
 /// Chips that one [`DeviceRecord`] can name.
 pub const MAX_CHIPS: usize = 64;
@@ -55,7 +59,7 @@ pub struct RecordHeader {
     pub tid: u32,
 }
 
-/// A buffer has been allocated.
+/// A buffer has been allocated that is not sharded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
     feature = "bytes",
@@ -85,8 +89,20 @@ pub struct AllocateRecord {
     pub memory_layout: u32,
     /// `FLAG_` bits.
     pub flags: u32,
+    /// Keeps the layout free of padding.
+    pub reserved: u32,
+}
+
+/// How a sharded buffer spreads over cores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[cfg_attr(
+    feature = "bytes",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
+#[repr(C)]
+pub struct Sharding {
     /// Pages of one shard in a distribution spec.
-    pub shard_pages: u32,
+    pub shard_pages: u64,
     /// Shard shape, height in the low half (with [`FLAG_SHARD_SPEC`]).
     pub shard_shape: u64,
     /// Page shape, height in the low half (with [`FLAG_SHARD_SPEC`]).
@@ -96,6 +112,20 @@ pub struct AllocateRecord {
     /// Number of cores in the distribution spec (with [`FLAG_DISTRIBUTION_SPEC`]), or of those
     /// that have an address of their own (with [`FLAG_CORE_COUNT`]).
     pub shard_cores: u64,
+}
+
+/// A sharded buffer has been allocated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "bytes",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
+#[repr(C)]
+pub struct ShardedRecord {
+    /// What all buffers have; the header's kind is [`KIND_ALLOCATE_SHARDED`].
+    pub buffer: AllocateRecord,
+    /// How it spreads over cores.
+    pub sharding: Sharding,
 }
 
 /// The version does not expose unique ids.
@@ -108,9 +138,6 @@ pub const FLAG_DISTRIBUTION_SPEC: u32 = 4;
 pub const FLAG_PER_CORE: u32 = 16;
 /// With [`FLAG_PER_CORE`]: `shard_cores` says how many cores these are.
 pub const FLAG_CORE_COUNT: u32 = 32;
-/// A [`FreeRecord`] carries the buffer's description.
-pub const FLAG_DESCRIBED: u32 = 8;
-
 /// A buffer is being freed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
@@ -125,15 +152,27 @@ pub struct FreeRecord {
     pub buffer: u64,
     /// `AllocatorImpl*` in the target.
     pub allocator: u64,
-    /// `IDevice*`, with [`FLAG_DESCRIBED`].
+}
+
+/// A buffer is being freed, and this is what it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "bytes",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
+#[repr(C)]
+pub struct DescribedFreeRecord {
+    /// What all frees say; the header's kind is [`KIND_FREE_DESCRIBED`].
+    pub free: FreeRecord,
+    /// `IDevice*`.
     pub device: u64,
-    /// Address on the device, with [`FLAG_DESCRIBED`].
+    /// Address on the device.
     pub address: u64,
-    /// Unique id, with [`FLAG_DESCRIBED`] and without [`FLAG_NO_UNIQUE_ID`].
+    /// Unique id; 0 with [`FLAG_NO_UNIQUE_ID`].
     pub unique_id: u64,
-    /// `BufferType`, with [`FLAG_DESCRIBED`].
+    /// `BufferType`.
     pub buffer_type: u32,
-    /// `FLAG_` bits; [`FLAG_PER_CORE`] too with [`FLAG_DESCRIBED`].
+    /// `FLAG_` bits: [`FLAG_NO_UNIQUE_ID`], [`FLAG_PER_CORE`].
     pub flags: u32,
 }
 
@@ -371,8 +410,10 @@ pub struct ResizeRecord {
 
 const _: () = assert!(size_of::<ResizeRecord>() == 24 + 16 + 8 + 32);
 const _: () = assert!(size_of::<RecordHeader>() == 24);
-const _: () = assert!(size_of::<AllocateRecord>() == 24 + 7 * 8 + 16 + 32);
-const _: () = assert!(size_of::<FreeRecord>() == 24 + 5 * 8 + 8);
+const _: () = assert!(size_of::<AllocateRecord>() == 24 + 7 * 8 + 16);
+const _: () = assert!(size_of::<ShardedRecord>() == 96 + 5 * 8);
+const _: () = assert!(size_of::<FreeRecord>() == 24 + 2 * 8);
+const _: () = assert!(size_of::<DescribedFreeRecord>() == 40 + 3 * 8 + 8);
 const _: () = assert!(size_of::<BulkFreeRecord>() == 32);
 const _: () = assert!(size_of::<DeviceRecord>() == 24 + 8 + 16 + 4 * MAX_CHIPS);
 const _: () = assert!(size_of::<FailureRecord>() == 24 + 8 * 8 + 16 + 16 + 8);

@@ -35,6 +35,12 @@ impl Hit {
     pub fn header(&self, kind: u32) -> RecordHeader {
         // SAFETY: the helper has no preconditions.
         let time_ns = unsafe { bpf_ktime_get_ns() };
+        self.header_of(time_ns, kind)
+    }
+
+    /// The same with a time that is known, or still to be set.
+    #[inline(always)]
+    pub fn header_of(&self, time_ns: u64, kind: u32) -> RecordHeader {
         RecordHeader { time_ns, kind, slot: self.slot, tgid: self.tgid, tid: self.tid }
     }
 }

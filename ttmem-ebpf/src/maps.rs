@@ -3,11 +3,11 @@
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     macros::map,
-    maps::{Array, LruHashMap, RingBuf},
+    maps::{Array, LruHashMap, PerCpuArray, RingBuf},
 };
 use ttmem_common::{
     control::CONTROL_WORDS,
-    layout::{LayoutTable, MAX_SLOTS},
+    layout::{LayoutTable, MAX_SLOTS, MAX_SPAN},
     loss::LOSS_STRIDE,
 };
 
@@ -27,6 +27,22 @@ pub static CONTROL: Array<u32> = Array::with_max_entries(CONTROL_WORDS, BPF_F_MM
 /// agent's memory, which has to read it without any capability. The agent sets the size.
 #[map]
 pub static LOSS: Array<u64> = Array::with_max_entries(LOSS_STRIDE, BPF_F_MMAPABLE);
+
+/// Number of words of a [`Span`]; a power of two.
+pub const SPAN_WORDS: usize = MAX_SPAN as usize / 8;
+
+/// Room for what is read of a buffer, where the stack has none.
+#[repr(C)]
+pub struct Span {
+    /// Not 0 while a program of this CPU uses it.
+    pub in_use: u64,
+    /// What was read.
+    pub words: [u64; SPAN_WORDS],
+}
+
+/// One on each CPU.
+#[map]
+pub static SPAN: PerCpuArray<Span> = PerCpuArray::with_max_entries(1, 0);
 
 /// A device and allocator that the agent has been told about.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 //! `cargo xtask bench` runs it. Compare lines of one run only.
 
 use std::{
+    hint::black_box,
     path::PathBuf,
     sync::{
         Arc,
@@ -11,7 +12,6 @@ use std::{
     thread,
 };
 
-use divan::{Bencher, black_box};
 use ttmem::{
     event::{
         Allocated, AllocatorSeen, BufferShape, BufferType, DeviceSeen, Event, Freed, Geometry,
@@ -23,10 +23,17 @@ use ttmem::{
     },
     units::{Avma, ChipId, DeviceAddr, Pid, Tid},
 };
+use ttmem_bench::Bench;
 use ttmem_common::table::{POOLS, pool};
 
 fn main() {
-    divan::main();
+    let bench = Bench::from_command_line("shared table");
+    one_counter(&bench);
+    one_device(&bench);
+    if bench.wants("one device under a writer") {
+        one_device_under_a_writer(&bench);
+    }
+    publish_eight_chips(&bench);
 }
 
 /// A ledger of eight chips with one buffer.
@@ -45,7 +52,7 @@ fn ledger() -> Ledger {
     };
     let seen =
         AllocatorSeen { allocator: Avma(2), device: Avma(1), pools: [Some(geometry); POOLS] };
-    ledger.apply(&Event::Allocator(seen));
+    ledger.apply(&Event::Allocator(Box::new(seen)));
     ledger.apply(&allocated());
     ledger
 }
@@ -85,33 +92,31 @@ fn shared() -> Shared {
     Shared { writer, file: path.join("1.table"), _outer: outer }
 }
 
-/// One load of an atomic of this process: what a counter in the program itself costs.
-#[divan::bench]
-fn one_counter_of_ones_own(bencher: Bencher) {
-    let counter = AtomicU64::new(7);
-    bencher.bench_local(|| black_box(&counter).load(Ordering::Relaxed));
-}
-
-/// One figure of the table.
-#[divan::bench]
-fn one_counter(bencher: Bencher) {
+/// One figure of the table, beside a load of an atomic of this process: what a counter in the
+/// program itself costs.
+fn one_counter(bench: &Bench) {
     let shared = shared();
     let table = Table::open(&shared.file).expect("opened");
-    bencher
-        .bench_local(|| black_box(&table).figure(black_box(3), BufferType::Dram, pool::USED_BYTES));
+    let own = AtomicU64::new(7);
+    bench
+        .group("one counter")
+        .baseline("a counter of one's own", || black_box(&own).load(Ordering::Relaxed))
+        .variant("the shared table", || {
+            black_box(&table).figure(black_box(3), BufferType::Dram, pool::USED_BYTES)
+        })
+        .run();
 }
 
-/// All figures of one chip, of one instant.
-#[divan::bench]
-fn one_device(bencher: Bencher) {
+/// All figures of one chip, of one instant, while nobody writes.
+fn one_device(bench: &Bench) {
     let shared = shared();
     let table = Table::open(&shared.file).expect("opened");
-    bencher.bench_local(|| black_box(&table).device(black_box(3)).expect("readable"));
+    let read = || black_box(&table).device(black_box(3)).expect("readable");
+    bench.group("one device").variant("at rest", read).run();
 }
 
 /// The same while another thread writes all chips without a pause.
-#[divan::bench]
-fn one_device_under_a_writer(bencher: Bencher) {
+fn one_device_under_a_writer(bench: &Bench) {
     let mut shared = shared();
     let table = Table::open(&shared.file).expect("opened");
     let stop = AtomicBool::new(false);
@@ -126,21 +131,22 @@ fn one_device_under_a_writer(bencher: Bencher) {
                 shared.writer.publish(&ledger, None);
             }
         });
-        bencher.bench_local(|| black_box(&table).device(black_box(3)).expect("readable"));
+        let read = || black_box(&table).device(black_box(3)).expect("readable");
+        bench.group("one device under a writer").variant("at full speed", read).run();
         stop.store(true, Ordering::Relaxed);
     });
 }
 
 /// What the agent does after a drain: eight chips that have all changed.
-#[divan::bench]
-fn publish_eight_chips(bencher: Bencher) {
+fn publish_eight_chips(bench: &Bench) {
     let mut shared = shared();
     let mut ledger = ledger();
     let (allocated, freed) = (allocated(), freed());
     let mut live = true;
-    bencher.bench_local(|| {
+    let publish = || {
         ledger.apply(if live { &freed } else { &allocated });
         live = !live;
         shared.writer.publish(black_box(&ledger), None);
-    });
+    };
+    bench.group("publish").variant("eight chips", publish).run();
 }

@@ -5,6 +5,7 @@ pub mod app;
 pub mod cli;
 pub mod event;
 pub mod format;
+pub mod history;
 pub mod image;
 pub mod kernel;
 pub mod ledger;
@@ -16,6 +17,8 @@ pub mod socket;
 pub mod source;
 pub mod table;
 pub mod target;
+#[cfg(feature = "tracy")]
+pub mod tracy;
 pub mod tui;
 pub mod units;
 pub mod words;

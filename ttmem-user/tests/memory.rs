@@ -72,7 +72,11 @@ fn ledger() -> Ledger {
         base: Some(DeviceAddr(0)),
     };
     let pools = [Some(pool); BUFFER_TYPES];
-    ledger.apply(&Event::Allocator(AllocatorSeen { allocator: ALLOCATOR, device: MESH, pools }));
+    ledger.apply(&Event::Allocator(Box::new(AllocatorSeen {
+        allocator: ALLOCATOR,
+        device: MESH,
+        pools,
+    })));
     ledger
 }
 

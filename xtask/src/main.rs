@@ -2,6 +2,7 @@
 //!
 //! What a person, the documentation or CI calls is here; the work is in a module per command.
 
+mod bench;
 mod demo;
 mod drift;
 mod lint;
@@ -60,16 +61,14 @@ Examples:
         #[arg(last = true)]
         cargo_arguments: Vec<String>,
     },
-    /// Measure what is claimed to be cheap, each beside what it is compared with
+    /// Measure what ttmem costs, beside what it is compared with (as root, about ten minutes)
     #[command(after_help = "\
 Examples:
-  cargo xtask bench                    everything
-  cargo xtask bench -- one_device      what contains `one_device`")]
-    Bench {
-        /// What the benchmarks take
-        #[arg(last = true)]
-        arguments: Vec<String>,
-    },
+  cargo xtask bench                                 everything
+  cargo xtask bench --quick                         everything, as indications, in two minutes
+  cargo xtask bench 'stand-in, push'                what contains that
+  cargo xtask bench --compare base/report.json      and what got worse")]
+    Bench(bench::Arguments),
     /// Look whether ttmem understands every published version of ttnn (needs a network)
     #[command(after_help = "\
 Examples:
@@ -115,20 +114,12 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Setup { build_only: false } => drop(setup::for_everything()?),
         Task::Demo(arguments) => return demo::perform(&arguments),
         Task::Test { cargo_arguments } => return test::perform(&cargo_arguments),
-        Task::Bench { arguments } => return bench(&arguments),
+        Task::Bench(arguments) => return bench::perform(&arguments),
         Task::Drift(arguments) => return drift::perform(&arguments),
         Task::Lint => lint::perform()?,
         Task::RealTarget { kind, command } => return in_real_target(kind, &command),
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn bench(arguments: &[String]) -> Result<ExitCode> {
-    setup::for_building()?;
-    let mut command = run::cargo();
-    command.args(["bench", "--package", "ttmem", "--benches", "--"]).args(arguments);
-    let status = command.envs(setup::ebpf_env()).status()?;
-    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn in_real_target(kind: Kind, words: &[String]) -> Result<ExitCode> {

@@ -14,7 +14,7 @@ use ttmem_common::{
     record::{FAILURE_HAS_BUFFER, FailureRecord, KIND_FAILURE, TYPE_NAME_BYTES},
 };
 
-use super::buffer::{Window, fields_of};
+use super::fields::{Window, fields_of};
 use crate::{
     emit::{Hit, reserve, submit},
     user_memory::{Fault, read, read_into, read_raw},

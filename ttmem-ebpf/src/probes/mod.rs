@@ -4,6 +4,7 @@ mod buffer;
 mod circular;
 mod describe;
 mod failure;
+mod fields;
 mod resize;
 
 use aya_ebpf::{

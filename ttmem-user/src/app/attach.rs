@@ -67,6 +67,8 @@ fn follow_instead(
         (watch.output.is_some(), "--output"),
         (watch.duration.is_some(), "--duration"),
         (args.targets.pid.len() != 1, "the other processes"),
+        #[cfg(feature = "tracy")]
+        (watch.tracy.tracy.is_some(), "--tracy"),
     ];
     if let Some((_, what)) = more.iter().find(|(asked_for, _)| *asked_for) {
         return Err(error.context(format!(

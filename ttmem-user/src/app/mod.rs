@@ -8,8 +8,10 @@ mod doctor;
 mod export;
 mod fits;
 mod launch;
+mod memory;
 mod output;
 mod privileges;
+pub mod record;
 mod run;
 mod serve;
 mod session;
@@ -38,6 +40,7 @@ enum Outcome {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    memory::be_frugal();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -51,6 +54,10 @@ pub fn main() -> ExitCode {
         Command::Attach(args) => attach::run(args),
         Command::Run(args) => return exit_code(run::run(args)),
         Command::Launch(args) => return exit_code(launch::run(args)),
+        #[cfg(feature = "tracy-client")]
+        Command::TracyClientBackend => {
+            return exit_code(crate::tracy::client::nursery::run().map(|()| 0));
+        }
         Command::Snapshot(args) => snapshot::run(args),
         Command::Fits(args) => fits::run(args),
         Command::Doctor(args) => doctor::run(args),

@@ -15,6 +15,8 @@ use super::{
     privileges,
     share::Share,
 };
+#[cfg(feature = "tracy")]
+use crate::tracy::Tracy;
 use crate::{
     cli::config::SessionConfig,
     kernel::{Kernel, LoadOptions},
@@ -31,6 +33,9 @@ pub struct Session {
     control: Arc<Control>,
     reports: watch::Receiver<Arc<Report>>,
     started: Option<Started>,
+    /// After the pipeline, so that viewers hear of the end.
+    #[cfg(feature = "tracy")]
+    _tracy: Option<Tracy>,
 }
 
 impl Session {
@@ -80,6 +85,14 @@ impl Session {
             dispatches: config.dispatches,
             audit: config.audit.is_some(),
         };
+        #[cfg(feature = "tracy")]
+        let mut followers = followers;
+        #[cfg(feature = "tracy")]
+        let tracy = config.tracy.clone();
+        #[cfg(feature = "tracy")]
+        let tracy = tracy.map(|tracy| Tracy::start(tracy, &control, privileges::drop_all));
+        #[cfg(feature = "tracy")]
+        let tracy = tracy.transpose()?.inspect(|tracy| followers.push(tracy.follower()));
         let share = Share::open(config.sharing.as_ref(), &control)?;
         let (agent, started) = Agent::start(
             kernel.attacher,
@@ -94,7 +107,17 @@ impl Session {
             Pipeline::start(kernel.records, options, Arc::clone(&control), agent.on_notice())
                 .context("cannot start a thread")?;
         let started = Some(started);
-        Ok(Self { agent, _pipeline: pipeline, control, reports, started })
+        #[cfg(feature = "tracy")]
+        let tracy = tracy.inspect(|tracy| tracy.watch(reports.clone()));
+        Ok(Self {
+            agent,
+            _pipeline: pipeline,
+            control,
+            reports,
+            started,
+            #[cfg(feature = "tracy")]
+            _tracy: tracy,
+        })
     }
 
     /// Waits until all targets of the start are attached to; `false`: it was told to quit before.

@@ -51,6 +51,9 @@ pub struct SessionConfig {
     pub debug_bpf: bool,
     /// Perf events where a `uprobe_multi` link would do.
     pub perf_events: bool,
+    /// How it is shown in Tracy, if it is.
+    #[cfg(feature = "tracy")]
+    pub tracy: Option<crate::tracy::Config>,
 }
 
 /// How other processes may read the numbers.
@@ -102,13 +105,15 @@ impl WatchConfig {
             file: args.output.clone(),
             on_failure,
             theme: args.look.theme(),
-            session: SessionConfig::new(args, once),
+            session: SessionConfig::new(args, once, !lines),
         })
     }
 }
 
 impl SessionConfig {
-    fn new(args: &WatchArgs, once: bool) -> Self {
+    fn new(args: &WatchArgs, once: bool, has_view: bool) -> Self {
+        #[cfg(not(feature = "tracy"))]
+        let _ = has_view;
         let sharing = Sharing {
             directory: args.table_dir.clone(),
             group: args.group.clone(),
@@ -128,6 +133,8 @@ impl SessionConfig {
             ring_bytes: ring_bytes(args.ring_size),
             debug_bpf: args.debug_bpf,
             perf_events: args.perf_events,
+            #[cfg(feature = "tracy")]
+            tracy: tracy(&args.tracy, !has_view),
         }
     }
 
@@ -147,8 +154,22 @@ impl SessionConfig {
             ring_bytes: ring_bytes(args.ring_size),
             debug_bpf: false,
             perf_events: false,
+            #[cfg(feature = "tracy")]
+            tracy: tracy(&args.tracy, true),
         }
     }
+}
+
+/// How it is shown in Tracy. `talkative`: standard error is free for lines all the time.
+#[cfg(feature = "tracy")]
+fn tracy(args: &super::args::tracy::TracyArgs, talkative: bool) -> Option<crate::tracy::Config> {
+    args.tracy.map(|address| crate::tracy::Config {
+        address,
+        backend: args.tracy_backend.into(),
+        protocol: args.tracy_protocol,
+        style: args.tracy_names.into(),
+        talkative,
+    })
 }
 
 /// A ring buffer is whole pages, and a power of two.

@@ -2,11 +2,12 @@
 
 use ttmem_common::layout::FIRST_SHARDED;
 use ttmem_common::record::{
-    AllocateRecord, AllocatorRecord, BulkFreeRecord, DeviceRecord, FLAG_CORE_COUNT, FLAG_DESCRIBED,
-    FLAG_DISTRIBUTION_SPEC, FLAG_NO_UNIQUE_ID, FLAG_PER_CORE, FLAG_SHARD_SPEC, FreeRecord,
-    KIND_ALLOCATE, KIND_ALLOCATOR, KIND_BULK_FREE, KIND_CIRCULAR, KIND_DEVICE, KIND_DISPATCH,
-    KIND_FAILURE, KIND_FREE, KIND_PROGRAM_END, KIND_RESIZE, MAX_CHIPS, PoolGeometry,
-    ProgramEndRecord, REMOTE_CHIP, RecordHeader, UNREADABLE_CHIP,
+    AllocateRecord, AllocatorRecord, BulkFreeRecord, DescribedFreeRecord, DeviceRecord,
+    FLAG_CORE_COUNT, FLAG_DISTRIBUTION_SPEC, FLAG_NO_UNIQUE_ID, FLAG_PER_CORE, FLAG_SHARD_SPEC,
+    FreeRecord, KIND_ALLOCATE, KIND_ALLOCATE_SHARDED, KIND_ALLOCATOR, KIND_BULK_FREE,
+    KIND_CIRCULAR, KIND_DEVICE, KIND_DISPATCH, KIND_FAILURE, KIND_FREE, KIND_FREE_DESCRIBED,
+    KIND_PROGRAM_END, KIND_RESIZE, MAX_CHIPS, PoolGeometry, ProgramEndRecord, REMOTE_CHIP,
+    RecordHeader, ShardedRecord, Sharding, UNREADABLE_CHIP,
 };
 use zerocopy::FromBytes as _;
 
@@ -73,15 +74,26 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
         expected: size_of::<RecordHeader>(),
     })?;
     let event = match header.kind {
-        KIND_ALLOCATE => Event::Allocated(allocated(&whole(bytes, header.kind)?)?),
-        KIND_FREE => Event::Freed(freed(&whole(bytes, header.kind)?)?),
+        KIND_ALLOCATE => {
+            let record: AllocateRecord = whole(bytes, header.kind)?;
+            Event::Allocated(allocated(&record, not_sharded(&record))?)
+        }
+        KIND_ALLOCATE_SHARDED => {
+            let record: ShardedRecord = whole(bytes, header.kind)?;
+            Event::Allocated(allocated(&record.buffer, spread(&record))?)
+        }
+        KIND_FREE => Event::Freed(freed(&whole(bytes, header.kind)?, None)),
+        KIND_FREE_DESCRIBED => {
+            let record: DescribedFreeRecord = whole(bytes, header.kind)?;
+            Event::Freed(freed(&record.free, Some(described(&record)?)))
+        }
         KIND_BULK_FREE => {
             let record: BulkFreeRecord = whole(bytes, header.kind)?;
             Event::BulkFreed { allocator: Avma(record.allocator) }
         }
         KIND_DEVICE => Event::Device(device(&whole(bytes, header.kind)?)?),
-        KIND_ALLOCATOR => Event::Allocator(allocator(&whole(bytes, header.kind)?)),
-        KIND_FAILURE => Event::Failed(failure::failed(&whole(bytes, header.kind)?)),
+        KIND_ALLOCATOR => Event::Allocator(Box::new(allocator(&whole(bytes, header.kind)?))),
+        KIND_FAILURE => Event::Failed(Box::new(failure::failed(&whole(bytes, header.kind)?))),
         KIND_CIRCULAR => Event::Circular(circular::placed(&whole(bytes, header.kind)?)?),
         KIND_PROGRAM_END => {
             let record: ProgramEndRecord = whole(bytes, header.kind)?;
@@ -111,64 +123,75 @@ fn unique_id(flags: u32, id: u64) -> Option<u64> {
     (flags & FLAG_NO_UNIQUE_ID == 0).then_some(id)
 }
 
-fn allocated(record: &AllocateRecord) -> Result<Allocated, DecodeError> {
+fn allocated(record: &AllocateRecord, spread: Spread) -> Result<Allocated, DecodeError> {
     Ok(Allocated {
         time_ns: record.header.time_ns,
         tid: Tid(record.header.tid),
         buffer: Avma(record.buffer),
         allocator: Avma(record.allocator),
         device: Avma(record.device),
-        shape: shape(record)?,
+        shape: shape(record, spread)?,
     })
 }
 
-/// What a buffer is, from the fields that the record holds.
-pub(crate) fn shape(record: &AllocateRecord) -> Result<BufferShape, DecodeError> {
+/// What a buffer is, from the fields that the record of its allocation holds.
+pub(crate) fn sharded_shape(record: &ShardedRecord) -> Result<BufferShape, DecodeError> {
+    shape(&record.buffer, spread(record))
+}
+
+fn shape(record: &AllocateRecord, spread: Spread) -> Result<BufferShape, DecodeError> {
     Ok(BufferShape {
         unique_id: unique_id(record.flags, record.unique_id),
         buffer_type: buffer_type(record.buffer_type)?,
         address: DeviceAddr(record.address),
         size: record.size,
         page_size: record.page_size,
-        spread: spread(record),
+        spread,
     })
+}
+
+/// Of a buffer of which nothing but the fields of all is known.
+const fn not_sharded(record: &AllocateRecord) -> Spread {
+    if record.memory_layout < FIRST_SHARDED { Spread::Interleaved } else { Spread::Unknown }
 }
 
 /// Follows `Buffer::num_dev_pages()` and `calculate_bank_size_spread()`: the pages of one shard
 /// times the cores are divided by the cores again, so what lies on a bank is one core's share.
-fn spread(record: &AllocateRecord) -> Spread {
-    if record.memory_layout < FIRST_SHARDED {
+fn spread(record: &ShardedRecord) -> Spread {
+    let (flags, sharding) = (record.buffer.flags, &record.sharding);
+    if record.buffer.memory_layout < FIRST_SHARDED {
         return Spread::Interleaved;
     }
-    let of_spec = (record.flags & FLAG_SHARD_SPEC != 0).then(|| pages_of_a_shard(record));
-    if record.flags & FLAG_PER_CORE != 0 {
+    let of_spec = (flags & FLAG_SHARD_SPEC != 0).then(|| pages_of_a_shard(sharding));
+    if flags & FLAG_PER_CORE != 0 {
         return per_core(record, of_spec);
     }
     if let Some(pages) = of_spec {
         return Spread::PagesPerBank(u64::from(pages));
     }
-    if record.flags & FLAG_DISTRIBUTION_SPEC != 0 {
-        let shards = match record.shard_cores {
+    if flags & FLAG_DISTRIBUTION_SPEC != 0 {
+        let shards = match sharding.shard_cores {
             0 => 0,
-            cores => record.shard_count.div_ceil(cores),
+            cores => sharding.shard_count.div_ceil(cores),
         };
-        return Spread::PagesPerBank(shards.saturating_mul(u64::from(record.shard_pages)));
+        return Spread::PagesPerBank(shards.saturating_mul(sharding.shard_pages));
     }
     Spread::Unknown
 }
 
 /// As `num_dev_pages()` computes them from the shard spec.
-fn pages_of_a_shard(record: &AllocateRecord) -> u32 {
-    let rows = low(record.shard_shape).checked_div(low(record.page_shape)).unwrap_or(0);
-    let columns = high(record.shard_shape).checked_div(high(record.page_shape)).unwrap_or(0);
+fn pages_of_a_shard(of: &Sharding) -> u32 {
+    let rows = low(of.shard_shape).checked_div(low(of.page_shape)).unwrap_or(0);
+    let columns = high(of.shard_shape).checked_div(high(of.page_shape)).unwrap_or(0);
     rows.wrapping_mul(columns)
 }
 
 /// Follows `AllocatorImpl::allocate_buffer()`: it wants a shard spec, asks each core's bank for one
 /// block, and enters each core's address into the map whose elements were counted.
-fn per_core(record: &AllocateRecord, pages: Option<u32>) -> Spread {
-    let counted = record.flags & FLAG_CORE_COUNT != 0;
-    let cores = u32::try_from(record.shard_cores).ok().filter(|cores| counted && *cores > 0);
+fn per_core(record: &ShardedRecord, pages: Option<u32>) -> Spread {
+    let counted = record.buffer.flags & FLAG_CORE_COUNT != 0;
+    let cores =
+        u32::try_from(record.sharding.shard_cores).ok().filter(|cores| counted && *cores > 0);
     match (pages, cores) {
         (Some(pages), Some(cores)) => Spread::PerCore { pages, cores },
         _ => Spread::PerUnknownCore,
@@ -183,18 +206,17 @@ const fn high(pair: u64) -> u32 {
     (pair >> 32) as u32
 }
 
-fn freed(record: &FreeRecord) -> Result<Freed, DecodeError> {
-    let described = if record.flags & FLAG_DESCRIBED == 0 {
-        None
-    } else {
-        Some(Described {
-            device: Avma(record.device),
-            buffer_type: buffer_type(record.buffer_type)?,
-            address: DeviceAddr(record.address),
-            per_core: record.flags & FLAG_PER_CORE != 0,
-        })
-    };
-    Ok(Freed { buffer: Avma(record.buffer), allocator: Avma(record.allocator), described })
+const fn freed(record: &FreeRecord, described: Option<Described>) -> Freed {
+    Freed { buffer: Avma(record.buffer), allocator: Avma(record.allocator), described }
+}
+
+fn described(record: &DescribedFreeRecord) -> Result<Described, DecodeError> {
+    Ok(Described {
+        device: Avma(record.device),
+        buffer_type: buffer_type(record.buffer_type)?,
+        address: DeviceAddr(record.address),
+        per_core: record.flags & FLAG_PER_CORE != 0,
+    })
 }
 
 fn device(record: &DeviceRecord) -> Result<DeviceSeen, DecodeError> {
@@ -262,7 +284,14 @@ mod tests {
         record
     }
 
-    fn spread_of(record: &AllocateRecord) -> Spread {
+    fn sharded_record() -> ShardedRecord {
+        let mut record = ShardedRecord::new_zeroed();
+        record.buffer = allocate_record();
+        record.buffer.header.kind = KIND_ALLOCATE_SHARDED;
+        record
+    }
+
+    fn spread_of(record: &ShardedRecord) -> Spread {
         match decode(record.as_bytes()).unwrap().event {
             Event::Allocated(allocated) => allocated.shape.spread,
             other => panic!("{other:?}"),
@@ -303,53 +332,63 @@ mod tests {
 
     #[test]
     fn a_shard_spec_gives_the_pages_of_one_shard() {
-        let mut record = allocate_record();
-        record.memory_layout = 2;
-        record.flags = FLAG_SHARD_SPEC;
-        record.shard_shape = 64 | (96 << 32);
-        record.page_shape = 32 | (32 << 32);
+        let mut record = sharded_record();
+        record.buffer.memory_layout = 2;
+        record.buffer.flags = FLAG_SHARD_SPEC;
+        record.sharding.shard_shape = 64 | (96 << 32);
+        record.sharding.page_shape = 32 | (32 << 32);
         assert_eq!(spread_of(&record), Spread::PagesPerBank(6));
-        record.page_shape = 0;
+        record.sharding.page_shape = 0;
         assert_eq!(spread_of(&record), Spread::PagesPerBank(0));
     }
 
     #[test]
     fn a_distribution_spec_gives_the_fullest_cores_pages() {
-        let mut record = allocate_record();
-        record.memory_layout = 5;
-        record.flags = FLAG_DISTRIBUTION_SPEC;
-        record.shard_count = 9;
-        record.shard_cores = 4;
-        record.shard_pages = 8;
+        let mut record = sharded_record();
+        record.buffer.memory_layout = 5;
+        record.buffer.flags = FLAG_DISTRIBUTION_SPEC;
+        record.sharding.shard_count = 9;
+        record.sharding.shard_cores = 4;
+        record.sharding.shard_pages = 8;
         assert_eq!(spread_of(&record), Spread::PagesPerBank(24));
-        record.shard_cores = 0;
+        record.sharding.shard_cores = 0;
         assert_eq!(spread_of(&record), Spread::PagesPerBank(0));
     }
 
     #[test]
     fn sharded_without_any_spec_is_unknown() {
-        let mut record = allocate_record();
-        record.memory_layout = 4;
+        let mut record = sharded_record();
+        record.buffer.memory_layout = 4;
         assert_eq!(spread_of(&record), Spread::Unknown);
+        let mut short = allocate_record();
+        short.memory_layout = 9;
+        let Event::Allocated(allocated) = decode(short.as_bytes()).unwrap().event else { panic!() };
+        assert_eq!(allocated.shape.spread, Spread::Unknown, "a layout that no version has");
     }
 
     #[test]
     fn cores_with_an_address_of_their_own_are_counted() {
-        let mut record = allocate_record();
-        record.memory_layout = 2;
-        record.flags = FLAG_PER_CORE | FLAG_SHARD_SPEC | FLAG_CORE_COUNT;
-        record.shard_shape = 64 | (96 << 32);
-        record.page_shape = 32 | (32 << 32);
-        record.shard_cores = 8;
+        let mut record = sharded_record();
+        record.buffer.memory_layout = 2;
+        record.buffer.flags = FLAG_PER_CORE | FLAG_SHARD_SPEC | FLAG_CORE_COUNT;
+        record.sharding.shard_shape = 64 | (96 << 32);
+        record.sharding.page_shape = 32 | (32 << 32);
+        record.sharding.shard_cores = 8;
         assert_eq!(spread_of(&record), Spread::PerCore { pages: 6, cores: 8 });
         for cores in [0, 1 << 32] {
-            record.shard_cores = cores;
+            record.sharding.shard_cores = cores;
             assert_eq!(spread_of(&record), Spread::PerUnknownCore, "{cores} cores");
         }
-        record.shard_cores = 8;
+        record.sharding.shard_cores = 8;
         for without in [FLAG_CORE_COUNT, FLAG_SHARD_SPEC] {
-            let flags = record.flags & !without;
-            assert_eq!(spread_of(&AllocateRecord { flags, ..record }), Spread::PerUnknownCore);
+            let flags = record.buffer.flags & !without;
+            assert_eq!(
+                spread_of(&ShardedRecord {
+                    buffer: AllocateRecord { flags, ..record.buffer },
+                    ..record
+                }),
+                Spread::PerUnknownCore
+            );
         }
     }
 
@@ -419,10 +458,12 @@ mod tests {
         }
 
         #[test]
-        fn random_records_never_panic(mut bytes in proptest::collection::vec(any::<u8>(), 400..401), kind in 1_u32..6) {
+        fn random_records_never_panic(mut bytes in proptest::collection::vec(any::<u8>(), 400..401), kind in 1_u32..20) {
             let len = match kind {
                 KIND_ALLOCATE => size_of::<AllocateRecord>(),
+                KIND_ALLOCATE_SHARDED => size_of::<ShardedRecord>(),
                 KIND_FREE => size_of::<FreeRecord>(),
+                KIND_FREE_DESCRIBED => size_of::<DescribedFreeRecord>(),
                 KIND_BULK_FREE => size_of::<BulkFreeRecord>(),
                 KIND_DEVICE => size_of::<DeviceRecord>(),
                 _ => size_of::<AllocatorRecord>(),

@@ -113,7 +113,7 @@ mod tests {
 
     fn decoded(record: &FailureRecord) -> AllocationFailed {
         match decode(record.as_bytes()).unwrap().event {
-            Event::Failed(failed) => failed,
+            Event::Failed(failed) => *failed,
             other => panic!("{other:?}"),
         }
     }

@@ -13,7 +13,7 @@ mod types;
 pub use baseline::{BaselineBuffer, FreeListSeen, LiveBaseline, SweptBuffer};
 pub use circular::{CircularBuffer, CircularKind, CircularPlaced, CoreRange, Dispatched, Place};
 pub use decode::{DecodeError, Decoded, decode};
-pub(crate) use decode::{geometry, shape};
+pub(crate) use decode::{geometry, sharded_shape};
 pub use failure::{AllocationFailed, FailureNumbers, FailurePlace};
 pub use resize::Resized;
 pub use shared::{SHARED_TYPES, SharedBytes, SharedFile, SharedTotals};

@@ -73,12 +73,13 @@ pub enum Event {
     },
     /// Which chips a device pointer stands for.
     Device(DeviceSeen),
-    /// The geometry of an allocator's pools.
-    Allocator(AllocatorSeen),
+    /// The geometry of an allocator's pools. In a box, as all that is large and rare: events are
+    /// moved about.
+    Allocator(Box<AllocatorSeen>),
     /// An allocator gives a part of its banks away.
     Resized(Resized),
     /// An allocation has failed for want of memory.
-    Failed(AllocationFailed),
+    Failed(Box<AllocationFailed>),
     /// A circular or dataflow buffer has got its place.
     Circular(CircularPlaced),
     /// A program is gone, with its circular and dataflow buffers.
@@ -89,6 +90,8 @@ pub enum Event {
     /// A program is dispatched.
     Dispatched(Dispatched),
 }
+
+const _: () = assert!(size_of::<Event>() <= 112);
 
 /// A buffer has been allocated.
 #[derive(Clone, Debug, PartialEq, Eq)]

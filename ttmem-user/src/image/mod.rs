@@ -3,14 +3,16 @@
 //! Reads; does not interpret code beyond the stubs of the procedure linkage table.
 //! Invariant: whatever the bytes are, parsing and every query return; none panics.
 
+mod names;
 mod parse;
 
-use std::{collections::HashMap, ops::Range};
+use std::ops::Range;
 
 use iced_x86::{Code, Decoder, DecoderOptions};
 
 use crate::units::{Avma, FileOffset, Svma};
-use parse::Parts;
+use names::{Name, Symbols};
+use parse::{Parts, Slots};
 
 /// Why a file cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,10 +59,10 @@ struct Segment {
 }
 
 /// What the dynamic linker writes into a slot.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SlotValue {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotValue<'a> {
     /// The address of a symbol, plus an addend.
-    Symbol(String, i64),
+    Symbol(&'a str, i64),
     /// An address in this image.
     Address(Svma),
 }
@@ -69,9 +71,9 @@ pub enum SlotValue {
 pub struct Image<'data> {
     data: Box<dyn AsRef<[u8]> + Send + Sync + 'data>,
     segments: Vec<Segment>,
-    symbols: HashMap<Box<str>, Symbol>,
-    functions: Vec<(u64, Box<str>)>,
-    slots: HashMap<u64, SlotValue>,
+    symbols: Symbols,
+    functions: Vec<(u64, Name)>,
+    slots: Slots,
     build_id: Option<String>,
 }
 
@@ -100,9 +102,9 @@ impl<'data> Image<'data> {
         let mut image = Image {
             data: Box::new(data),
             segments: Vec::new(),
-            symbols: HashMap::new(),
+            symbols: Symbols::default(),
             functions: Vec::new(),
-            slots: HashMap::new(),
+            slots: Slots::default(),
             build_id: None,
         };
         let parts = Parts::read((*image.data).as_ref())?;
@@ -130,17 +132,13 @@ impl<'data> Image<'data> {
 
     /// The symbol of a mangled name, without its version.
     pub fn symbol(&self, name: &str) -> Option<Symbol> {
-        self.symbols.get(name).copied()
+        self.symbols.get(name, self.bytes())
     }
 
     /// All symbols whose names start with a prefix, in name order.
     pub fn symbols_with_prefix(&self, prefix: &str) -> Vec<(&str, Symbol)> {
-        let mut found: Vec<_> = self
-            .symbols
-            .iter()
-            .filter(|(name, _)| name.starts_with(prefix))
-            .map(|(name, symbol)| (&**name, *symbol))
-            .collect();
+        let all = self.symbols.iter().map(|(name, symbol)| (name.of(self.bytes()), symbol));
+        let mut found: Vec<_> = all.filter(|(name, _)| name.starts_with(prefix)).collect();
         found.sort_unstable_by_key(|entry| entry.0);
         found
     }
@@ -148,7 +146,7 @@ impl<'data> Image<'data> {
     /// The name of the function that starts at an address.
     pub fn function_at(&self, address: Svma) -> Option<&str> {
         let at = self.functions.binary_search_by_key(&address.0, |entry| entry.0).ok()?;
-        self.functions.get(at).map(|entry| &*entry.1)
+        self.functions.get(at).map(|entry| entry.1.of(self.bytes()))
     }
 
     fn segment(&self, address: Svma) -> Option<(&Segment, usize)> {
@@ -200,21 +198,24 @@ impl<'data> Image<'data> {
     }
 
     /// What the dynamic linker writes at an address.
-    pub fn slot(&self, address: Svma) -> Option<&SlotValue> {
-        self.slots.get(&address.0)
+    pub fn slot(&self, address: Svma) -> Option<SlotValue<'_>> {
+        Some(match *self.slots.get(&address.0)? {
+            parse::Slot::Symbol(name, addend) => SlotValue::Symbol(name.of(self.bytes()), addend),
+            parse::Slot::Address(address) => SlotValue::Address(address),
+        })
     }
 
     /// What a vtable slot (or any other relocated word) leads to, if that is in this image.
     pub fn address_in_slot(&self, address: Svma) -> Option<Svma> {
         match self.slot(address)? {
-            SlotValue::Address(function) => Some(*function),
+            SlotValue::Address(function) => Some(function),
             SlotValue::Symbol(name, 0) => Some(self.symbol(name)?.address),
             SlotValue::Symbol(..) => None,
         }
     }
 
     /// The function that a stub of the procedure linkage table jumps to.
-    pub fn stub_target(&self, address: Svma) -> Option<&SlotValue> {
+    pub fn stub_target(&self, address: Svma) -> Option<SlotValue<'_>> {
         let code = self.code_at(address)?;
         let mut decoder = Decoder::with_ip(64, code, address.0, DecoderOptions::NONE);
         let mut instruction = decoder.decode();

@@ -9,7 +9,10 @@ use object::{
     read::elf::{FileHeader, ProgramHeader, Rela, SectionHeader, Sym},
 };
 
-use super::{ImageError, Segment, SlotValue, Symbol, is_cold_part};
+use super::{
+    ImageError, Segment, Symbol, is_cold_part,
+    names::{Name, Symbols},
+};
 use crate::units::Svma;
 
 type Header = elf::FileHeader64<LittleEndian>;
@@ -55,13 +58,25 @@ fn check_kind(bytes: &[u8]) -> Result<(), ImageError> {
     Err(ImageError::Machine { machine, name: known.map_or("another processor", |known| known.1) })
 }
 
+/// What the dynamic linker writes into a slot.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Slot {
+    /// The address of a symbol, plus an addend.
+    Symbol(Name, i64),
+    /// An address in this image.
+    Address(Svma),
+}
+
+/// Slots by their address.
+pub(super) type Slots = HashMap<u64, Slot, foldhash::fast::RandomState>;
+
 /// What is taken from the file once.
 #[derive(Default)]
 pub(super) struct Parts {
     pub segments: Vec<Segment>,
-    pub symbols: HashMap<Box<str>, Symbol>,
-    pub functions: Vec<(u64, Box<str>)>,
-    pub slots: HashMap<u64, SlotValue>,
+    pub symbols: Symbols,
+    pub functions: Vec<(u64, Name)>,
+    pub slots: Slots,
     pub build_id: Option<String>,
 }
 
@@ -79,11 +94,14 @@ impl Parts {
             let table = sections.symbols(endian, bytes, kind).map_err(damaged)?;
             for symbol in table.iter() {
                 if let Ok(name) = symbol.name(endian, table.strings()) {
-                    parts.add_symbol(symbol, name);
+                    parts.add_symbol(symbol, name, bytes);
                 }
             }
         }
-        parts.functions.sort_unstable();
+        let in_order = |one: &(u64, Name), other: &(u64, Name)| {
+            one.0.cmp(&other.0).then_with(|| one.1.of(bytes).cmp(other.1.of(bytes)))
+        };
+        parts.functions.sort_unstable_by(in_order);
         parts.functions.dedup_by_key(|entry| entry.0);
         for section in sections.iter() {
             if let Ok(Some((relocations, link))) = section.rela(endian, bytes) {
@@ -93,7 +111,7 @@ impl Parts {
                 for relocation in relocations {
                     parts.add_slot(relocation, |index| {
                         let name = table.symbol(index).ok()?.name(endian, table.strings()).ok()?;
-                        Some(plain_name(name)?.to_owned())
+                        Name::in_file(plain_name(name)?, bytes)
                     });
                 }
             }
@@ -135,7 +153,7 @@ impl Parts {
         Ok(())
     }
 
-    fn add_symbol(&mut self, symbol: &elf::Sym64<LittleEndian>, name: &[u8]) {
+    fn add_symbol(&mut self, symbol: &elf::Sym64<LittleEndian>, name: &[u8], file: &[u8]) {
         let endian = LittleEndian;
         let is_function = match symbol.st_type() {
             elf::STT_FUNC => true,
@@ -149,28 +167,29 @@ impl Parts {
         }
         let address = symbol.st_value(endian);
         let value = Symbol { address: Svma(address), size: symbol.st_size(endian), is_function };
+        let Some(place) = Name::in_file(name, file) else { return };
         if is_function {
-            self.functions.push((address, name.into()));
+            self.functions.push((address, place));
         }
         if !is_cold_part(name) {
-            self.symbols.entry(name.into()).or_insert(value);
+            self.symbols.add(place, value, file);
         }
     }
 
     fn add_slot(
         &mut self,
         relocation: &elf::Rela64<LittleEndian>,
-        name: impl Fn(object::SymbolIndex) -> Option<String>,
+        name: impl Fn(object::SymbolIndex) -> Option<Name>,
     ) {
         let endian = LittleEndian;
         let value = match relocation.r_type(endian, false) {
             elf::R_X86_64_RELATIVE => {
-                SlotValue::Address(Svma(relocation.r_addend(endian).cast_unsigned()))
+                Slot::Address(Svma(relocation.r_addend(endian).cast_unsigned()))
             }
             elf::R_X86_64_JUMP_SLOT | elf::R_X86_64_GLOB_DAT | elf::R_X86_64_64 => {
                 let Some(index) = relocation.symbol(endian, false) else { return };
                 let Some(name) = name(index) else { return };
-                SlotValue::Symbol(name, relocation.r_addend(endian))
+                Slot::Symbol(name, relocation.r_addend(endian))
             }
             _ => return,
         };

@@ -54,7 +54,9 @@ fn empty_attr() -> bpf_attr {
 
 fn map_data(map: &Map) -> Option<&MapData> {
     match map {
-        Map::Array(data) | Map::RingBuf(data) | Map::LruHashMap(data) => Some(data),
+        Map::Array(data) | Map::PerCpuArray(data) | Map::RingBuf(data) | Map::LruHashMap(data) => {
+            Some(data)
+        }
         _ => None,
     }
 }

@@ -133,15 +133,39 @@ impl Ledger {
         if !self.deltas.wanted {
             return;
         }
+        let delta = self.describe(change, self.deltas.stamp, self.deltas.cause, buffer, live);
+        self.deltas.log.push(delta);
+    }
+
+    /// All that is live, as if each buffer had been allocated when it was: for who has missed
+    /// some deltas. What is older than the attach has the time given.
+    pub fn live_deltas(&self, time_ns: u64) -> Vec<Delta> {
+        let as_delta = |(buffer, live): (Avma, Live)| {
+            let seen = live.origin.seen();
+            let stamp = seen.map_or((time_ns, None), |(tid, time_ns)| (time_ns, Some(tid)));
+            self.describe(Change::Allocated, stamp, Cause::Resync, buffer, &live)
+        };
+        let mut all: Vec<Delta> = self.live.iter().map(as_delta).collect();
+        all.sort_by_key(|delta| delta.time_ns);
+        all
+    }
+
+    fn describe(
+        &self,
+        change: Change,
+        (time_ns, tid): (u64, Option<Tid>),
+        cause: Cause,
+        buffer: Avma,
+        live: &Live,
+    ) -> Delta {
         let device = live.device.and_then(|entry| self.topology.device(entry as usize));
-        let (time_ns, tid) = self.deltas.stamp;
         let seen = live.origin.seen();
-        self.deltas.log.push(Delta {
+        Delta {
             sequence: self.deltas.last,
             time_ns,
             tid,
             change,
-            cause: self.deltas.cause,
+            cause,
             buffer,
             allocator: live.allocator,
             unique_id: live.shape.unique_id,
@@ -157,6 +181,6 @@ impl Ledger {
             allocated_tid: seen.map(|(tid, _)| tid),
             allocated_ns: seen.map(|(_, time_ns)| time_ns),
             pre_attach: live.origin == Origin::PreAttach,
-        });
+        }
     }
 }

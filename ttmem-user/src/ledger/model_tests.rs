@@ -54,11 +54,11 @@ fn owner_events(owner: u8) -> [Event; 2] {
             mesh: None,
             chips: CHIPS[owner as usize].iter().copied().map(ChipId).collect(),
         }),
-        Event::Allocator(AllocatorSeen {
+        Event::Allocator(Box::new(AllocatorSeen {
             allocator: Avma(0x200 + u64::from(owner)),
             device,
             pools: [Some(geometry); BUFFER_TYPES],
-        }),
+        })),
     ]
 }
 

@@ -1,16 +1,16 @@
 //! What is free of the banks of one allocator and buffer type: the same holes that tt-metal's
 //! free list has, kept up to date with each buffer that comes and goes.
 //!
-//! Holes only, not blocks: there are few of them, and the live set has the blocks. An allocation
-//! costs a look-up in an ordered map, and a free the same.
+//! Holes only, not blocks: there are few of them, and the live set has the blocks.
 //!
 //! Invariant: a buffer is either *placed*, and then its bytes lay in one hole before, or
 //! *unplaced*: it overlaps a placed one or leaves its bank. While there is an unplaced one, or one
 //! of unknown size, nothing is said of the holes. It never panics, whatever comes.
 
-use std::collections::BTreeMap;
+mod holes;
 
 use crate::{event::Geometry, units::Avma};
+use holes::Holes;
 
 /// More buffers without a place than this: the pool is given up until it is empty.
 const MAX_UNPLACED: usize = 256;
@@ -88,8 +88,7 @@ enum Banks {
 #[derive(Clone, Debug, Default)]
 pub struct Space {
     bank: Option<Bank>,
-    /// First byte → first byte behind. No two touch.
-    holes: BTreeMap<u64, u64>,
+    holes: Holes,
     free: u64,
     unplaced: Vec<(Avma, u64, u64)>,
     given_up: bool,
@@ -199,13 +198,13 @@ impl Space {
         if self.contradicted {
             return Err(Unknown::Contradicted);
         }
-        let largest = self.holes.iter().map(|(start, end)| end - start).max().unwrap_or(0);
+        let largest = self.holes().map(|(start, end)| end - start).max().unwrap_or(0);
         Ok(Free { bytes: self.free, largest, holes: self.holes.len() as u64 })
     }
 
     /// The holes in order of address: first byte, first byte behind.
     pub fn holes(&self) -> impl Iterator<Item = (u64, u64)> {
-        self.holes.iter().map(|(start, end)| (*start, *end))
+        self.holes.iter()
     }
 
     /// Whether the target's own free list has been read and said the same.
@@ -238,43 +237,31 @@ impl Space {
         }
         self.checked = self.holes().eq(own.iter().copied());
         let again = before.is_some_and(|before| before == own);
-        let under_way = !steady && !again && own.iter().all(|hole| self.has_hole(*hole));
+        let under_way = !steady && !again && {
+            let mut lie_in_holes = own.iter();
+            lie_in_holes.all(|&(start, end)| self.holes.around(start, end).is_some())
+        };
         self.contradicted = !self.checked && !under_way;
         self.suspected = (!self.checked && under_way).then(|| own.to_vec());
         !self.contradicted
     }
 
-    /// Whether a hole covers those bytes.
-    fn has_hole(&self, (start, end): (u64, u64)) -> bool {
-        let before = self.holes.range(..=start).next_back();
-        before.is_some_and(|(_, behind)| end <= *behind)
-    }
-
     /// Takes bytes out of the hole that has them; `false` if there is none.
     fn place(&mut self, start: u64, end: u64) -> bool {
-        let hole = self.holes.range_mut(..=start).next_back();
-        let Some((&first, behind)) = hole.filter(|(_, behind)| end <= **behind) else {
-            return false;
-        };
-        let until = std::mem::replace(behind, start);
-        if first == start {
-            self.holes.remove(&first);
+        let placed = self.holes.take(start, end);
+        if placed {
+            self.free -= end - start;
         }
-        if end < until {
-            self.holes.insert(end, until);
-        }
-        self.free -= end - start;
-        true
+        placed
     }
 
     /// Gives the bytes of a placed buffer back, and joins what they touch.
     fn release(&mut self, start: u64, end: u64) {
-        let behind = self.holes.remove(&end).unwrap_or(end);
-        match self.holes.range_mut(..start).next_back() {
-            Some((_, until)) if *until == start => *until = behind,
-            _ => drop(self.holes.insert(start, behind)),
-        }
+        self.holes.give(start, end);
         self.free += end - start;
+        if self.unplaced.is_empty() {
+            return;
+        }
         for (buffer, start, bytes) in std::mem::take(&mut self.unplaced) {
             let end = start.checked_add(bytes);
             if !end.is_some_and(|end| self.place(start, end)) {
@@ -285,7 +272,7 @@ impl Space {
 
     /// Back to an empty bank.
     fn clear(&mut self) {
-        self.holes.clear();
+        self.holes.reset(0, 0);
         self.free = 0;
         self.unplaced = Vec::new();
         self.given_up = false;
@@ -293,7 +280,7 @@ impl Space {
         if let Some((start, end)) = self.bank
             && end > start
         {
-            self.holes.insert(start, end);
+            self.holes.reset(start, end);
             self.free = end - start;
         }
     }

@@ -233,7 +233,7 @@ fn a_bulk_free_while_reading_takes_older_buffers_too() {
     let mut ledger = Ledger::new(Pid(1), Vec::new());
     ledger.apply(&Event::BulkFreed { allocator: ALLOCATOR });
     ledger.apply(&mesh_of_two());
-    ledger.apply(&Event::Allocator(allocator_seen()));
+    ledger.apply(&Event::Allocator(Box::new(allocator_seen())));
     ledger.apply(&allocate(5));
     ledger.finish_baseline(Ok(baseline(&[1, 2])));
     ledger.apply(&free(1));

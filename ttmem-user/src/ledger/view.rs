@@ -5,7 +5,10 @@ use std::sync::Arc;
 use super::{
     BaselineState, Ledger, Live, Origin,
     circular::view::L1,
-    snapshot::{BufferSnapshot, ChipSnapshot, Detail, PoolSnapshot, SCHEMA, Snapshot, TargetState},
+    snapshot::{
+        BufferSnapshot, ChipSnapshot, Detail, PoolSnapshot, ProgramSnapshot, SCHEMA, Snapshot,
+        TargetState,
+    },
 };
 use crate::{event::BufferType, units::DeviceAddr};
 
@@ -35,9 +38,13 @@ impl Ledger {
             devices: self.chip_snapshots(),
             allocators: self.space_snapshots(detail.map),
             buffers: detail.buffers.then(|| self.buffer_snapshots()),
-            programs: (detail.buffers || detail.programs)
-                .then(|| self.circular.program_snapshots()),
+            programs: (detail.buffers || detail.programs).then(|| self.programs()),
         }
+    }
+
+    /// The programs with circular or dataflow buffers, by address.
+    pub fn programs(&self) -> Vec<ProgramSnapshot> {
+        self.circular.program_snapshots()
     }
 
     fn chip_snapshots(&self) -> Vec<ChipSnapshot> {

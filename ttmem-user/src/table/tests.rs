@@ -50,7 +50,11 @@ fn ledger() -> Ledger {
     };
     let mut pools = [None; layout::POOLS];
     pools[BufferType::Dram.index()] = Some(geometry);
-    ledger.apply(&Event::Allocator(AllocatorSeen { allocator: Avma(2), device: Avma(1), pools }));
+    ledger.apply(&Event::Allocator(Box::new(AllocatorSeen {
+        allocator: Avma(2),
+        device: Avma(1),
+        pools,
+    })));
     ledger
 }
 

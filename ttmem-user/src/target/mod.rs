@@ -4,5 +4,5 @@ pub mod library;
 pub mod live_buffers;
 pub mod memory;
 pub mod process;
-mod scan;
+pub mod scan;
 pub mod shm;

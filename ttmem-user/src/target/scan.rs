@@ -13,6 +13,8 @@ const PAGE: u64 = PAGE_BYTES as u64;
 const PAGE_BYTES: usize = 4096;
 /// Bytes read in one go.
 const CHUNK: u64 = 1 << 20;
+/// Pages whose entries are read in one go, for 8 MiB: a process may have reserved terabytes.
+const PIECE_PAGES: usize = 2048;
 /// Bits of a pagemap entry: in memory, or swapped out.
 const PRESENT_OR_SWAPPED: u64 = 0b11 << 62;
 
@@ -30,25 +32,32 @@ pub fn regions(maps: &[MemoryMap]) -> Vec<Range<u64>> {
         .collect()
 }
 
-/// Runs of present pages of a region; the whole region if that cannot be told.
+/// Runs of present pages of a region; all of it from where that cannot be told.
 pub fn present(pagemap: &File, region: &Range<u64>) -> Vec<Range<u64>> {
-    let pages = (region.end - region.start) / PAGE;
-    let Ok(len) = usize::try_from(pages * 8) else { return vec![region.clone()] };
-    let mut entries = vec![0; len];
-    if pagemap.read_exact_at(&mut entries, region.start / PAGE * 8).is_err() {
-        return vec![region.clone()];
-    }
     let mut runs: Vec<Range<u64>> = Vec::new();
-    for (page, entry) in (0_u64..).zip(entries.chunks_exact(8)) {
-        let entry = u64::from_le_bytes(entry.try_into().unwrap_or([0xff; 8]));
-        if entry & PRESENT_OR_SWAPPED == 0 {
-            continue;
+    let mut add = |run: Range<u64>| match runs.last_mut() {
+        Some(last) if last.end == run.start => last.end = run.end,
+        _ => runs.push(run),
+    };
+    let mut entries = [0; 8 * PIECE_PAGES];
+    let mut at = region.start;
+    while at < region.end {
+        let left = usize::try_from((region.end - at) / PAGE).unwrap_or(usize::MAX);
+        let pages = left.clamp(1, PIECE_PAGES);
+        let end = at + pages as u64 * PAGE;
+        let piece = &mut entries[..8 * pages];
+        if pagemap.read_exact_at(piece, at / PAGE * 8).is_err() {
+            add(at..region.end);
+            break;
         }
-        let start = region.start + page * PAGE;
-        match runs.last_mut() {
-            Some(run) if run.end == start => run.end += PAGE,
-            _ => runs.push(start..start + PAGE),
+        for (page, entry) in (0_u64..).zip(piece.chunks_exact(8)) {
+            let entry = u64::from_le_bytes(entry.try_into().unwrap_or([0xff; 8]));
+            if entry & PRESENT_OR_SWAPPED != 0 {
+                let start = at + page * PAGE;
+                add(start..start + PAGE);
+            }
         }
+        at = end;
     }
     runs
 }
@@ -127,6 +136,8 @@ fn value(word: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -167,6 +178,25 @@ mod tests {
         assert_eq!(runs.len(), 1);
         assert_eq!(runs[0], start..start + (32 << 10));
         assert_eq!(present(&pagemap, &(0x1000..0x3000)), []);
+    }
+
+    #[test]
+    fn what_spans_pieces_is_one_run_and_what_cannot_be_read_is_taken_as_present() {
+        let mut file = tempfile::tempfile().unwrap();
+        let pages = 3 * PIECE_PAGES as u64 / 2;
+        // Present but for the first page and one in the second piece.
+        for page in 0..pages {
+            let absent = page == 0 || page == PIECE_PAGES as u64 + 5;
+            let entry = if absent { 0 } else { PRESENT_OR_SWAPPED };
+            file.write_all(&entry.to_le_bytes()).unwrap();
+        }
+        let hole = (PIECE_PAGES as u64 + 5) * PAGE;
+        let end = pages * PAGE;
+        let runs = [PAGE..hole, hole + PAGE..end];
+        assert_eq!(present(&file, &(0..end)), runs);
+        // The second piece ends behind the file: it is all taken as present.
+        let beyond = present(&file, &(0..end + PAGE));
+        assert_eq!(beyond, vec![PAGE..end + PAGE; 1]);
     }
 
     proptest! {

@@ -29,7 +29,9 @@ const TABLE: &[(&str, &[&str])] = &[
     ("socket", &["event", "ledger", "table", "sink", "pipeline", "fixture"]),
     ("format", &["event", "ledger"]),
     ("sink", &["event", "ledger", "format"]),
-    ("tui", &["event", "ledger", "format", "fixture"]),
+    ("tracy", &["event", "ledger", "format", "sink", "pipeline", "fixture"]),
+    ("history", &["event", "ledger", "sink"]),
+    ("tui", &["event", "ledger", "format", "history", "fixture"]),
     // Snapshots for the tests of what shows them; no part of the program.
     ("fixture", &["event", "ledger", "source"]),
 ];

@@ -5,6 +5,7 @@ pub mod choice;
 mod ebpf;
 mod linker;
 pub mod readers;
+pub mod tracy;
 
 use anyhow::Result;
 
@@ -37,5 +38,6 @@ pub fn for_everything() -> Result<RealTarget> {
     if let Err(error) = readers::ensure(&target) {
         say::warn(&format!("no Python for the tests of the Python package: {error:#}"));
     }
+    tracy::ensure();
     Ok(target)
 }

@@ -13,6 +13,7 @@
 //! | `TTMEM_REAL_DRIVER` | our driver of the real library, where there is no such interpreter |
 //! | `TTMEM_REAL_LIBRARY` | the real `libtt_metal.so`, if there is one |
 //! | `TTMEM_READERS_PYTHON` | an interpreter with pytest and `python/ttmem`, and ttnn where it can be had |
+//! | `TTMEM_TRACY_DIR` | real Tracy servers, in a folder for each protocol |
 //! | `TTMEM_SKIP_FILE` | a file to which a test that cannot run appends `SKIPPED name: reason` |
 
 mod tally;
@@ -25,7 +26,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::privilege::Privilege;
 use crate::real_target::RealTarget;
-use crate::{demo, paths, run, say, setup};
+use crate::{bench, demo, paths, run, say, setup};
 use tally::Counts;
 pub use tally::Tally;
 
@@ -49,7 +50,22 @@ pub fn perform(cargo_arguments: &[String]) -> Result<ExitCode> {
     say::heading("Privileged tests");
     let readers = readers.as_deref().ok();
     notes.extend(privileged(&target, readers, cargo_arguments, &skips, &mut tally)?);
+    if cargo_arguments.is_empty() {
+        notes.extend(bench_works(&mut tally)?);
+    }
     Ok(close(&mut tally, &read_skips(&skips)?, &notes))
+}
+
+/// Runs what `cargo xtask bench` does, as little of it as can be and whatever the figures are; or
+/// returns why not.
+fn bench_works(tally: &mut Tally) -> Result<Vec<String>> {
+    say::heading("The bench, for its function only");
+    if Privilege::find() != Privilege::Root {
+        return Ok(vec!["cargo xtask bench: it needs to be root".to_owned()]);
+    }
+    let failures = bench::try_out()?;
+    tally.suite("cargo xtask bench --quick", Some(Counts::one(failures.is_empty())));
+    Ok(failures)
 }
 
 /// An empty file that tests of any user may append to.
@@ -110,6 +126,7 @@ fn privileged(
     variables.push(("TTMEM_PRIVILEGED", "1".into()));
     variables.push(("TTMEM_BIN", paths::ttmem()));
     variables.push(("TTMEM_STANDIN_DIR", paths::standin()));
+    variables.push(("TTMEM_TRACY_DIR", setup::tracy::folder()));
     variables.push(("TTMEM_SKIP_FILE", skips.to_path_buf()));
     variables.extend(readers.map(|python| ("TTMEM_READERS_PYTHON", python.to_path_buf())));
     let mut command = cargo_test(&["--package", PRIVILEGED], arguments);

@@ -25,7 +25,7 @@ use super::{
     mailbox::{Mailbox, Message},
 };
 use crate::{
-    app::privileges,
+    app::{memory, privileges},
     kernel::mappings::{Mappings, Scope, Seen},
     pipeline::{Command, Notice},
     socket::End,
@@ -91,6 +91,7 @@ impl Search {
             self.admission.tell(Command::AllAdded);
         }
         let failed = result.is_err();
+        memory::give_back();
         // If nobody waits any more, the stop is on its way.
         let _ = started.send(result);
         while !failed && self.wait() {}
@@ -179,7 +180,10 @@ impl Search {
             }
             Ok(target) => {
                 let fresh = hint == Hint::Held && target.is_not_relocated().is_ok_and(|is| is);
-                match self.admission.admit(&target, fresh) {
+                let admitted = self.admission.admit(&target, fresh);
+                drop(target);
+                memory::give_back();
+                match admitted {
                     Ok(()) => return,
                     Err(error) => error,
                 }

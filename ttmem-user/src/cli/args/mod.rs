@@ -2,6 +2,8 @@
 
 pub mod look;
 pub mod readers;
+#[cfg(feature = "tracy")]
+pub mod tracy;
 
 use std::{ffi::OsString, path::PathBuf};
 
@@ -50,6 +52,10 @@ error are its own; its exit code is passed on (128 + N if signal N ended it).")]
     /// The command of `run`, before it runs: waits for a byte on a descriptor.
     #[command(hide = true)]
     Launch(LaunchArgs),
+    /// What has Tracy's own client in it; started by --tracy-backend client.
+    #[cfg(feature = "tracy-client")]
+    #[command(hide = true)]
+    TracyClientBackend,
     /// Print what a process holds right now, from its memory alone: no probe, nothing attached.
     #[command(after_help = "Examples:
   sudo ttmem snapshot --pid 4711
@@ -107,6 +113,7 @@ pub struct AttachArgs {
     pub wait: bool,
     /// Print one snapshot and end; implies --headless.
     #[arg(long)]
+    #[cfg_attr(feature = "tracy", arg(conflicts_with = "tracy"))]
     pub once: bool,
     /// How to watch.
     #[command(flatten)]
@@ -222,6 +229,10 @@ pub struct WatchArgs {
     /// Attach with a perf event per probe, as on older kernels; detaching takes longer.
     #[arg(long, hide_short_help = true)]
     pub perf_events: bool,
+    /// How to show it in Tracy, if at all.
+    #[cfg(feature = "tracy")]
+    #[command(flatten)]
+    pub tracy: tracy::TracyArgs,
 }
 
 /// Arguments of `snapshot`.

@@ -83,4 +83,8 @@ pub struct ServeArgs {
     #[arg(long, value_name = "KIB", default_value_t = 4096,
           value_parser = clap::value_parser!(u32).range(4..=1_048_576))]
     pub ring_size: u32,
+    /// How to show it in Tracy, if at all.
+    #[cfg(feature = "tracy")]
+    #[command(flatten)]
+    pub tracy: super::tracy::TracyArgs,
 }

@@ -50,7 +50,12 @@ fn free(ledger: &mut Ledger, id: u64) {
 fn fail(ledger: &mut Ledger, time_ns: u64) {
     let numbers = FailureNumbers { size: Some(time_ns), ..FailureNumbers::default() };
     let place = Some(FailurePlace { allocator: ALLOCATOR, device: MESH });
-    ledger.apply(&Event::Failed(AllocationFailed { time_ns, tid: Tid(7), numbers, place }));
+    ledger.apply(&Event::Failed(Box::new(AllocationFailed {
+        time_ns,
+        tid: Tid(7),
+        numbers,
+        place,
+    })));
 }
 
 fn shown(ledger: &Ledger) -> Snapshot {
@@ -91,7 +96,12 @@ fn an_unknown_place_has_no_chips() {
     let place = Some(FailurePlace { allocator: ALLOCATOR, device: Avma(0x9999) });
     for place in [None, place] {
         let numbers = FailureNumbers::default();
-        ledger.apply(&Event::Failed(AllocationFailed { time_ns: 1, tid: Tid(7), numbers, place }));
+        ledger.apply(&Event::Failed(Box::new(AllocationFailed {
+            time_ns: 1,
+            tid: Tid(7),
+            numbers,
+            place,
+        })));
     }
     for failure in shown(&ledger).failures.last {
         assert_eq!((&failure.chips, failure.mesh), (&None, None));

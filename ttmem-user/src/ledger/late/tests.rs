@@ -63,7 +63,11 @@ fn unread() -> Ledger {
     let device = DeviceSeen { device: DEVICE, mesh: None, chips: vec![ChipId(0)] };
     ledger.apply(&Event::Device(device));
     let pools = [Some(pool); BUFFER_TYPES];
-    ledger.apply(&Event::Allocator(AllocatorSeen { allocator: ALLOCATOR, device: DEVICE, pools }));
+    ledger.apply(&Event::Allocator(Box::new(AllocatorSeen {
+        allocator: ALLOCATOR,
+        device: DEVICE,
+        pools,
+    })));
     ledger
 }
 

@@ -64,7 +64,7 @@ fn empty() -> Ledger {
     ledger.apply(&Event::Device(DeviceSeen { device: DEVICE, mesh: None, chips: vec![ChipId(0)] }));
     let pools = [Some(pool); BUFFER_TYPES];
     let seen = AllocatorSeen { allocator: ALLOCATOR, device: DEVICE, pools };
-    ledger.apply(&Event::Allocator(seen));
+    ledger.apply(&Event::Allocator(Box::new(seen)));
     ledger.finish_baseline(Ok(LiveBaseline::default()));
     ledger
 }

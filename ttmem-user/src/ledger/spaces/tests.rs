@@ -56,7 +56,7 @@ fn free(id: u64) -> Event {
 fn with_events(events: &[Event]) -> Ledger {
     let mut ledger = Ledger::new(Pid(1), Vec::new());
     ledger.apply(&Event::Device(device()));
-    ledger.apply(&Event::Allocator(allocator(BASE)));
+    ledger.apply(&Event::Allocator(Box::new(allocator(BASE))));
     for event in events {
         ledger.apply(event);
     }
@@ -174,7 +174,7 @@ fn another_bank_is_filled_with_the_live_buffers() {
     let mut ledger = with_events(&[]);
     ledger.finish_baseline(Ok(LiveBaseline::default()));
     ledger.apply(&allocate(1, 8192));
-    ledger.apply(&Event::Allocator(allocator(BASE + 4096)));
+    ledger.apply(&Event::Allocator(Box::new(allocator(BASE + 4096))));
     let shrunk = row(&ledger);
     assert_eq!(shrunk.base, Some(DeviceAddr(BASE + 4096)));
     assert_eq!(shrunk.free_bank_bytes, Some(BANK - 4096 - 1024));

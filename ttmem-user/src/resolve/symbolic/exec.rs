@@ -341,8 +341,8 @@ impl<'i> Executor<'i> {
             if returns::is_named_so(name) {
                 return Next::End(Outcome::Throws);
             }
-            let lock = matches!(&**name, "pthread_mutex_lock" | "pthread_mutex_unlock");
-            let target = Target::Named(name.as_str().into());
+            let lock = matches!(name, "pthread_mutex_lock" | "pthread_mutex_unlock");
+            let target = Target::Named(name.into());
             return self.opaque_call(state, target, lock.then(|| constant(0)), is_tail);
         }
         self.opaque_call(state, virtual_target(&target), None, is_tail)

@@ -45,7 +45,7 @@ pub fn name_of<'a>(image: &'a Image<'_>, address: Svma) -> Option<&'a str> {
     match image.stub_target(address)? {
         SlotValue::Symbol(name, 0) => Some(name),
         SlotValue::Symbol(..) => None,
-        SlotValue::Address(function) => image.function_at(*function),
+        SlotValue::Address(function) => image.function_at(function),
     }
 }
 

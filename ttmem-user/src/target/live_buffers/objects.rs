@@ -7,15 +7,15 @@ use ttmem_common::{
         PoolLayout,
     },
     record::{
-        AllocateRecord, FLAG_CORE_COUNT, FLAG_DISTRIBUTION_SPEC, FLAG_NO_UNIQUE_ID, FLAG_PER_CORE,
-        FLAG_SHARD_SPEC, MAX_CHIPS, NO_BASE, PoolGeometry,
+        FLAG_CORE_COUNT, FLAG_DISTRIBUTION_SPEC, FLAG_NO_UNIQUE_ID, FLAG_PER_CORE, FLAG_SHARD_SPEC,
+        MAX_CHIPS, NO_BASE, PoolGeometry, ShardedRecord,
     },
 };
 use zerocopy::FromZeros as _;
 
 use super::Walk;
 use crate::{
-    event::{BaselineBuffer, DeviceSeen, Geometry, geometry, shape},
+    event::{BaselineBuffer, DeviceSeen, Geometry, geometry, sharded_shape},
     target::memory::{TargetMemory, Unreadable},
     units::{Avma, ChipId, MeshId},
 };
@@ -70,20 +70,20 @@ impl Walk<'_> {
     /// A live buffer of an allocator; `None` if there is none at that address.
     pub(super) fn read_buffer(&self, allocator: Avma, buffer: Avma) -> Option<BaselineBuffer> {
         let record = self.buffer_record(buffer).ok()??;
-        if record.allocator != allocator.0 {
+        if record.buffer.allocator != allocator.0 {
             return None;
         }
         Some(BaselineBuffer {
             buffer,
             allocator,
-            device: Avma(record.device),
-            shape: shape(&record).ok()?,
+            device: Avma(record.buffer.device),
+            shape: sharded_shape(&record).ok()?,
             block_bytes: None,
         })
     }
 
     /// What the eBPF side would say of the buffer; `None` if it is not allocated.
-    fn buffer_record(&self, buffer: Avma) -> Result<Option<AllocateRecord>, Unreadable> {
+    fn buffer_record(&self, buffer: Avma) -> Result<Option<ShardedRecord>, Unreadable> {
         let layout = &self.layout.buffer;
         let fields = if layout.implementation == ABSENT {
             buffer
@@ -95,7 +95,8 @@ impl Walk<'_> {
         if window.byte(layout.status) != Some(ALLOCATED) || window.byte(layout.hooked) != Some(0) {
             return Ok(None);
         }
-        let mut record = AllocateRecord::new_zeroed();
+        let mut found = ShardedRecord::new_zeroed();
+        let record = &mut found.buffer;
         let word = |offset| window.word(offset).ok_or(Unreadable(at(offset)));
         record.allocator = word(layout.allocator)?;
         record.device = word(layout.device)?;
@@ -111,13 +112,14 @@ impl Walk<'_> {
             record.unique_id = self.memory.word(at(layout.unique_id))?;
         }
         if (FIRST_SHARDED..=layout.last_sharded).contains(&record.memory_layout) {
-            self.read_sharding(fields, &mut record)?;
+            self.read_sharding(fields, &mut found)?;
         }
-        Ok(Some(record))
+        Ok(Some(found))
     }
 
-    fn read_sharding(&self, fields: Avma, record: &mut AllocateRecord) -> Result<(), Unreadable> {
+    fn read_sharding(&self, fields: Avma, found: &mut ShardedRecord) -> Result<(), Unreadable> {
         let layout = &self.layout.buffer;
+        let (record, sharding) = (&mut found.buffer, &mut found.sharding);
         let at = |offset: u32| fields.plus(u64::from(offset));
         if layout.shard_spec_present == ABSENT {
             return Ok(());
@@ -126,13 +128,13 @@ impl Walk<'_> {
             record.flags |= FLAG_PER_CORE;
             if layout.core_count != ABSENT {
                 record.flags |= FLAG_CORE_COUNT;
-                record.shard_cores = self.memory.word(at(layout.core_count))?;
+                sharding.shard_cores = self.memory.word(at(layout.core_count))?;
             }
         }
         if self.memory.byte(at(layout.shard_spec_present))? != 0 {
             record.flags |= FLAG_SHARD_SPEC;
-            record.shard_shape = self.memory.word(at(layout.shard_shape))?;
-            record.page_shape = self.memory.word(at(layout.page_shape))?;
+            sharding.shard_shape = self.memory.word(at(layout.shard_shape))?;
+            sharding.page_shape = self.memory.word(at(layout.page_shape))?;
         }
         if record.flags & FLAG_PER_CORE == 0
             && layout.distribution_present != ABSENT
@@ -141,9 +143,9 @@ impl Walk<'_> {
             record.flags |= FLAG_DISTRIBUTION_SPEC;
             let begin = self.memory.word(at(layout.cores_begin))?;
             let end = self.memory.word(at(layout.cores_end))?;
-            record.shard_cores = end.wrapping_sub(begin) / CORE_BYTES;
-            record.shard_count = self.memory.word(at(layout.shard_count))?;
-            record.shard_pages = self.memory.half(at(layout.shard_pages))?;
+            sharding.shard_cores = end.wrapping_sub(begin) / CORE_BYTES;
+            sharding.shard_count = self.memory.word(at(layout.shard_count))?;
+            sharding.shard_pages = u64::from(self.memory.half(at(layout.shard_pages))?);
         }
         Ok(())
     }

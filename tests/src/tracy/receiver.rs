@@ -1,0 +1,323 @@
+//! A Tracy server of our own, for protocol 82: it asks as a viewer does, and takes no nonsense.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{ErrorKind, Read as _, Write as _},
+    net::TcpStream,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::table::ITEMS;
+use crate::ttmem::PATIENCE;
+
+const VERSION: u32 = 82;
+const WELCOME: usize = 1170;
+const FRAME: usize = 256 * 1024;
+/// Frames of the C++ client refer to so much of what came before.
+const DICTIONARY: usize = 64 * 1024;
+/// How often it is looked whether time is up.
+const TICK: Duration = Duration::from_millis(100);
+
+const TEXT: u8 = 1;
+const THREAD: u8 = 2;
+const PLOT: u8 = 4;
+const DISCONNECT: u8 = 9;
+
+/// A pool, as it is told of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pool {
+    /// Sizes by address of what is live.
+    pub live: BTreeMap<u64, u64>,
+    /// Allocations.
+    pub came: u64,
+    /// Frees.
+    pub went: u64,
+    /// Frees of what was never announced.
+    pub unknown: u64,
+    /// How often all was discarded.
+    pub discarded: u64,
+    /// The time of the first and the last event, in the client's units.
+    pub times: Option<(i64, i64)>,
+}
+
+/// All that was sent.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// The program's name and its process id.
+    pub program: (String, u64),
+    /// Pools by name.
+    pub pools: BTreeMap<String, Pool>,
+    /// The last values of plots, and how many there were.
+    pub plots: BTreeMap<String, (i64, u64)>,
+    /// Threads by id.
+    pub threads: BTreeMap<u64, String>,
+    /// Messages in their order.
+    pub messages: Vec<String>,
+    /// Lines about the whole trace.
+    pub about: Vec<String>,
+    /// Events of pools, in all.
+    pub events: u64,
+}
+
+impl Seen {
+    /// A message with this text in it.
+    pub fn has_message(&self, text: &str) -> bool {
+        self.messages.iter().any(|message| message.contains(text))
+    }
+}
+
+/// A connection.
+pub struct Receiver {
+    stream: TcpStream,
+    inbox: Vec<u8>,
+    before: Vec<u8>,
+    texts: BTreeMap<(u8, u64), String>,
+    asked: BTreeSet<(u8, u64)>,
+    pools: BTreeMap<u64, Pool>,
+    plots: BTreeMap<u64, (i64, u64)>,
+    pool: u64,
+    serial: i64,
+    single: String,
+    seen: Seen,
+    strict: bool,
+    terminated: bool,
+    closed: bool,
+}
+
+impl Receiver {
+    /// Connects, as a viewer does.
+    pub fn connect(port: u16) -> Result<Self> {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(b"TracyPrf")?;
+        stream.write_all(&VERSION.to_le_bytes())?;
+        let mut status = [0];
+        stream.read_exact(&mut status).context("no answer to the handshake")?;
+        ensure!(status == [1], "refused with {}", status[0]);
+        let mut welcome = [0; WELCOME + 16];
+        stream.read_exact(&mut welcome)?;
+        stream.set_read_timeout(Some(TICK))?;
+        let text = |bytes: &[u8]| {
+            let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+            String::from_utf8_lossy(&bytes[..end]).into_owned()
+        };
+        let pid = number(&welcome, 48);
+        let seen = Seen { program: (text(&welcome[82..146]), pid), ..Seen::default() };
+        Ok(Self {
+            stream,
+            inbox: Vec::new(),
+            before: Vec::new(),
+            texts: BTreeMap::new(),
+            asked: BTreeSet::new(),
+            pools: BTreeMap::new(),
+            plots: BTreeMap::new(),
+            pool: 0,
+            serial: 0,
+            single: String::new(),
+            seen,
+            strict: true,
+            terminated: false,
+            closed: false,
+        })
+    }
+
+    /// Counts frees of what was never announced, instead of failing.
+    #[must_use]
+    pub fn lenient(mut self) -> Self {
+        self.strict = false;
+        self
+    }
+
+    /// What has been sent so far.
+    pub fn seen(&mut self) -> &Seen {
+        let name = |kind, key: u64| {
+            self.texts.get(&(kind, key)).cloned().unwrap_or_else(|| format!("{key:#x}"))
+        };
+        self.seen.pools =
+            self.pools.iter().map(|(key, pool)| (name(TEXT, *key), pool.clone())).collect();
+        self.seen.plots = self.plots.iter().map(|(key, it)| (name(PLOT, *key), *it)).collect();
+        let threads = self.texts.iter().filter(|((kind, _), _)| *kind == THREAD);
+        self.seen.threads = threads.map(|((_, tid), text)| (*tid, text.clone())).collect();
+        &self.seen
+    }
+
+    /// Reads until something holds.
+    pub fn until(&mut self, what: &str, holds: impl Fn(&Seen) -> bool) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.is_answered() || !holds(self.seen()) {
+            ensure!(Instant::now() < deadline, "not seen: {what}; {:?}", self.seen());
+            ensure!(!self.closed, "closed before {what} was seen: {:?}", self.seen());
+            self.read()?;
+        }
+        Ok(())
+    }
+
+    /// Reads until the program ends the connection; all that was sent.
+    pub fn until_end(mut self) -> Result<Seen> {
+        let deadline = Instant::now() + PATIENCE;
+        while !(self.closed || self.terminated && self.is_answered()) {
+            ensure!(Instant::now() < deadline, "it does not end");
+            self.read()?;
+        }
+        // Says that no more will be asked; nobody may be there any more.
+        let _ = self.stream.write_all(&[0; 13]);
+        Ok(self.seen().clone())
+    }
+
+    /// Ends the connection as a viewer does.
+    pub fn disconnect(mut self) -> Result<Seen> {
+        self.ask(DISCONNECT, 0)?;
+        self.until_end()
+    }
+
+    fn is_answered(&self) -> bool {
+        self.asked.iter().all(|key| self.texts.contains_key(key))
+    }
+
+    fn ask(&mut self, kind: u8, pointer: u64) -> Result<()> {
+        if kind != DISCONNECT && !self.asked.insert((kind, pointer)) {
+            return Ok(());
+        }
+        let mut query = vec![kind];
+        query.extend(pointer.to_le_bytes());
+        query.extend([0; 4]);
+        match self.stream.write_all(&query) {
+            Err(_) if self.terminated => Ok(()),
+            sent => Ok(sent?),
+        }
+    }
+
+    fn read(&mut self) -> Result<()> {
+        let mut bytes = vec![0; 65_536];
+        match self.stream.read(&mut bytes) {
+            Ok(0) => self.closed = true,
+            Ok(len) => self.inbox.extend(&bytes[..len]),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => self.closed = true,
+            Err(error) => return Err(error.into()),
+        }
+        while let Some(len) = self.inbox.first_chunk::<4>().map(|len| u32::from_le_bytes(*len)) {
+            let len = len as usize;
+            if self.inbox.len() < 4 + len {
+                break;
+            }
+            let mut frame = vec![0; FRAME];
+            let block = &self.inbox[4..4 + len];
+            let got = lz4_flex::block::decompress_into_with_dict(block, &mut frame, &self.before)?;
+            frame.truncate(got);
+            self.inbox.drain(..4 + len);
+            self.before.extend(&frame);
+            let old = self.before.len().saturating_sub(DICTIONARY);
+            self.before.drain(..old);
+            self.take_frame(&frame)?;
+        }
+        Ok(())
+    }
+
+    fn take_frame(&mut self, frame: &[u8]) -> Result<()> {
+        let mut left = frame;
+        while let Some(kind) = left.first() {
+            let (name, len) = *ITEMS.get(usize::from(*kind)).context("no such item")?;
+            let len = match name {
+                "SingleStringData8" | "SecondStringData8" => 2 + usize::from(left[1]),
+                "SingleStringData" | "SecondStringData" => 3 + 256 + short(left, 1),
+                "FrameImageData" | "SymbolCode" | "SourceCode" => 13 + word(left, 9) as usize,
+                "StringData"
+                | "ThreadName"
+                | "PlotName"
+                | "FrameName"
+                | "FiberName"
+                | "ExternalName"
+                | "ExternalThreadName"
+                | "SourceLocationPayload"
+                | "CallstackPayload"
+                | "CallstackAllocPayload" => 11 + short(left, 9),
+                _ => len,
+            };
+            ensure!(left.len() >= len, "{name} is cut off");
+            let (item, rest) = left.split_at(len);
+            self.take_item(name, item).with_context(|| name.to_owned())?;
+            left = rest;
+        }
+        Ok(())
+    }
+
+    fn take_item(&mut self, name: &str, item: &[u8]) -> Result<()> {
+        let text = |from: usize| String::from_utf8_lossy(&item[from..]).into_owned();
+        match name {
+            "SingleStringData8" => self.single = text(2),
+            "SingleStringData" => self.single = text(3),
+            "StringData" => drop(self.texts.insert((TEXT, number(item, 1)), text(11))),
+            "ThreadName" => drop(self.texts.insert((THREAD, number(item, 1)), text(11))),
+            "PlotName" => drop(self.texts.insert((PLOT, number(item, 1)), text(11))),
+            "MemNamePayload" => {
+                self.pool = number(item, 1);
+                self.ask(TEXT, self.pool)?;
+            }
+            "MemAllocNamed"
+            | "MemAllocCallstackNamed"
+            | "MemFreeNamed"
+            | "MemFreeCallstackNamed" => self.take_event(name.starts_with("MemAlloc"), item)?,
+            "MemDiscard" => {
+                self.serial += signed(item, 1);
+                let pool = self.pools.entry(number(item, 13)).or_default();
+                pool.live.clear();
+                pool.discarded += 1;
+            }
+            "MemAlloc" | "MemFree" => bail!("an event of no pool"),
+            "PlotConfig" => self.ask(PLOT, number(item, 1))?,
+            "PlotDataInt" => {
+                let key = number(item, 1);
+                self.ask(PLOT, key)?;
+                let plot = self.plots.entry(key).or_default();
+                *plot = (signed(item, 17), plot.1 + 1);
+            }
+            "Message" | "MessageColor" => self.seen.messages.push(self.single.clone()),
+            "MessageAppInfo" => self.seen.about.push(self.single.clone()),
+            "Terminate" => self.terminated = true,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn take_event(&mut self, came: bool, item: &[u8]) -> Result<()> {
+        self.serial += signed(item, 1);
+        self.ask(THREAD, word(item, 9).into())?;
+        let address = number(item, 13);
+        let pool = self.pools.entry(self.pool).or_default();
+        let (first, last) = pool.times.unwrap_or((self.serial, self.serial));
+        ensure!(self.serial >= last, "time goes back by {} ns", last - self.serial);
+        pool.times = Some((first, self.serial));
+        self.seen.events += 1;
+        if came {
+            let size = u64::from(word(item, 21)) | (short(item, 25) as u64) << 32;
+            let twice = pool.live.insert(address, size);
+            ensure!(twice.is_none(), "a second allocation at {address:#x}");
+            pool.came += 1;
+        } else if pool.live.remove(&address).is_some() {
+            pool.went += 1;
+        } else {
+            ensure!(!self.strict, "a free of {address:#x}, which was never announced");
+            pool.unknown += 1;
+        }
+        Ok(())
+    }
+}
+
+fn number(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap_or_default())
+}
+
+fn signed(bytes: &[u8], at: usize) -> i64 {
+    i64::from_le_bytes(bytes[at..at + 8].try_into().unwrap_or_default())
+}
+
+fn word(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap_or_default())
+}
+
+fn short(bytes: &[u8], at: usize) -> usize {
+    usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]))
+}

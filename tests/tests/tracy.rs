@@ -1,0 +1,367 @@
+//! `--tracy` against a receiver of our own, which takes no nonsense: names, balance, order, and
+//! what is live, whoever connects when.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    process::Command,
+};
+
+use anyhow::Result;
+use e2e::{
+    or_skip,
+    standin::{Driver, Standin},
+    tracy::{
+        Mirrored,
+        expected::{Pools, live_in, live_seen},
+        receiver::{Receiver, Seen},
+    },
+    ttmem::{PATIENCE, Ttmem},
+};
+
+/// A user that nobody is.
+const STRANGER: &str = "54321";
+
+fn rig() -> Result<(Ttmem, Driver), String> {
+    let driver = Standin::locate("pimpl")?.start().map_err(|error| format!("{error:#}"))?;
+    Ok((Ttmem::locate()?, driver))
+}
+
+/// Reads until what was told is what is live in the process.
+fn agree(receiver: &mut Receiver, ttmem: &Ttmem, pid: u32) -> Result<Pools> {
+    let expected = live_in(ttmem, pid)?;
+    receiver.until("what is live", |seen| live_seen(seen) == expected)?;
+    Ok(expected)
+}
+
+#[test]
+fn it_is_what_the_allocators_hold_whenever_one_connects() {
+    let (ttmem, mut driver) = or_skip!(rig());
+    driver.all_ok(&["open mesh 0 2 name=m", "hold 500", "alloc old m L1 65536 2048"]).unwrap();
+    let mirrored = Mirrored::attach(&ttmem, driver.pid(), &[]).unwrap();
+    for round in 0..4 {
+        let mut receiver = Receiver::connect(mirrored.port).unwrap();
+        let expected = agree(&mut receiver, &ttmem, driver.pid()).unwrap();
+        driver.ok(&format!("churn 2 400 {round} keep=5")).unwrap();
+        driver.ok(&format!("alloc r{round} m TRACE 8192 2048")).unwrap();
+        let more = agree(&mut receiver, &ttmem, driver.pid()).unwrap();
+        assert_ne!(more, expected);
+        let seen = receiver.disconnect().unwrap();
+        assert_eq!(seen.program.1, u64::from(driver.pid()));
+        assert!(seen.about.iter().any(|line| line.contains("driver")), "{:?}", seen.about);
+        assert!(seen.plots.contains_key("TT_Dev1_DRAM capacity"), "{:?}", seen.plots);
+        let threads: Vec<&String> = seen.threads.values().collect();
+        assert!(threads.iter().any(|name| name.as_str() == "driver"), "{threads:?}");
+        println!("{} events in round {round}", seen.events);
+    }
+    mirrored.end().unwrap();
+}
+
+#[test]
+fn allocators_of_one_chip_do_not_mix_and_addresses_come_again() {
+    let (ttmem, mut driver) = or_skip!(rig());
+    driver.ok("open mesh 0 2 name=m").unwrap();
+    let mirrored = Mirrored::attach(&ttmem, driver.pid(), &[]).unwrap();
+    let mut receiver = Receiver::connect(mirrored.port).unwrap();
+    driver
+        .all_ok(&[
+            "alloc a m L1 65536 2048",
+            "submesh m 1 1 name=s",
+            "alloc b s L1 65536 2048",
+            "alloc p0 m L1 2048 2048 cores=4 shard=32x32 page=32x32 percore=1",
+        ])
+        .unwrap();
+    agree(&mut receiver, &ttmem, driver.pid()).unwrap();
+    assert!(receiver.seen().pools.contains_key("TT_Dev1_L1#2"), "the submesh has its own");
+    for _ in 0..20 {
+        driver
+            .all_ok(&["free a", "free b", "alloc a m L1 65536 2048", "alloc b s L1 65536 2048"])
+            .unwrap();
+    }
+    agree(&mut receiver, &ttmem, driver.pid()).unwrap();
+    // Closing frees all at once; the next device starts anew at the same addresses.
+    driver
+        .all_ok(&["close s", "close m", "open mesh 0 2 name=n", "alloc c n L1 65536 2048"])
+        .unwrap();
+    agree(&mut receiver, &ttmem, driver.pid()).unwrap();
+    receiver.disconnect().unwrap();
+    mirrored.end().unwrap();
+}
+
+#[test]
+fn three_hundred_pools() {
+    let (ttmem, mut driver) = or_skip!(rig());
+    driver.ok("open mesh 0 64 name=m").unwrap();
+    let mirrored = Mirrored::attach(&ttmem, driver.pid(), &[]).unwrap();
+    let mut receiver = Receiver::connect(mirrored.port).unwrap();
+    for kind in ["DRAM", "L1", "L1_SMALL", "TRACE", "SYSTEM_MEMORY"] {
+        driver.ok(&format!("alloc {kind} m {kind} 4096 2048")).unwrap();
+    }
+    receiver.until("320 pools", |seen| seen.pools.len() == 320).unwrap();
+    agree(&mut receiver, &ttmem, driver.pid()).unwrap();
+    receiver.disconnect().unwrap();
+    mirrored.end().unwrap();
+}
+
+#[test]
+fn the_end_of_the_process_is_told() {
+    let (ttmem, mut driver) = or_skip!(rig());
+    driver.all_ok(&["open mesh 0 2 name=m", "hold 20"]).unwrap();
+    let mirrored = Mirrored::attach(&ttmem, driver.pid(), &[]).unwrap();
+    let mut receiver = Receiver::connect(mirrored.port).unwrap();
+    agree(&mut receiver, &ttmem, driver.pid()).unwrap();
+    driver.caught("oom m L1").unwrap();
+    driver.end_with("crash").unwrap();
+    let seen = receiver.until_end().unwrap();
+    assert!(seen.has_message("the process has exited; 40 allocations were live"), "{seen:?}");
+    assert!(seen.has_message("failed allocation: "), "{:?}", seen.messages);
+    assert!(seen.pools.values().all(|pool| pool.live.is_empty()));
+    mirrored.ended().unwrap();
+}
+
+#[test]
+fn a_storm_and_a_loss_end_in_the_truth() {
+    let (ttmem, mut driver) = or_skip!(rig());
+    driver.all_ok(&["open mesh 0 4 name=m", "hold 100"]).unwrap();
+    // A ring that is far too small: records are lost.
+    let more = ["--ring-size", "4"];
+    let mirrored = Mirrored::attach(&ttmem, driver.pid(), &more).unwrap();
+    let mut receiver = Receiver::connect(mirrored.port).unwrap();
+    driver.ok("churn 4 20000 7 keep=50").unwrap();
+    agree(&mut receiver, &ttmem, driver.pid()).unwrap();
+    receiver.until("the loss", |seen| seen.has_message("records were lost")).unwrap();
+    receiver.until("that it is over", |seen| seen.has_message("exact from here on")).unwrap();
+    let seen = receiver.disconnect().unwrap();
+    assert!(seen.has_message("memory was read again"), "{:?}", seen.messages);
+    println!("{} events", seen.events);
+    mirrored.end().unwrap();
+}
+
+#[test]
+fn a_viewer_that_is_stuck_delays_nothing_and_is_told_later() {
+    let (ttmem, mut driver) = or_skip!(rig());
+    driver.ok("open mesh 0 32 name=m").unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let output = place.path().join("lines");
+    let mirrored = Mirrored::attach(
+        &ttmem,
+        driver.pid(),
+        &["--ring-size", "65536", "--format", "json", "-o", output.to_str().unwrap()],
+    )
+    .unwrap();
+    let mut receiver = Receiver::connect(mirrored.port).unwrap();
+    // It does not read while this goes on, which is more than waits for anybody.
+    driver.ok("churn 4 15000 3 keep=20").unwrap();
+    agree(&mut receiver, &ttmem, driver.pid()).unwrap();
+    receiver.until("what was missed", |seen| seen.has_message("the viewer was too slow")).unwrap();
+    agree(&mut receiver, &ttmem, driver.pid()).unwrap();
+    let seen = receiver.disconnect().unwrap();
+    mirrored.end().unwrap();
+    let lines = std::fs::read_to_string(&output).unwrap();
+    let last: serde_json::Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
+    assert_eq!(last["lost"], serde_json::json!({"ring_full": 0, "read_fault": 0}));
+    assert_eq!(last["exact"], true);
+    println!("{} of some {} events", seen.events, 4 * 15_000 * 2 * 32);
+}
+
+#[test]
+fn circular_buffers_have_pools_of_their_own() {
+    let (ttmem, mut driver) = or_skip!(rig());
+    // Programs from before the attach are not known.
+    let mirrored = Mirrored::attach(&ttmem, driver.pid(), &[]).unwrap().attached().unwrap();
+    let mut receiver = Receiver::connect(mirrored.port).unwrap();
+    driver
+        .all_ok(&[
+            "open mesh 0 2 name=m",
+            "program p",
+            "cb p 4096 0,0-1,1",
+            "cb p 8192 0,0-0,0",
+            "dispatch p m",
+            "program q",
+            "cb q 1024 0,0-1,1",
+            "dispatch q m",
+        ])
+        .unwrap();
+    let sizes = |seen: &Seen, chip: u32| -> Vec<u64> {
+        let pool = seen.pools.get(&format!("TT_Dev{chip}_CB"));
+        pool.map_or_else(Vec::new, |pool| pool.live.values().copied().collect())
+    };
+    let both = |seen: &Seen| [0, 1].iter().all(|chip| sizes(seen, *chip) == [4096, 8192]);
+    receiver.until("those of the larger program", both).unwrap();
+    driver.ok("end p").unwrap();
+    receiver.until("those that are left", |seen| sizes(seen, 0) == [1024]).unwrap();
+    let fullest = "TT_Dev0_CB on the fullest core";
+    let is_less = |seen: &Seen| seen.plots.get(fullest).is_some_and(|plot| plot.0 == 1024);
+    receiver.until("the plot", is_less).unwrap();
+    receiver.disconnect().unwrap();
+    mirrored.end().unwrap();
+}
+
+#[test]
+fn names_can_be_those_of_tt_metal() {
+    let (ttmem, mut driver) = or_skip!(rig());
+    driver.all_ok(&["open device 3 name=d", "alloc a d L1_SMALL 4096 2048"]).unwrap();
+    let mirrored = Mirrored::attach(&ttmem, driver.pid(), &["--tracy-names", "ttmetal"]).unwrap();
+    let mut receiver = Receiver::connect(mirrored.port).unwrap();
+    receiver.until("the pool", |seen| seen.pools.contains_key("Device 3 L1_SMALL")).unwrap();
+    receiver.disconnect().unwrap();
+    mirrored.end().unwrap();
+}
+
+#[test]
+fn each_process_has_a_port_of_its_own() {
+    let (ttmem, mut one) = or_skip!(rig());
+    let (_, mut other) = or_skip!(rig());
+    for driver in [&mut one, &mut other] {
+        driver.all_ok(&["open mesh 0 1 name=m", "alloc a m DRAM 4096 2048"]).unwrap();
+    }
+    let pids = [one.pid().to_string(), other.pid().to_string()];
+    let arguments =
+        ["attach", "--pid", &pids[0], "--pid", &pids[1], "--headless", "--no-table", "--tracy=0"];
+    let mut mirrored = Mirrored::start(&ttmem, &arguments).unwrap();
+    let second = mirrored.port_in(" in Tracy: ").unwrap();
+    for port in [mirrored.port, second] {
+        let mut receiver = Receiver::connect(port).unwrap();
+        let pid = u32::try_from(receiver.seen().program.1).unwrap();
+        assert!(pid == one.pid() || pid == other.pid());
+        agree(&mut receiver, &ttmem, pid).unwrap();
+        receiver.disconnect().unwrap();
+    }
+    mirrored.end().unwrap();
+}
+
+#[test]
+fn a_command_is_followed_from_its_start() {
+    let standin = or_skip!(Standin::locate("pimpl"));
+    let ttmem = or_skip!(Ttmem::locate());
+    let script = "open mesh 0 2 name=m\nstorm 300\nalloc a m DRAM 4096 2048\nquit\n";
+    let shell = format!("printf '{script}' | {}", standin.driver().display());
+    let arguments = ["run", "--headless", "--no-table", "--tracy=0", "--", "sh", "-c", &shell];
+    let mirrored = Mirrored::start(&ttmem, &arguments).unwrap();
+    // It may be there before the process is.
+    let receiver = Receiver::connect(mirrored.port).unwrap();
+    let seen = receiver.until_end().unwrap();
+    assert!(seen.has_message("the process has exited"), "{:?}", seen.messages);
+    assert!(seen.pools["TT_Dev0_DRAM"].live.is_empty());
+    assert!(seen.pools["TT_Dev0_DRAM"].came > 0);
+    mirrored.ended().unwrap();
+}
+
+#[test]
+fn nonsense_on_the_port_harms_nobody() {
+    let (ttmem, mut driver) = or_skip!(rig());
+    driver.all_ok(&["open mesh 0 1 name=m", "alloc a m DRAM 4096 2048"]).unwrap();
+    let mut mirrored = Mirrored::attach(&ttmem, driver.pid(), &[]).unwrap();
+    let port = mirrored.port;
+    let connect = || TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let half = connect();
+    (&half).write_all(b"Tracy").unwrap();
+    let silent = connect();
+    let mut garbage = connect();
+    garbage.write_all(&[0xa5; 4096]).unwrap();
+    let answer = |stream: &mut TcpStream| {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut bytes = Vec::new();
+        // Closed with data unread is a reset.
+        let _ = stream.read_to_end(&mut bytes);
+        bytes
+    };
+    assert!(answer(&mut garbage).is_empty());
+    let mut old = connect();
+    old.write_all(b"TracyPrf\x40\0\0\0").unwrap();
+    assert_eq!(answer(&mut old), [2_u8], "a mismatch");
+    mirrored.line_with("what connects is no Tracy viewer").unwrap();
+    let line = mirrored.line_with("the viewer speaks protocol 64").unwrap();
+    assert!(line.contains("82 (Tracy 0.14)"), "{line}");
+    // A viewer that then asks nonsense.
+    let mut asks = connect();
+    asks.write_all(b"TracyPrf\x52\0\0\0").unwrap();
+    asks.write_all(&[0x5a; 13 * 1000]).unwrap();
+    drop(asks);
+    let mut receiver = Receiver::connect(mirrored.port).unwrap();
+    agree(&mut receiver, &ttmem, driver.pid()).unwrap();
+    receiver.disconnect().unwrap();
+    drop((half, silent));
+    mirrored.end().unwrap();
+}
+
+#[test]
+fn a_protocol_that_is_chosen_is_the_only_one() {
+    let (ttmem, mut driver) = or_skip!(rig());
+    driver.ok("open mesh 0 1 name=m").unwrap();
+    let mut mirrored = Mirrored::attach(&ttmem, driver.pid(), &["--tracy-protocol=tt-83"]).unwrap();
+    let refused = Receiver::connect(mirrored.port).err().map(|error| error.to_string());
+    assert!(refused.is_some_and(|text| text.contains("refused with 2")));
+    mirrored.line_with("Tenstorrent's 83, as --tracy-protocol says").unwrap();
+    mirrored.end().unwrap();
+}
+
+#[test]
+fn a_taken_port_is_passed_over() {
+    let (ttmem, driver) = or_skip!(rig());
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let pid = driver.pid().to_string();
+    let option = format!("--tracy={port}");
+    let arguments = ["attach", "--pid", &pid, "--wait", "--headless", "--no-table", &option];
+    let mut command = ttmem.command(&arguments);
+    let mut child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    let stderr = child.stderr.take().unwrap();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(stderr), &mut line).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(
+        line.contains(&format!("{port} is taken by process {} (", std::process::id())),
+        "{line}"
+    );
+    assert!(line.contains("Tracy viewers can connect to 127.0.0.1:"), "{line}");
+}
+
+#[test]
+fn a_stranger_sees_nothing() {
+    let (ttmem, mut driver) = or_skip!(rig());
+    driver.all_ok(&["open mesh 0 1 name=m", "alloc a m DRAM 4096 2048"]).unwrap();
+    let mut mirrored = Mirrored::attach(&ttmem, driver.pid(), &[]).unwrap();
+    // Asks for a name, and for 64 bytes at each of some addresses of the agent.
+    let maps = std::fs::read_to_string(format!("/proc/{}/maps", mirrored.pid())).unwrap();
+    let addresses: Vec<String> =
+        maps.lines().filter_map(|line| Some(format!("0x{}", line.split('-').next()?))).collect();
+    let script = format!(
+        "import socket, struct
+s = socket.create_connection(('127.0.0.1', {}))
+s.sendall(b'TracyPrf' + struct.pack('<I', 82))
+for address in [{}]:
+    try: s.sendall(struct.pack('<BQI', 1, address, 0))
+    except OSError: break
+s.settimeout(20)
+got = b''
+try:
+    while True:
+        more = s.recv(65536)
+        if not more: break
+        got += more
+except OSError: pass
+print(len(got))",
+        mirrored.port,
+        addresses.join(",")
+    );
+    let output = Command::new("setpriv")
+        .args([
+            "--reuid",
+            STRANGER,
+            "--regid",
+            STRANGER,
+            "--clear-groups",
+            "/usr/bin/python3",
+            "-c",
+            &script,
+        ])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(said.trim(), "0", "{}", String::from_utf8_lossy(&output.stderr));
+    let line = mirrored.line_with("may not see this process").unwrap();
+    assert!(line.contains(STRANGER), "{line}");
+    mirrored.end().unwrap();
+}

@@ -1,0 +1,168 @@
+//! `--tracy` with Tracy's own servers, of protocols 66 and 72: what they save is what was there, to
+//! the byte and the nanosecond. And the same on the real ttnn.
+
+use anyhow::Result;
+use e2e::{
+    or_skip,
+    real::both,
+    standin::{Driver, Standin},
+    tracy::{
+        Mirrored,
+        capture::{Capture, locate},
+        expected::{live_in, live_saved, live_seen},
+        picture::svg,
+        receiver::Receiver,
+    },
+    ttmem::{Ttmem, now_ns},
+};
+
+fn rig() -> Result<(Ttmem, Driver), String> {
+    let driver = Standin::locate("pimpl")?.start().map_err(|error| format!("{error:#}"))?;
+    Ok((Ttmem::locate()?, driver))
+}
+
+/// A trace of some work, and of what was live at its end.
+fn saves_what_was_there(protocol: u32) {
+    let server = or_skip!(locate(protocol));
+    let (ttmem, mut driver) = or_skip!(rig());
+    driver.all_ok(&["open mesh 0 2 name=m", "hold 200", "alloc old m L1 65536 2048"]).unwrap();
+    let mirrored = Mirrored::attach(&ttmem, driver.pid(), &[]).unwrap();
+    let mut mirrored = mirrored.attached().unwrap();
+    mirrored.line_with("a Tracy viewer has connected").unwrap();
+    let capture = Capture::start(&server, mirrored.port).unwrap();
+    let connected = format!("a Tracy viewer has connected, protocol {protocol}");
+    mirrored.line_with(&connected).unwrap();
+    let before = now_ns();
+    driver.ok("alloc timed m TRACE 8192 2048").unwrap();
+    let after = now_ns();
+    driver.ok("churn 2 1500 11 keep=20").unwrap();
+    driver.caught("oom m DRAM").unwrap();
+    driver.all_ok(&["storm 300", "free old"]).unwrap();
+    let expected = live_in(&ttmem, driver.pid()).unwrap();
+    let end = now_ns();
+    // It goes on to run, so what is live stays.
+    mirrored.end().unwrap();
+    let trace = capture.finish().unwrap();
+    assert_eq!(live_saved(&trace), expected);
+    let [timed, other] = [0, 1].map(|chip| trace.pools[&format!("TT_Dev{chip}_TRACE")].events[0]);
+    // Times are those of the target's probes, from the start of the trace on.
+    let begun = trace.begun_ns();
+    let at = begun + u64::try_from(timed.came_ns).unwrap();
+    assert!((before..=after).contains(&at), "{before} {at} {after}");
+    assert_eq!((timed.came_ns, timed.size), (other.came_ns, other.size));
+    for (name, pool) in &trace.pools {
+        let mut last = i64::MIN;
+        for event in &pool.events {
+            assert!(event.came_ns >= last, "{name}: in order");
+            assert!(begun + u64::try_from(event.came_ns).unwrap() <= end);
+            last = event.came_ns;
+        }
+    }
+    let dram = &trace.pools["TT_Dev0_DRAM"];
+    assert!(dram.events.len() >= 500, "{}", dram.events.len());
+    let used = trace.plots["TT_Dev0_DRAM used"].last().unwrap().1;
+    let capacity = trace.plots["TT_Dev0_DRAM capacity"].last().unwrap().1;
+    let snapshot = ttmem.snapshot(driver.pid()).unwrap();
+    let pool = &snapshot["devices"][0]["pools"][0];
+    assert_eq!(
+        (Some(used), Some(capacity)),
+        (pool["used_bytes"].as_f64(), pool["capacity_bytes"].as_f64())
+    );
+    for text in
+        ["driver", "failed allocation: ", "ttmem begins to watch", "ttmem watches it no more"]
+    {
+        assert!(trace.has_text(text), "{text}");
+    }
+    let threads: std::collections::BTreeSet<u16> =
+        trace.pools.values().flat_map(|pool| &pool.events).map(|event| event.thread).collect();
+    assert!(threads.len() >= 3, "the main thread and two that churn: {threads:?}");
+}
+
+#[test]
+fn protocol_66_saves_what_was_there() {
+    saves_what_was_there(66);
+}
+
+#[test]
+fn protocol_72_saves_what_was_there() {
+    saves_what_was_there(72);
+}
+
+#[test]
+fn a_server_that_comes_late_and_again_sees_all_that_is_live() {
+    let server = or_skip!(locate(72));
+    let (ttmem, mut driver) = or_skip!(rig());
+    driver.ok("open mesh 0 2 name=m").unwrap();
+    let mut mirrored = Mirrored::attach(&ttmem, driver.pid(), &[]).unwrap().attached().unwrap();
+    driver.ok("churn 4 2000 5 keep=30").unwrap();
+    for round in 0..3 {
+        let receiver = Receiver::connect(mirrored.port).unwrap();
+        receiver.disconnect().unwrap();
+        driver.ok(&format!("alloc r{round} m DRAM 4096 2048")).unwrap();
+    }
+    let capture = Capture::start(&server, mirrored.port).unwrap();
+    mirrored.line_with("a Tracy viewer has connected, protocol 72").unwrap();
+    driver.ok("storm 50").unwrap();
+    let expected = live_in(&ttmem, driver.pid()).unwrap();
+    mirrored.end().unwrap();
+    let trace = capture.finish().unwrap();
+    assert_eq!(live_saved(&trace), expected);
+    // Each with the time of its allocation, which was before anybody looked.
+    let dram = &trace.pools["TT_Dev0_DRAM"].events;
+    let times: std::collections::BTreeSet<i64> = dram.iter().map(|event| event.came_ns).collect();
+    assert!(times.len() > 10, "{} times of {} buffers", times.len(), dram.len());
+}
+
+#[test]
+fn the_real_ttnn_on_two_chips_is_saved() {
+    let (real, ttmem) = or_skip!(both());
+    let server = or_skip!(locate(72));
+    let arguments = ["--mesh", "1x2", "--random", "7", "--steps", "150"];
+    let mut program = real.start("n300", &arguments).unwrap();
+    let mut mirrored = Mirrored::attach(&ttmem, program.pid(), &["--wait"]).unwrap();
+    let capture = Capture::start(&server, mirrored.port).unwrap();
+    program.expect("start").unwrap();
+    mirrored.line_with("a Tracy viewer has connected").unwrap();
+    assert!(program.finish().unwrap().success());
+    mirrored.ended().unwrap();
+    let trace = capture.finish().unwrap();
+    let pools: Vec<(&String, usize)> =
+        trace.pools.iter().map(|(name, pool)| (name, pool.events.len())).collect();
+    println!("{pools:?}");
+    for chip in [0, 1] {
+        let dram = &trace.pools[&format!("TT_Dev{chip}_DRAM")].events;
+        assert!(dram.len() > 5 && dram.iter().all(|event| event.stayed_ns >= 0));
+    }
+    // `docs/tracy.svg` is made like this.
+    if let Some(file) = std::env::var_os("TTMEM_TRACY_SVG") {
+        std::fs::write(file, svg(&trace)).unwrap();
+    }
+    assert!(trace.has_text("the process has exited") && trace.has_text("libtt_metal.so"));
+}
+
+#[test]
+fn the_real_ttnn_on_eight_chips_agrees_at_each_checkpoint() {
+    let (real, ttmem) = or_skip!(both());
+    let arguments = ["--mesh", "2x4", "--random", "9", "--steps", "60"];
+    let mut program = real.start("t3k", &arguments).unwrap();
+    let mirrored = Mirrored::attach(&ttmem, program.pid(), &["--wait"]).unwrap();
+    program.expect("start").unwrap();
+    let mut receiver = Receiver::connect(mirrored.port).unwrap();
+    let (mut compared, mut most) = (0, 0);
+    program.go_on().unwrap();
+    while let Some(checkpoint) = program.checkpoint().unwrap() {
+        if checkpoint.still {
+            let expected = live_in(&ttmem, program.pid()).unwrap();
+            receiver.until(&checkpoint.name, |seen| live_seen(seen) == expected).unwrap();
+            most = most.max(expected.values().map(Vec::len).sum());
+            compared += 1;
+        }
+        program.go_on().unwrap();
+    }
+    let seen = receiver.until_end().unwrap();
+    assert_eq!(seen.pools.keys().filter(|name| name.ends_with("_DRAM")).count(), 8);
+    assert!(seen.pools.values().all(|pool| pool.live.is_empty()));
+    assert!(compared > 3 && most > 8, "{compared} {most}");
+    mirrored.ended().unwrap();
+    println!("{compared} checkpoints agree, with at most {most} buffers in all pools");
+}

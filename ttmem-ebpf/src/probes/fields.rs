@@ -1,0 +1,146 @@
+//! The fields of a buffer that every allocation needs, in as few reads as can be: each read costs
+//! the target about as much as half of all the rest.
+//!
+//! Up to the unique id it is more than the stack has room for. So it is read into memory of the
+//! CPU's own; where that is in use by a program that this one has preempted, in two pieces.
+
+use core::sync::atomic::{Ordering, compiler_fence};
+
+use ttmem_common::{
+    layout::{ABSENT, BufferLayout, MAX_SPAN, MAX_WINDOW},
+    record::FLAG_NO_UNIQUE_ID,
+};
+
+use crate::{
+    maps::{SPAN, SPAN_WORDS},
+    user_memory::{Fault, read, read_into, read_raw},
+};
+
+/// A power of two.
+const WINDOW_WORDS: usize = MAX_WINDOW as usize / 8;
+
+/// What is read of each buffer.
+pub struct Fields {
+    pub device: u64,
+    pub allocator: u64,
+    pub size: u64,
+    pub page_size: u64,
+    pub address: u64,
+    /// 0 with [`FLAG_NO_UNIQUE_ID`].
+    pub unique_id: u64,
+    pub buffer_type: u32,
+    pub memory_layout: u32,
+    /// 0 or [`FLAG_NO_UNIQUE_ID`].
+    pub flags: u32,
+    pub hooked: u8,
+}
+
+impl Fields {
+    /// Reads them from the object that holds them.
+    #[inline(always)]
+    pub fn read(fields: u64, layout: &BufferLayout) -> Result<Self, Fault> {
+        if let Some(read) = Self::read_at_once(fields, layout) {
+            return Ok(read);
+        }
+        let window = Window::read(fields, layout)?;
+        let unique_id = match layout.unique_id {
+            ABSENT => None,
+            offset => Some(read(fields.wrapping_add(u64::from(offset)))?),
+        };
+        Ok(Self::of(layout, unique_id, |offset| window.word(offset)))
+    }
+
+    /// `None`: that is not possible now, or not with this layout.
+    #[inline(always)]
+    fn read_at_once(fields: u64, layout: &BufferLayout) -> Option<Self> {
+        let (start, len) = (layout.window_start, layout.span_len);
+        if len == 0 || len > MAX_SPAN {
+            return None;
+        }
+        let span = SPAN.get_ptr_mut(0)?;
+        // SAFETY: a live element of a map that is this CPU's alone: the program stays on its CPU.
+        // One that preempts it here finds it in use, and gives it back before this one goes on.
+        unsafe {
+            if (&raw const (*span).in_use).read_volatile() != 0 {
+                return None;
+            }
+            (&raw mut (*span).in_use).write_volatile(1);
+            compiler_fence(Ordering::SeqCst);
+            let words = &raw mut (*span).words;
+            let error = read_raw(words.cast(), len, fields.wrapping_add(u64::from(start)));
+            let word = |offset: u32| {
+                // A mask for the verifier: the agent refuses a layout with a field elsewhere.
+                let index = offset.wrapping_sub(start) as usize / 8;
+                (*words)[index & (SPAN_WORDS - 1)]
+            };
+            let read = Self::of(layout, Some(word(layout.unique_id)), word);
+            compiler_fence(Ordering::SeqCst);
+            (&raw mut (*span).in_use).write_volatile(0);
+            // What cannot be read in one piece may be read in two.
+            (error == 0).then_some(read)
+        }
+    }
+
+    #[inline(always)]
+    fn of(layout: &BufferLayout, unique_id: Option<u64>, word: impl Fn(u32) -> u64) -> Self {
+        let half = |offset: u32| (word(offset) >> ((offset & 4) * 8)) as u32;
+        Self {
+            device: word(layout.device),
+            allocator: word(layout.allocator),
+            size: word(layout.size),
+            page_size: word(layout.page_size),
+            address: word(layout.address),
+            unique_id: unique_id.unwrap_or(0),
+            buffer_type: half(layout.buffer_type),
+            memory_layout: half(layout.memory_layout),
+            flags: if unique_id.is_none() { FLAG_NO_UNIQUE_ID } else { 0 },
+            hooked: (word(layout.hooked) >> ((layout.hooked & 7) * 8)) as u8,
+        }
+    }
+}
+
+/// The fields of a buffer that lie close together, as read from the target.
+pub struct Window {
+    bytes: [u64; WINDOW_WORDS],
+    start: u32,
+}
+
+impl Window {
+    /// Reads them from the object that holds them.
+    #[inline(always)]
+    pub fn read(fields: u64, layout: &BufferLayout) -> Result<Self, Fault> {
+        let mut window = Self { bytes: [0; WINDOW_WORDS], start: layout.window_start };
+        let len = layout.window_len;
+        if len > MAX_WINDOW {
+            return Err(Fault);
+        }
+        let from = fields.wrapping_add(u64::from(window.start));
+        read_into(window.bytes.as_mut_ptr().cast(), len, from)?;
+        Ok(window)
+    }
+
+    /// The 8 bytes in which a field lies.
+    #[inline(always)]
+    pub fn word(&self, offset: u32) -> u64 {
+        // A mask, and not a comparison: the verifier loses track of comparisons. The agent refuses
+        // a layout with a field outside the window.
+        let index = offset.wrapping_sub(self.start) as usize / 8;
+        self.bytes[index & (WINDOW_WORDS - 1)]
+    }
+
+    /// A field of 4 bytes.
+    #[inline(always)]
+    pub fn half(&self, offset: u32) -> u32 {
+        (self.word(offset) >> ((offset & 4) * 8)) as u32
+    }
+}
+
+/// Address of the object that holds a buffer's fields.
+#[inline(always)]
+pub fn fields_of(buffer: u64, layout: &BufferLayout) -> Result<u64, Fault> {
+    if layout.implementation == ABSENT {
+        Ok(buffer)
+    } else {
+        read(buffer.wrapping_add(u64::from(layout.implementation)))
+    }
+}

@@ -1,0 +1,156 @@
+//! What has grown since a mark: by pool, and by group of buffers.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{
+    group::{By, Group, Key},
+    line::Line,
+    live::LiveSet,
+    timeline::Timeline,
+};
+use crate::{event::BufferType, units::ChipId};
+
+/// Marks that are kept; then the oldest goes.
+pub const MAX_MARKS: usize = 16;
+/// Groups of each kind that a mark remembers; then the smallest are left out.
+const MAX_GROUPS: usize = 1024;
+
+/// A moment that somebody has marked, and what was live then.
+#[derive(Clone, Debug)]
+pub struct Mark {
+    /// Its name.
+    pub name: String,
+    /// When, CLOCK_MONOTONIC nanoseconds.
+    pub time_ns: u64,
+    /// Nothing was missed since.
+    pub(super) complete: bool,
+    pools: BTreeMap<(ChipId, BufferType), Then>,
+    groups: BTreeMap<Key, Group>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Then {
+    used: u64,
+    buffers: u64,
+    changes: (u64, u64),
+}
+
+/// A pool since a mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct PoolGrowth {
+    /// The chip.
+    pub chip: ChipId,
+    /// The buffer type.
+    #[serde(rename = "type")]
+    pub buffer_type: BufferType,
+    /// What buffers of known size take of the banks, now minus then, bytes.
+    pub used_bytes: i64,
+    /// Live buffers, now minus then.
+    pub buffers: i64,
+    /// Allocations since.
+    pub allocations: u64,
+    /// Frees since.
+    pub frees: u64,
+}
+
+/// A group of buffers since a mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct GroupGrowth {
+    /// What they have in common.
+    pub key: Key,
+    /// Live buffers, now minus then.
+    pub buffers: i64,
+    /// Their logical bytes, now minus then.
+    pub bytes: i64,
+}
+
+impl Mark {
+    /// Whether nothing was missed since: with a gap, the counts of changes are too low.
+    pub const fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    pub(super) fn set(name: String, time_ns: u64, live: &LiveSet, timeline: &Timeline) -> Self {
+        let then = |(pool, line): ((ChipId, BufferType), &Line)| {
+            let now = line.now();
+            let changes = line.changes();
+            (pool, Then { used: now.used_bytes, buffers: now.buffers, changes })
+        };
+        let groups = [By::Type, By::Thread, By::Size].map(|by| {
+            let mut groups = live.groups(by, time_ns, |_| true);
+            groups.truncate(MAX_GROUPS);
+            groups
+        });
+        Self {
+            name,
+            time_ns,
+            complete: true,
+            pools: timeline.each().map(then).collect(),
+            groups: groups.into_iter().flatten().map(|group| (group.key, group)).collect(),
+        }
+    }
+
+    pub(super) fn pools(&self, timeline: &Timeline) -> Vec<PoolGrowth> {
+        let growth = |((chip, buffer_type), line): ((ChipId, BufferType), &Line)| {
+            let then = self.pools.get(&(chip, buffer_type)).copied().unwrap_or_default();
+            let (allocations, frees) = line.changes();
+            PoolGrowth {
+                chip,
+                buffer_type,
+                used_bytes: difference(line.now().used_bytes, then.used),
+                buffers: difference(line.now().buffers, then.buffers),
+                allocations: allocations.saturating_sub(then.changes.0),
+                frees: frees.saturating_sub(then.changes.1),
+            }
+        };
+        let mut pools: Vec<PoolGrowth> = timeline.each().map(growth).collect();
+        pools.sort_by_key(|pool| (pool.chip, pool.buffer_type));
+        pools
+    }
+
+    pub(super) fn groups(&self, by: By, live: &LiveSet) -> Vec<GroupGrowth> {
+        let is_of = |key: &Key| {
+            matches!(
+                (by, key),
+                (By::Type, Key::Type(_)) | (By::Thread, Key::Thread(_)) | (By::Size, Key::Size(_))
+            )
+        };
+        if by == By::Age {
+            return Vec::new();
+        }
+        let now = live.groups(by, self.time_ns, |_| true);
+        let mut sums: BTreeMap<Key, [Option<Group>; 2]> = BTreeMap::new();
+        for group in now {
+            sums.entry(group.key).or_default()[1] = Some(group);
+        }
+        for (key, group) in self.groups.iter().filter(|(key, _)| is_of(key)) {
+            sums.entry(*key).or_default()[0] = Some(*group);
+        }
+        let mut grown: Vec<GroupGrowth> = sums
+            .into_iter()
+            .map(|(key, sums)| {
+                let [then, now] = sums.map(|group| group.unwrap_or(Group::new(key)));
+                GroupGrowth {
+                    key,
+                    buffers: difference(now.buffers, then.buffers),
+                    bytes: difference(now.bytes, then.bytes),
+                }
+            })
+            .collect();
+        grown.sort_by_key(|group| (std::cmp::Reverse(group.bytes), group.key));
+        grown
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        // A node of a tree is never less than a third full.
+        let pools = self.pools.len() * size_of::<((ChipId, BufferType), Then)>() * 3;
+        let groups = self.groups.len() * size_of::<(Key, Group)>() * 3;
+        size_of::<Self>() + self.name.capacity() + pools + groups
+    }
+}
+
+fn difference(now: u64, then: u64) -> i64 {
+    i64::try_from(i128::from(now) - i128::from(then)).unwrap_or(i64::MAX)
+}

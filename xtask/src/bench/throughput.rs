@@ -1,0 +1,125 @@
+//! As fast as two threads can: what arrives, at which price, and what happens if it is too much.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use ttmem_bench::Line;
+
+use super::agent::{self, Agent, delivered};
+use super::plan::Plan;
+use super::report::Report;
+use super::rig::Rig;
+use super::target::Target;
+use super::watcher::Delivered;
+use crate::say;
+
+/// Sizes of the ring, in KiB.
+const RINGS: [u64; 4] = [64, 256, 1024, 4096];
+/// One that cannot hold what comes while the agent sleeps.
+const TOO_SMALL: &str = "4";
+
+/// Measures.
+pub fn measure(rig: &Rig, plan: &Plan, report: &mut Report) -> Result<()> {
+    for ring in RINGS {
+        if plan.quick && ring != 4096 {
+            continue;
+        }
+        let title = format!("throughput: 2 threads, {} KiB", super::table::number(number(ring)));
+        if report.wants(&title) {
+            say::note(&title);
+            report.add(with_ring(rig, plan, ring, &title)?);
+        }
+    }
+    if report.wants("throughput: overload") {
+        say::note("throughput: overload");
+        report.add(overload(rig, plan)?);
+    }
+    Ok(())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts below 2^53")]
+fn number(count: u64) -> f64 {
+    count as f64
+}
+
+fn target(rig: &Rig) -> Result<Target> {
+    let mut target = Target::on_a_copy(&rig.native.join("push"), &rig.scratch.join("throughput"))?;
+    target.ask("tight 2 100")?;
+    Ok(target)
+}
+
+/// The first line that holds every event up to now.
+fn settled(agent: &mut Agent) -> Result<Delivered> {
+    let now = agent::monotonic_ns()?;
+    let line = agent.find(|line| line["time_ns"].as_u64().is_some_and(|time| time >= now))?;
+    delivered(line)
+}
+
+fn with_ring(rig: &Rig, plan: &Plan, kibibytes: u64, title: &str) -> Result<Vec<Line>> {
+    let mut target = target(rig)?;
+    let kibibytes = kibibytes.to_string();
+    let mut options = vec!["--ring-size", &kibibytes, "--refresh", "20"];
+    let defaults = rig.defaults();
+    options.extend(defaults.iter().map(String::as_str));
+    let mut agent = Agent::attach(&rig.ttmem, target.pid(), &options)?;
+    let mut before = settled(&mut agent)?;
+    let pairs = plan.some(500_000);
+    let (mut rates, mut losses, mut shares) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..plan.long_rounds {
+        let called = number(4 * pairs);
+        let start = Instant::now();
+        let mut seconds = 0.0;
+        shares.push(agent::cpu_share(agent.pid(), || {
+            target.ask(&format!("tight 2 {pairs}"))?;
+            seconds = start.elapsed().as_secs_f64();
+            Ok(())
+        })?);
+        let now = settled(&mut agent)?;
+        rates.push(number(now.received - before.received) / seconds / 1e6);
+        losses.push(number(now.lost - before.lost) * 100.0 / called);
+        before = now;
+    }
+    let more = |line: Line| Line { more_is_better: true, ..line };
+    let n = 4 * pairs;
+    let lines = [
+        Line::of(title, "received", "million/s", n, &rates).map(more),
+        Line::of(title, "lost", "%", n, &losses),
+        Line::of(title, "agent", "% of a core", n, &shares),
+    ];
+    Ok(lines.into_iter().flatten().collect())
+}
+
+/// A ring that is far too small: what is lost is counted, and the totals get right again.
+fn overload(rig: &Rig, plan: &Plan) -> Result<Vec<Line>> {
+    let mut target = target(rig)?;
+    target.ask("hold 1000")?;
+    let mut options = vec!["--ring-size", TOO_SMALL, "--refresh", "10"];
+    let defaults = rig.defaults();
+    options.extend(defaults.iter().map(String::as_str));
+    let mut agent = Agent::attach(&rig.ttmem, target.pid(), &options)?;
+    let pairs = plan.some(200_000);
+    let mut before = settled(&mut agent)?;
+    let (mut lost, mut off, mut times) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..plan.long_rounds {
+        target.ask(&format!("tight 2 {pairs}"))?;
+        let end = agent::monotonic_ns()?;
+        let now = settled(&mut agent)?;
+        let called = number(4 * pairs);
+        let seen = number(now.received - before.received) + number(now.lost - before.lost);
+        lost.push(number(now.lost - before.lost) * 100.0 / called);
+        off.push((called - seen).abs());
+        let exact = agent.find(|line| {
+            line["exact"] == true && line["time_ns"].as_u64().is_some_and(|time| time >= end)
+        })?;
+        let at = exact["time_ns"].as_u64().unwrap_or(end);
+        times.push(number(at.saturating_sub(end)) / 1e6);
+        before = delivered(exact)?;
+    }
+    let (title, n) = ("throughput: overload", 4 * pairs);
+    let lines = [
+        Line::of(title, "lost", "%", n, &lost),
+        Line::of(title, "unaccounted for", "records", n, &off),
+        Line::of(title, "exact again", "ms", n, &times),
+    ];
+    Ok(lines.into_iter().flatten().collect())
+}
