@@ -12,13 +12,14 @@ use super::{
     agent::{Agent, Selection, Started, TargetOptions},
     bpf_log, export,
     output::Lines,
-    privileges,
+    privileges, record,
     share::Share,
 };
 #[cfg(feature = "tracy")]
 use crate::tracy::Tracy;
 use crate::{
     cli::config::SessionConfig,
+    history::recorder::Recorder,
     kernel::{Kernel, LoadOptions},
     ledger::{report::Report, snapshot::Detail},
     pipeline::{Command, Control, Options, Pipeline},
@@ -33,6 +34,8 @@ pub struct Session {
     control: Arc<Control>,
     reports: watch::Receiver<Arc<Report>>,
     started: Option<Started>,
+    /// What the live view looks back into.
+    recorder: Option<Recorder>,
     /// After the pipeline, so that viewers hear of the end.
     #[cfg(feature = "tracy")]
     _tracy: Option<Tracy>,
@@ -85,8 +88,9 @@ impl Session {
             dispatches: config.dispatches,
             audit: config.audit.is_some(),
         };
-        #[cfg(feature = "tracy")]
         let mut followers = followers;
+        let recorder = record::start(config.history, &control)?;
+        followers.extend(recorder.iter().map(Recorder::follower));
         #[cfg(feature = "tracy")]
         let tracy = config.tracy.clone();
         #[cfg(feature = "tracy")]
@@ -115,6 +119,7 @@ impl Session {
             control,
             reports,
             started,
+            recorder,
             #[cfg(feature = "tracy")]
             _tracy: tracy,
         })
@@ -171,6 +176,10 @@ impl Session {
         on_command: impl Fn(Request) -> Option<String>,
         quit: impl Future<Output = ()>,
     ) -> anyhow::Result<()> {
+        let ui = match &self.recorder {
+            Some(recorder) => ui.with_histories(recorder.histories()),
+            None => ui,
+        };
         let control = Arc::clone(&self.control);
         let on_request = move |request| match request {
             Request::Resync => {

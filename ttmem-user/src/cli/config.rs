@@ -49,6 +49,8 @@ pub struct SessionConfig {
     pub ring_bytes: u32,
     /// Diagnostics of the eBPF side.
     pub debug_bpf: bool,
+    /// Every change is recorded, for the live view.
+    pub history: bool,
     /// Perf events where a `uprobe_multi` link would do.
     pub perf_events: bool,
     /// How it is shown in Tracy, if it is.
@@ -133,6 +135,7 @@ impl SessionConfig {
             ring_bytes: ring_bytes(args.ring_size),
             debug_bpf: args.debug_bpf,
             perf_events: args.perf_events,
+            history: has_view,
             #[cfg(feature = "tracy")]
             tracy: tracy(&args.tracy, !has_view),
         }
@@ -154,6 +157,7 @@ impl SessionConfig {
             ring_bytes: ring_bytes(args.ring_size),
             debug_bpf: false,
             perf_events: false,
+            history: false,
             #[cfg(feature = "tracy")]
             tracy: tracy(&args.tracy, true),
         }

@@ -325,6 +325,6 @@ impl History {
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 #[cfg(test)]
 mod tests;

@@ -42,6 +42,6 @@ pub struct Queue {
     pub waiting: u64,
     /// Changes that have room.
     pub room: u64,
-    /// Changes that had none, so far.
-    pub dropped: u64,
+    /// How often there was none, so far.
+    pub overflows: u64,
 }

@@ -219,7 +219,7 @@ pub const BINDINGS: &[Binding] = &[
         shown: "]",
         action: Action::NextPool,
         help: "the next pool",
-        footer: Some(("[ ] pool", &[Tab::Map, Tab::Timeline])),
+        footer: Some(("[ ] pool", &[Tab::Map, Tab::Timeline, Tab::Histograms])),
     },
     Binding {
         triggers: &[key('[')],

@@ -31,6 +31,11 @@ impl List {
         self.offset..(self.offset + self.height).min(self.rows)
     }
 
+    /// The rows that would be shown if there were enough.
+    pub fn window_of_any(&self) -> Range<usize> {
+        self.offset..self.offset.saturating_add(self.height)
+    }
+
     /// Moves the cursor; `false`: the action is none that does.
     pub fn move_by(&mut self, action: Action) -> bool {
         let page = self.height.saturating_sub(1).max(1);

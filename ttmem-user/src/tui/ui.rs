@@ -14,7 +14,7 @@ use super::{
     state::State,
     view::{self, Command, Scene},
 };
-use crate::ledger::report::Report;
+use crate::{history::recorder::Histories, ledger::report::Report};
 
 /// What an event calls for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +47,13 @@ impl Ui {
         Self { state, command: Some(command) }
     }
 
+    /// The same with what is recorded of the targets.
+    #[must_use]
+    pub fn with_histories(mut self, histories: Histories) -> Self {
+        self.state.histories = Some(histories);
+        self
+    }
+
     /// Takes in what the command has written last.
     pub fn take_output(&mut self, output: Arc<OutputTail>) {
         if let Some(command) = &mut self.command {
@@ -75,8 +82,11 @@ impl Ui {
         let report = self.state.observe(frame.area().as_size(), report);
         let Self { state, command } = self;
         let (command, theme) = (command.as_ref(), state.theme);
-        if let Some(snapshot) = &state.shown {
-            view::view(frame, &Scene { theme, state, snapshot, report: &report, command });
+        if let Some(now) = &state.shown {
+            let then = state.then.as_ref().filter(|_| state.shows_then());
+            let snapshot = then.map_or(now, |then| &then.snapshot);
+            let (report, now_ns) = (&*report, now.time_ns);
+            view::view(frame, &Scene { theme, state, snapshot, now_ns, report, command });
         } else {
             let panes = [Constraint::Fill(1), Constraint::Length(state.output_height())];
             let [top, bottom] = Layout::vertical(panes).areas(frame.area());

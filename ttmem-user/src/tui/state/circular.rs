@@ -16,7 +16,7 @@ pub const COLUMNS: &[Column<ProgramSnapshot>] = &[
         field: |row| Field::text(row.program.to_string()),
     },
     Column {
-        heading: Heading::number("bytes/core", "core_bytes", 10),
+        heading: Heading::number("bytes/core", "core_bytes", 11),
         field: |row| Field::Bytes(row.core_bytes),
     },
     Column {

@@ -113,8 +113,8 @@ fn agent_rows(last: Option<&(u64, Agent)>, before: Option<&(u64, Agent)>) -> Vec
     }
     for queue in &now.queues {
         let waiting = format!("{} of {} wait", queue.waiting, queue.room);
-        let value = format!("{waiting}, {} dropped", queue.dropped);
-        let tone = if queue.dropped > 0 { Tone::Warn } else { Tone::Good };
+        let value = format!("{waiting}, {} overflows", queue.overflows);
+        let tone = if queue.overflows > 0 { Tone::Warn } else { Tone::Good };
         rows.push(fact("queue", queue.name, value, tone));
     }
     rows

@@ -4,11 +4,16 @@
 //! Invariant: cursors and offsets are in bounds after every update and every snapshot, whatever
 //! came before.
 
+pub mod buffers;
 pub mod circular;
+pub mod events;
 pub mod failures;
 pub mod health;
+pub mod histograms;
 pub mod map;
 pub mod overview;
+pub mod past;
+pub mod timeline;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -17,7 +22,7 @@ use ratatui::layout::{Rect, Size};
 use super::{
     Action, Request, Tab, Theme,
     areas::Areas,
-    export::Kind,
+    export::{Export, Kind},
     keymap::BINDINGS,
     notes,
     output::output_height,
@@ -27,12 +32,19 @@ use super::{
 };
 use crate::{
     event::BufferType,
+    history::recorder::{Handle, Histories},
     ledger::{
         report::Report,
         snapshot::{Detail, Snapshot},
     },
     units::ChipId,
 };
+
+/// The name of the mark that the view sets.
+const MARK: &str = "view";
+
+/// Why there is nothing to show of what is recorded.
+const NOT_RECORDED: &str = "not available here: only the ttmem that attached keeps every change";
 
 /// What lies over the view.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,6 +100,14 @@ pub struct State {
     /// The view of this name.
     pub overview: overview::Overview,
     /// The view of this name.
+    pub buffers: buffers::Buffers,
+    /// The view of this name.
+    pub timeline: timeline::Timeline,
+    /// The view of this name.
+    pub histograms: histograms::Histograms,
+    /// The view of this name.
+    pub events: events::Events,
+    /// The view of this name.
     pub map: map::Map,
     /// The view of this name.
     pub circular: circular::Circular,
@@ -95,6 +115,10 @@ pub struct State {
     pub failures: failures::Failures,
     /// The view of this name.
     pub health: health::Health,
+    /// What the targets have done, if that is recorded.
+    pub histories: Option<Histories>,
+    /// The shown target at the instant that is looked at, if that is not now.
+    pub then: Option<past::Then>,
     /// The targets that there are, by serial.
     serials: Vec<u64>,
     /// The one that is shown, by serial.
@@ -119,7 +143,7 @@ impl State {
     pub fn observe(&mut self, size: Size, newest: &Arc<Report>) -> Arc<Report> {
         self.size = size;
         self.health.note(newest);
-        self.newest = Some(Arc::clone(newest));
+        self.note(newest);
         let report = Arc::clone(self.frozen.as_ref().unwrap_or(newest));
         self.serials = report.targets.iter().map(|target| target.process.serial).collect();
         let Self { serials, rates, marks, .. } = self;
@@ -134,6 +158,7 @@ impl State {
         if let Some(target) = self.shown.clone() {
             if self.chosen != target.process.serial {
                 self.chosen = target.process.serial;
+                self.timeline.instant = None;
                 self.failures.open = None;
             }
             self.observe_target(&target);
@@ -141,16 +166,122 @@ impl State {
         report
     }
 
+    /// Takes in what the newest report says of what is recorded.
+    fn note(&mut self, newest: &Arc<Report>) {
+        if self.newest.as_ref().is_some_and(|last| Arc::ptr_eq(last, newest)) {
+            return;
+        }
+        self.newest = Some(Arc::clone(newest));
+        if let Some(histories) = &self.histories {
+            histories.observe(newest);
+        }
+    }
+
+    /// What the shown target has done, if that is recorded.
+    pub fn history(&self) -> Option<Handle> {
+        self.histories.as_ref()?.get(self.chosen)
+    }
+
+    /// The instant that is looked at, ns; `None`: now.
+    fn instant(&self) -> Option<u64> {
+        let frozen = || self.frozen.as_ref().map(|report| report.time_ns);
+        self.timeline.instant.or_else(frozen)
+    }
+
+    /// Whether the open view shows what was at the instant that is looked at.
+    pub const fn shows_then(&self) -> bool {
+        matches!(self.tab, Tab::Overview | Tab::Buffers)
+    }
+
+    /// Makes ready what was at the instant that is looked at.
+    fn look_back(&mut self, now: &Snapshot) {
+        let (Some(time_ns), Some(history)) = (self.instant(), self.history()) else {
+            self.then = None;
+            return;
+        };
+        let serial = now.process.serial;
+        let is_there = |then: &past::Then| then.serial == serial && then.time_ns == time_ns;
+        if !self.then.as_ref().is_some_and(is_there) {
+            self.then = Some(past::Then::new(&history.lock(), time_ns, now));
+        }
+    }
+
+    /// Makes ready a view that shows what is recorded.
+    fn observe_history(&mut self, size: Size, snapshot: &Snapshot) {
+        self.look_back(snapshot);
+        let Some(history) = self.history() else {
+            let why = Some(NOT_RECORDED.to_owned());
+            self.buffers.missing.clone_from(&why);
+            self.timeline.missing.clone_from(&why);
+            self.histograms.missing.clone_from(&why);
+            self.events.missing = why;
+            return;
+        };
+        let until_ns = self.instant().unwrap_or(u64::MAX);
+        match self.tab {
+            Tab::Buffers => self.observe_buffers(size, &history, snapshot),
+            Tab::Timeline => self.timeline.observe(size, &history.lock(), snapshot),
+            Tab::Histograms => {
+                self.histograms.observe(size.height, &history.lock(), snapshot.time_ns);
+            }
+            Tab::Events => {
+                let number = self.instant().unwrap_or(snapshot.time_ns);
+                let version = (self.chosen, number, until_ns);
+                if self.events.is_old(version) {
+                    self.events.observe(version, &history.lock(), until_ns);
+                }
+                self.events.table.resize(size.height.saturating_sub(1).into());
+            }
+            _ => {}
+        }
+    }
+
+    fn observe_buffers(&mut self, size: Size, history: &Handle, snapshot: &Snapshot) {
+        let Self { buffers, then, chosen, .. } = self;
+        let serial = *chosen;
+        let Some(then) = then else {
+            let time_ns = snapshot.time_ns;
+            let version = buffers::Version { serial, number: time_ns, past: false, time_ns };
+            return buffers.observe(size.height, version, |make| {
+                let history = history.lock();
+                let mark = history.marks().last();
+                let growth = |by| {
+                    let groups = history.group_growth(mark?, by);
+                    Some(groups.into_iter().map(|group| (group.key, group.bytes)).collect())
+                };
+                make(&buffers::Look { live: history.live(), growth: &growth });
+                match history.gap() {
+                    Some(gap) if !gap.healing => Err("changes were missed".to_owned()),
+                    _ => Ok(()),
+                }
+            });
+        };
+        let time_ns = then.time_ns;
+        let version = buffers::Version { serial, number: time_ns, past: true, time_ns };
+        buffers.observe(size.height, version, |make| {
+            let past = then.past.as_ref().map_err(Clone::clone)?;
+            make(&buffers::Look { live: &past.live, growth: &|_| None });
+            Ok(())
+        });
+    }
+
     fn observe_target(&mut self, snapshot: &Snapshot) {
         let body = self.areas().body;
         let size = body.as_size();
         match self.tab {
-            Tab::Overview => self.overview.observe(self.chips_area().as_size(), snapshot),
+            Tab::Overview => {
+                self.look_back(snapshot);
+                let then = self.then.as_ref().map(|then| Arc::clone(&then.snapshot));
+                let area = self.chips_area().as_size();
+                self.overview.observe(area, then.as_deref().unwrap_or(snapshot));
+            }
             Tab::Map => self.map.observe(size, snapshot),
             Tab::Circular => self.circular.observe(size.height, snapshot),
             Tab::Failures => self.failures.observe(size.height, snapshot),
             Tab::Health => self.health.observe(size.height, snapshot),
-            Tab::Buffers | Tab::Timeline | Tab::Histograms | Tab::Events => {}
+            Tab::Buffers | Tab::Timeline | Tab::Histograms | Tab::Events => {
+                self.observe_history(size, snapshot);
+            }
         }
         self.overlay_lines = match self.overlay {
             Overlay::None => 0,
@@ -213,6 +344,7 @@ impl State {
         let count = self.serials.len().max(1);
         if let Some(serial) = self.serials.get((place + steps) % count) {
             self.chosen = *serial;
+            self.timeline.instant = None;
             self.failures.open = None;
         }
     }
@@ -246,11 +378,8 @@ impl State {
             Action::PreviousTab => self.open(self.tab.after(Tab::ALL.len() - 1)),
             Action::ExportJson => self.export(Kind::Json),
             Action::ExportCsv => self.export(Kind::Csv),
-            Action::Unmark => drop(self.marks.remove(&self.chosen)),
-            Action::Mark => {
-                self.marks.extend(self.shown.clone().map(|shown| (self.chosen, shown)));
-                self.notice = Some("marked: the overview shows growth since".to_owned());
-            }
+            Action::Unmark => self.unmark(),
+            Action::Mark => self.set_mark(),
             Action::Freeze => self.freeze(),
             Action::Filter => self.begin_filter(),
             Action::Fit if self.tab == Tab::Map => {
@@ -267,6 +396,23 @@ impl State {
         self.overlay = Overlay::None;
     }
 
+    fn set_mark(&mut self) {
+        let Some(shown) = self.shown.clone() else { return };
+        if let Some(history) = self.history() {
+            history.lock().forget_mark(MARK);
+            history.mark(MARK, shown.time_ns);
+        }
+        self.marks.insert(self.chosen, shown);
+        self.notice = Some("marked: overview and groups of buffers show growth since".to_owned());
+    }
+
+    fn unmark(&mut self) {
+        self.marks.remove(&self.chosen);
+        if let Some(history) = self.history() {
+            history.lock().forget_mark(MARK);
+        }
+    }
+
     fn freeze(&mut self) {
         self.frozen = match self.frozen.take() {
             Some(_) => None,
@@ -278,6 +424,9 @@ impl State {
         let own = match self.tab {
             Tab::Overview => self.overview.update(action),
             Tab::Map => self.map.update(action),
+            Tab::Buffers => self.buffers.update_view(action),
+            Tab::Timeline => self.timeline.update(action),
+            Tab::Histograms => self.histograms.update(action),
             Tab::Failures => self.failures.update(action),
             _ => false,
         };
@@ -291,6 +440,10 @@ impl State {
                 table.set_filter("");
             }
         }
+        // Wherever it is, Esc leads back to now.
+        if action == Action::Close {
+            self.timeline.instant = None;
+        }
     }
 
     /// The table of the open view.
@@ -299,12 +452,10 @@ impl State {
             Tab::Circular => Some(&mut self.circular.table),
             Tab::Failures => Some(self.failures.tabular()),
             Tab::Health => Some(&mut self.health.table),
-            Tab::Overview
-            | Tab::Buffers
-            | Tab::Map
-            | Tab::Timeline
-            | Tab::Histograms
-            | Tab::Events => None,
+            Tab::Buffers => Some(self.buffers.tabular()),
+            Tab::Histograms => Some(&mut self.histograms.table),
+            Tab::Events => Some(&mut self.events.table),
+            Tab::Overview | Tab::Map | Tab::Timeline => None,
         }
     }
 
@@ -313,6 +464,8 @@ impl State {
         let body = self.areas().body;
         let above = match (self.tab, &self.shown) {
             (Tab::Circular, Some(shown)) => circular::Circular::chip_lines(body.height, shown),
+            (Tab::Buffers, _) => buffers::TITLE,
+            (Tab::Histograms, _) => histograms::Histograms::bars(body.height),
             (Tab::Failures, _) if self.failures.open.is_some() => failures::TITLE,
             _ => 0,
         };
@@ -367,6 +520,8 @@ impl State {
         let export = match tab {
             Tab::Overview => Some(super::pools::export(&shown)),
             Tab::Map => Some(self.map.export()),
+            Tab::Timeline => Some(self.timeline.export()),
+            Tab::Buffers if !self.buffers.shows_groups() => self.export_buffers(shown.time_ns),
             _ => self.table().map(|table| table.export(name(tab))),
         };
         match export {
@@ -376,6 +531,16 @@ impl State {
             }
             None => self.notice = Some("there is nothing to export in this view".to_owned()),
         }
+    }
+
+    fn export_buffers(&self, now_ns: u64) -> Option<Export> {
+        if let Some(then) = &self.then {
+            let past = then.past.as_ref().ok()?;
+            return Some(self.buffers.export_all(&past.live, then.time_ns));
+        }
+        let history = self.history()?;
+        let history = history.lock();
+        Some(self.buffers.export_all(history.live(), now_ns))
     }
 
     fn click(&mut self, column: u16, line: u16) {
@@ -394,6 +559,7 @@ impl State {
         match self.tab {
             Tab::Overview => self.overview.click(column, body_line),
             Tab::Map => self.map.click(column, body_line),
+            Tab::Timeline => self.timeline.click(column),
             _ => {
                 let Some(below) = line.checked_sub(self.table_top()) else { return };
                 if let Some(table) = self.table() {

@@ -51,6 +51,9 @@ fn footer_keys(tab: Tab) -> impl Iterator<Item = &'static str> {
 fn position(scene: &Scene) -> String {
     let list = match scene.state.tab {
         Tab::Overview => None,
+        Tab::Buffers => Some(scene.state.buffers.shown().list()),
+        Tab::Histograms => Some(scene.state.histograms.table.list()),
+        Tab::Events => Some(scene.state.events.table.list()),
         Tab::Circular => Some(scene.state.circular.table.list()),
         Tab::Health => Some(scene.state.health.table.list()),
         Tab::Failures if scene.state.failures.open.is_some() => {

@@ -1,12 +1,15 @@
 //! From state and snapshot to a frame. Every pane is a file; none of them changes anything.
 
 mod bar;
+mod buffers;
 mod chips;
 mod circular;
+mod events;
 mod failures;
 mod footer;
 mod header;
 mod help;
+mod histograms;
 mod map;
 mod notes;
 mod output;
@@ -15,6 +18,7 @@ mod processes;
 mod spark;
 mod table;
 mod tabs;
+mod timeline;
 
 #[cfg(test)]
 mod tests;
@@ -43,6 +47,8 @@ pub struct Scene<'a> {
     pub state: &'a State,
     /// What is known.
     pub snapshot: &'a Snapshot,
+    /// When everything that is shown of now was so, CLOCK_MONOTONIC nanoseconds.
+    pub now_ns: u64,
     /// All that it is part of.
     pub report: &'a Report,
     /// The command whose output is shown, if there is one.
@@ -85,11 +91,10 @@ fn body(frame: &mut Frame, area: Rect, scene: &Scene) {
         Tab::Circular => circular::view(frame, area, scene),
         Tab::Failures => failures::view(frame, area, scene),
         Tab::Health => table::view(frame, area, scene, &scene.state.health.table, "nothing"),
-        Tab::Buffers | Tab::Timeline | Tab::Histograms | Tab::Events => {
-            let text =
-                " not available: this needs a record of every change, which is not kept here";
-            frame.render_widget(Line::styled(text, scene.theme.dim()), area);
-        }
+        Tab::Buffers => buffers::view(frame, area, scene),
+        Tab::Timeline => timeline::view(frame, area, scene),
+        Tab::Histograms => histograms::view(frame, area, scene),
+        Tab::Events => events::view(frame, area, scene),
     }
 }
 

@@ -14,9 +14,17 @@ use ratatui::{
     style::{Color, Modifier},
 };
 
+use crate::units::{ChipId, DeviceAddr, Tid};
 use crate::{
+    event::BufferType,
     fixture::{self, SECOND},
+    history::{
+        History,
+        recorder::Histories,
+        sample::{allocated, freed},
+    },
     ledger::{
+        delta::Cause,
         report::Report,
         snapshot::{Detail, ProcessLabel, Snapshot},
     },
@@ -104,6 +112,136 @@ fn golden_views() {
             }
         }
     }
+}
+
+/// What the target of the fixtures has done: 60 buffers of a few sizes on two threads, every third
+/// freed again, the first ones older than the attach.
+fn recorded() -> Histories {
+    let mut history = History::default();
+    let mut sequence = 0;
+    let mut live = Vec::new();
+    for number in 0..60_u64 {
+        let time_ns = 60 * SECOND + number * SECOND / 2;
+        sequence += 1;
+        let mut delta = allocated(sequence, time_ns, 0x1000 + number, 4096 << (number % 7));
+        delta.unique_id = Some(number);
+        delta.address = DeviceAddr(0x10_0000 + number * 0x1_0000);
+        delta.chips =
+            if number % 4 == 0 { [ChipId(0), ChipId(1)].into() } else { [ChipId(0)].into() };
+        delta.tid = Some(Tid(if number % 5 == 0 { 77 } else { 4250 }));
+        delta.allocated_tid = delta.tid;
+        delta.used_bytes = Some(delta.size.next_multiple_of(12 * 2048));
+        delta.buffer_type = BufferType::Dram;
+        if number % 4 == 3 {
+            delta.buffer_type = BufferType::L1;
+        }
+        if number < 3 {
+            (delta.cause, delta.pre_attach) = (Cause::Baseline, true);
+            (delta.allocated_ns, delta.allocated_tid) = (None, None);
+        }
+        history.apply(&delta);
+        live.push(delta);
+        if number % 3 == 2 {
+            sequence += 1;
+            let gone = live.remove(live.len() / 2);
+            history.apply(&freed(&gone, sequence, time_ns + SECOND / 4));
+        }
+    }
+    let histories = Histories::default();
+    histories.add(Arc::clone(&fixture::empty().process), history);
+    histories
+}
+
+/// The screen of a view of what is recorded, after more keys.
+fn recorded_screen(pressed: &str, snapshot: &Snapshot, width: u16, height: u16) -> String {
+    let mut ui = ui().with_histories(recorded());
+    draw(&mut ui, snapshot, width, height);
+    for key in pressed.chars() {
+        keys(&mut ui, &key.to_string());
+        draw(&mut ui, snapshot, width, height);
+    }
+    text(&draw(&mut ui, snapshot, width, height))
+}
+
+#[test]
+fn golden_recorded_views() {
+    for (key, view) in [("2", "buffers"), ("5", "timeline"), ("6", "histograms"), ("8", "events")] {
+        for (name, snapshot) in states() {
+            for (width, height) in [(80, 24), (160, 40)] {
+                let screen = recorded_screen(key, &snapshot, width, height);
+                assert_snapshot!(format!("{view}_{name}_{width}x{height}"), screen);
+            }
+        }
+        let screen = after(key, &fixture::normal(), 80, 24);
+        assert_snapshot!(format!("{view}_unrecorded_80x24"), screen);
+    }
+}
+
+#[test]
+fn golden_recorded_interactions() {
+    let normal = fixture::normal();
+    for (name, pressed) in [
+        ("buffers_by_age", "2ssssss"),
+        ("buffers_filtered", "2/chip1 l1"),
+        ("buffers_grouped", "2mb"),
+        ("buffers_of_a_group", "2bbb\n"),
+        ("timeline_back", "5HHHHHHHHHHHHHHHHHHHH"),
+        ("overview_back", "5HHHHHHHHHHHHHHHHHHHH1"),
+        ("buffers_back", "5HHHHHHHHHHHHHHHHHHHH2"),
+        ("timeline_l1", "5]]m"),
+        ("events_filtered", "8/free"),
+    ] {
+        assert_snapshot!(format!("{name}_80x24"), recorded_screen(pressed, &normal, 80, 24));
+    }
+    let back = recorded_screen("5gx", &normal, 80, 24);
+    assert!(back.contains("Esc for now"), "{back}");
+    let now = recorded_screen("5g2", &normal, 80, 24);
+    assert_ne!(now, recorded_screen("2", &normal, 80, 24));
+    let mut ui = ui().with_histories(recorded());
+    draw(&mut ui, &normal, 80, 24);
+    for key in ["5", "g", "2"] {
+        keys(&mut ui, key);
+        draw(&mut ui, &normal, 80, 24);
+    }
+    press(&mut ui, KeyCode::Esc);
+    let screen = text(&draw(&mut ui, &normal, 80, 24));
+    assert_eq!(screen, recorded_screen("2", &normal, 80, 24), "Esc leads back to now");
+}
+
+#[test]
+fn frozen_buffers_can_be_scrolled_and_stay() {
+    let histories = recorded();
+    let mut ui = ui().with_histories(histories.clone());
+    let normal = fixture::normal();
+    for key in ["2", "z", "G"] {
+        draw(&mut ui, &normal, 80, 24);
+        keys(&mut ui, key);
+    }
+    let before = text(&draw(&mut ui, &normal, 80, 24));
+    let handle = histories.get(normal.process.serial).expect("it is recorded");
+    let last = handle.lock().sequence();
+    handle.lock().apply(&allocated(last + 1, 120 * SECOND, 7, 1 << 30));
+    let later = Snapshot { time_ns: 121 * SECOND, ..normal };
+    assert_eq!(text(&draw(&mut ui, &later, 80, 24)), before);
+    keys(&mut ui, "zg");
+    assert!(text(&draw(&mut ui, &later, 80, 24)).contains("1.0 GiB"));
+}
+
+#[test]
+fn all_buffers_that_pass_are_exported() {
+    let mut ui = ui().with_histories(recorded());
+    let normal = fixture::normal();
+    draw(&mut ui, &normal, 80, 24);
+    keys(&mut ui, "2/l1\n");
+    draw(&mut ui, &normal, 80, 24);
+    ui.take_requests();
+    keys(&mut ui, "e");
+    let [Request::Export(file)] = &ui.take_requests()[..] else { panic!("one file") };
+    let json: serde_json::Value = serde_json::from_str(&file.text).unwrap();
+    let rows = json["rows"].as_array().unwrap();
+    let screen = text(&draw(&mut ui, &normal, 80, 24));
+    assert!(screen.contains(&format!("  {} buffers, ", rows.len())), "{screen}");
+    assert!(!rows.is_empty() && rows.iter().all(|row| row["type"] == "L1"), "{json}");
 }
 
 /// A snapshot with map, programs and failures, if it has chips.
@@ -318,7 +456,7 @@ fn a_view_asks_for_what_it_needs_and_exports_what_it_shows() {
 fn in_ascii_every_character_is_ascii() {
     for key in "123456789?i".chars() {
         for (_, snapshot) in states() {
-            let mut ui = Ui::new(Theme::new(Palette::Usual, true));
+            let mut ui = Ui::new(Theme::new(Palette::Usual, true)).with_histories(recorded());
             let snapshot = with_details(snapshot);
             draw(&mut ui, &snapshot, 100, 30);
             press(&mut ui, KeyCode::Char(key));
@@ -335,7 +473,7 @@ proptest! {
     fn nothing_that_is_pressed_at_any_size_panics(
         steps in proptest::collection::vec((0_usize..60, 0_usize..9, 0_u16..130, 0_u16..45), 1..40),
     ) {
-        let mut ui = with_output(&["a line"]);
+        let mut ui = with_output(&["a line"]).with_histories(recorded());
         let states = states();
         for (step, state, width, height) in steps {
             let event = match BINDINGS.get(step).map(|binding| binding.triggers[0]) {
