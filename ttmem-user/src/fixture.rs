@@ -10,10 +10,10 @@ use rustix::event::{EventfdFlags, eventfd};
 use crate::{
     event::{BufferType, CircularKind, CoreRange},
     ledger::snapshot::{
-        Anomalies, BufferSnapshot, ChipSnapshot, CircularBufferSnapshot, CircularSnapshot,
-        Dispatches, Failure, FailuresSnapshot, Headroom, HeadroomState, Lost, PoolSnapshot,
-        ProcessLabel, ProgramSnapshot, ResyncSnapshot, SCHEMA, Snapshot, SpaceSnapshot,
-        TargetState, Unresolved,
+        Anomalies, BlockSnapshot, BufferSnapshot, ChipSnapshot, CircularBufferSnapshot,
+        CircularSnapshot, Dispatches, Failure, FailuresSnapshot, Headroom, HeadroomState, Lost,
+        PoolSnapshot, ProcessLabel, ProgramSnapshot, ResyncSnapshot, SCHEMA, Snapshot,
+        SpaceSnapshot, TargetState, Unresolved,
     },
     missing,
     source::EventSource,
@@ -197,6 +197,36 @@ pub(crate) fn spaces() -> Vec<SpaceSnapshot> {
         SpaceSnapshot { banks: 0, bank_size: 0, ..space(BufferType::L1Small, 0, 0, 1) },
         unknown,
     ]
+}
+
+/// Two chips whose L1 is known block by block.
+pub(crate) fn mapped() -> Snapshot {
+    let base = 105_824;
+    let block = |start: u64, end: u64, unique_id: Option<u64>| BlockSnapshot {
+        start: DeviceAddr(base + start),
+        end: DeviceAddr(base + end),
+        free: unique_id.is_none(),
+        unique_id,
+        size: unique_id.map(|_| (end - start) * 12),
+    };
+    let map = vec![
+        block(0, 300_000, None),
+        block(300_000, 304_096, Some(17)),
+        block(304_096, 400_000, None),
+        block(400_000, 900_000, Some(18)),
+        block(900_000, MIB, Some(21)),
+    ];
+    let l1 = SpaceSnapshot {
+        base: Some(DeviceAddr(base)),
+        free_bank_bytes: Some(395_904),
+        largest_free_bank_bytes: Some(300_000),
+        holes: Some(2),
+        fragmentation_permille: Some(242),
+        map: Some(map),
+        ..space(BufferType::L1, MIB, MIB, 1)
+    };
+    let dram = space(BufferType::Dram, 1024 * MIB, 183 * MIB, 71);
+    Snapshot { allocators: vec![l1, dram], programs: Some(programs()), ..normal() }
 }
 
 /// A running target in which nothing was opened.

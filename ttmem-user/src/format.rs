@@ -31,6 +31,46 @@ pub fn bytes_or_unknown(count: Option<u64>) -> String {
     count.map_or_else(|| UNKNOWN.to_owned(), bytes)
 }
 
+/// The bytes that a text with a binary unit, if with any, says: `4096`, `64K`, `1MiB`, `2g`.
+pub fn parse_bytes(text: &str) -> Result<u64, &'static str> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let shift = match &*text[digits.len()..].to_ascii_lowercase() {
+        "" | "b" => 0,
+        "k" | "kib" => 10,
+        "m" | "mib" => 20,
+        "g" | "gib" => 30,
+        _ => return Err("the units are K, M, G, KiB, MiB, GiB"),
+    };
+    let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+    bytes.filter(|bytes| *bytes > 0).ok_or("a whole number above 0 is needed")
+}
+
+/// A change of a byte count with its sign: `+1.5 GiB`, `-512 B`, `0 B`; towards 0 when rounded.
+pub fn growth(change: i64) -> String {
+    let sign = match change {
+        0 => "",
+        1.. => "+",
+        _ => "-",
+    };
+    format!("{sign}{}", bytes(change.unsigned_abs()))
+}
+
+/// A span of time given in nanoseconds, also a very short one: `800ns`, `1.5us`, `12ms`, `3.2s`.
+pub fn duration(nanoseconds: u64) -> String {
+    let (unit, name) = match nanoseconds {
+        0..1_000 => return format!("{nanoseconds}ns"),
+        1_000..1_000_000 => (1_000, "us"),
+        1_000_000..1_000_000_000 => (1_000_000, "ms"),
+        _ => return age(nanoseconds),
+    };
+    let tenths = nanoseconds / (unit / 10);
+    if tenths < 100 {
+        format!("{}.{}{name}", tenths / 10, tenths % 10)
+    } else {
+        format!("{}{name}", tenths / 10)
+    }
+}
+
 /// `part` of `whole` in percent, rounded down to a tenth; `None` if there is no whole.
 ///
 /// At most 6 characters: what is beyond 999.9 % is `>999%`.
@@ -221,6 +261,14 @@ mod tests {
         let second = 1_000_000_000;
         let ages = [350_000_000, 12 * second, 185 * second, 8_040 * second, 273_600 * second];
         assert_eq!(ages.map(age), ["0.3s", "12s", "3m05s", "2h14m", "3d04h"]);
+    }
+
+    #[test]
+    fn changes_have_signs_and_short_times_their_unit() {
+        assert_eq!([0, 1536, -512].map(growth), ["0 B", "+1.5 KiB", "-512 B"]);
+        assert_eq!(growth(i64::MIN), "-8.0 EiB");
+        let times = [999, 1_500, 12_345_678, 999_999_999, 3_200_000_000].map(duration);
+        assert_eq!(times, ["999ns", "1.5us", "12ms", "999ms", "3.2s"]);
     }
 
     #[test]

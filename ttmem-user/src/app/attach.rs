@@ -20,7 +20,7 @@ use crate::{
     },
     table::writer::TableError,
     target::process::Process,
-    tui::{Theme, Ui},
+    tui::Ui,
     units::Pid,
 };
 
@@ -81,7 +81,7 @@ fn follow_instead(
         Output::Lines(Format::Text) => Follow::Text,
         Output::Lines(Format::Json) => Follow::Json,
     };
-    follow(place, pid, config.session.refresh, output)
+    follow(place, pid, config.session.refresh, config.theme, output)
 }
 
 async fn watch(config: &WatchConfig, selection: Selection) -> anyhow::Result<Outcome> {
@@ -101,9 +101,7 @@ async fn watch(config: &WatchConfig, selection: Selection) -> anyhow::Result<Out
     match lines {
         Some(mut lines) => session.print(&mut lines, quit).await?,
         None => {
-            session
-                .show(Ui::new(Theme::from_env()), or_over(quit, config.session.duration))
-                .await?;
+            session.show(Ui::new(config.theme), or_over(quit, config.session.duration)).await?;
         }
     }
     Ok(outcome(&session.last()))

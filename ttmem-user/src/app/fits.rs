@@ -38,7 +38,8 @@ struct Answers<'a> {
 /// Runs the command.
 pub fn run(args: &FitsArgs) -> anyhow::Result<Outcome> {
     let request = request(args)?;
-    let snapshot = snapshot::take(Pid(args.pid), Detail { buffers: false, map: true })?;
+    let snapshot =
+        snapshot::take(Pid(args.pid), Detail { buffers: false, map: true, ..Detail::default() })?;
     let asked = |space: &&SpaceSnapshot| is_asked(args, space);
     let answers: Vec<Answer> =
         snapshot.allocators.iter().filter(asked).map(|space| fit::answer(request, space)).collect();

@@ -5,6 +5,7 @@ mod ask;
 mod attach;
 mod bpf_log;
 mod doctor;
+mod export;
 mod fits;
 mod launch;
 mod memory;

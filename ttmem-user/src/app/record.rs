@@ -2,10 +2,24 @@
 
 use std::sync::Arc;
 
+use anyhow::Context as _;
+
+use super::privileges;
+
 use crate::{
     history::{Refill, recorder::Recorder},
     pipeline::{Command, Control, Query, View},
 };
+
+/// Starts a recorder if one is wanted.
+pub fn start(wanted: bool, control: &Arc<Control>) -> anyhow::Result<Option<Recorder>> {
+    if !wanted {
+        return Ok(None);
+    }
+    let recorder = Recorder::start(privileges::drop_all).context("cannot start a thread")?;
+    connect(&recorder, control);
+    Ok(Some(recorder))
+}
 
 /// Has a recorder that fell behind fetch what is live from here.
 pub fn connect(recorder: &Recorder, control: &Arc<Control>) {

@@ -10,15 +10,16 @@ use tokio::{
 
 use super::{
     agent::{Agent, Selection, Started, TargetOptions},
-    bpf_log,
+    bpf_log, export,
     output::Lines,
-    privileges,
+    privileges, record,
     share::Share,
 };
 #[cfg(feature = "tracy")]
 use crate::tracy::Tracy;
 use crate::{
     cli::config::SessionConfig,
+    history::recorder::Recorder,
     kernel::{Kernel, LoadOptions},
     ledger::{report::Report, snapshot::Detail},
     pipeline::{Command, Control, Options, Pipeline},
@@ -33,6 +34,8 @@ pub struct Session {
     control: Arc<Control>,
     reports: watch::Receiver<Arc<Report>>,
     started: Option<Started>,
+    /// What the live view looks back into.
+    recorder: Option<Recorder>,
     /// After the pipeline, so that viewers hear of the end.
     #[cfg(feature = "tracy")]
     _tracy: Option<Tracy>,
@@ -77,7 +80,7 @@ impl Session {
             duration: config.duration,
             once: config.once,
             ends_with_targets: selection.ends_with_targets(),
-            detail: Detail { buffers: config.buffers, map: config.map },
+            detail: Detail { buffers: config.buffers, map: config.map, ..Detail::default() },
             audit: config.audit,
         };
         let watched = TargetOptions {
@@ -85,8 +88,9 @@ impl Session {
             dispatches: config.dispatches,
             audit: config.audit.is_some(),
         };
-        #[cfg(feature = "tracy")]
         let mut followers = followers;
+        let recorder = record::start(config.history, &control)?;
+        followers.extend(recorder.iter().map(Recorder::follower));
         #[cfg(feature = "tracy")]
         let tracy = config.tracy.clone();
         #[cfg(feature = "tracy")]
@@ -115,6 +119,7 @@ impl Session {
             control,
             reports,
             started,
+            recorder,
             #[cfg(feature = "tracy")]
             _tracy: tracy,
         })
@@ -160,7 +165,7 @@ impl Session {
 
     /// Shows the live view until the user or `quit` ends it.
     pub async fn show(&mut self, ui: Ui, quit: impl Future<Output = ()>) -> anyhow::Result<()> {
-        self.show_with(ui, None, |_| (), quit).await
+        self.show_with(ui, None, |_| None, quit).await
     }
 
     /// The same with the output of a command; requests that concern it go to `on_command`.
@@ -168,12 +173,24 @@ impl Session {
         &mut self,
         ui: Ui,
         output: Option<watch::Receiver<Arc<OutputTail>>>,
-        on_command: impl Fn(Request),
+        on_command: impl Fn(Request) -> Option<String>,
         quit: impl Future<Output = ()>,
     ) -> anyhow::Result<()> {
+        let ui = match &self.recorder {
+            Some(recorder) => ui.with_histories(recorder.histories()),
+            None => ui,
+        };
         let control = Arc::clone(&self.control);
         let on_request = move |request| match request {
-            Request::Resync => control.send(Command::Resync),
+            Request::Resync => {
+                control.send(Command::Resync);
+                None
+            }
+            Request::Detail(detail) => {
+                control.send(Command::Detail(detail));
+                None
+            }
+            Request::Export(_) => export::only(request),
             Request::Interrupt | Request::OutputSize(_) => on_command(request),
         };
         let again = Arc::clone(&self.control);

@@ -29,7 +29,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// Runs the command.
 pub fn run(args: &SnapshotArgs) -> anyhow::Result<Outcome> {
-    let detail = Detail { buffers: args.buffers, map: args.map };
+    let detail = Detail { buffers: args.buffers, map: args.map, ..Detail::default() };
     let report = Report::of_one(take(Pid(args.pid), detail)?);
     let format = if args.json { Format::Json } else { Format::Text };
     Lines::new(format, None, Stream::Stdout)?.print(&report)?;

@@ -20,6 +20,7 @@ use tokio::{
 use super::{
     Outcome,
     ask::{START_ONE, places, watched},
+    export,
     output::{Lines, Stream, outcome},
     session::{next_report, quit_signal},
 };
@@ -49,6 +50,7 @@ pub fn run(args: &WatchArgs) -> anyhow::Result<Outcome> {
         pids: args.pid.clone(),
         chips: args.device.iter().copied().map(ChipId).collect(),
         refresh: Duration::from_millis(args.refresh),
+        theme: args.look.theme(),
         tables: BTreeMap::new(),
     };
     if args.json {
@@ -69,10 +71,11 @@ pub fn follow(
     place: PathBuf,
     pid: Pid,
     refresh: Duration,
+    theme: Theme,
     output: Follow,
 ) -> anyhow::Result<Outcome> {
     let (places, pids, chips) = (vec![place], vec![pid.0], Vec::new());
-    let mut watch = Watch { places, pids, chips, refresh, tables: BTreeMap::new() };
+    let mut watch = Watch { places, pids, chips, refresh, theme, tables: BTreeMap::new() };
     if output == Follow::Json {
         return watch.json(false);
     }
@@ -98,6 +101,7 @@ struct Watch {
     /// Only these; none: all.
     chips: Vec<ChipId>,
     refresh: Duration,
+    theme: Theme,
     /// The open ones. One whose process has ended stays readable.
     tables: BTreeMap<u32, Table>,
 }
@@ -134,7 +138,7 @@ impl Watch {
         if targets.is_empty() && unwatched.is_empty() && self.pids.is_empty() {
             bail!("nothing is watched: {START_ONE}");
         }
-        Ok(Report { time_ns: now, targets, unwatched })
+        Ok(Report { time_ns: now, targets, unwatched, health: None })
     }
 
     /// Leaves out the first of many that have ended.
@@ -169,9 +173,9 @@ impl Watch {
         let mut quit = pin!(quit_signal()?);
         let last = reports.clone();
         if in_view {
-            let ui = Ui::new(Theme::from_env());
+            let ui = Ui::new(self.theme);
             tokio::select! {
-                shown = tui::run(ui, reports, None, |_| (), quit) => shown?,
+                shown = tui::run(ui, reports, None, export::only, quit) => shown?,
                 read = self.keep_reading(&sender) => read?,
             }
         } else {

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::args::{Format, WatchArgs, readers::ServeArgs};
+use crate::tui::Theme;
 
 /// How often a service writes what only a snapshot knows.
 const SERVICE_REFRESH: Duration = Duration::from_secs(1);
@@ -16,6 +17,8 @@ pub struct WatchConfig {
     pub file: Option<PathBuf>,
     /// Failed allocations are printed one by one.
     pub on_failure: bool,
+    /// How the live view looks.
+    pub theme: Theme,
     /// How to watch.
     pub session: SessionConfig,
 }
@@ -46,6 +49,8 @@ pub struct SessionConfig {
     pub ring_bytes: u32,
     /// Diagnostics of the eBPF side.
     pub debug_bpf: bool,
+    /// Every change is recorded, for the live view.
+    pub history: bool,
     /// Perf events where a `uprobe_multi` link would do.
     pub perf_events: bool,
     /// How it is shown in Tracy, if it is.
@@ -101,6 +106,7 @@ impl WatchConfig {
             },
             file: args.output.clone(),
             on_failure,
+            theme: args.look.theme(),
             session: SessionConfig::new(args, once, !lines),
         })
     }
@@ -129,6 +135,7 @@ impl SessionConfig {
             ring_bytes: ring_bytes(args.ring_size),
             debug_bpf: args.debug_bpf,
             perf_events: args.perf_events,
+            history: has_view,
             #[cfg(feature = "tracy")]
             tracy: tracy(&args.tracy, !has_view),
         }
@@ -150,6 +157,7 @@ impl SessionConfig {
             ring_bytes: ring_bytes(args.ring_size),
             debug_bpf: false,
             perf_events: false,
+            history: false,
             #[cfg(feature = "tracy")]
             tracy: tracy(&args.tracy, true),
         }

@@ -328,6 +328,6 @@ impl History {
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@
 
 use std::{
     collections::BTreeMap,
-    io,
+    fmt, io,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -20,7 +20,7 @@ use std::{
 
 use super::{History, MAX_ENTRIES, Refill};
 use crate::{
-    ledger::{delta::Delta, report::Report, snapshot::ProcessLabel},
+    ledger::{delta::Delta, health::Queue, report::Report, snapshot::ProcessLabel},
     sink::{DeltaSink, Follower},
 };
 
@@ -113,6 +113,12 @@ impl Shared {
 
     fn changed(&self) {
         self.generation.fetch_add(1, Ordering::Release);
+    }
+}
+
+impl fmt::Debug for Histories {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Histories").finish_non_exhaustive()
     }
 }
 
@@ -252,6 +258,15 @@ impl DeltaSink for Sink {
         }
         self.way.waiting.fetch_add(deltas.len(), Ordering::Relaxed);
         self.messages.send(Message::Deltas(Arc::clone(&self.to), Arc::clone(deltas))).is_ok()
+    }
+
+    fn queue(&self) -> Option<Queue> {
+        Some(Queue {
+            name: "history",
+            waiting: self.way.waiting.load(Ordering::Relaxed) as u64,
+            room: self.way.limit as u64,
+            overflows: self.way.overflows.load(Ordering::Relaxed),
+        })
     }
 }
 

@@ -36,6 +36,10 @@ impl EventSource for Records {
         self.ring.drain_to_now(each);
     }
 
+    fn fill(&self) -> Option<(u64, u64)> {
+        Some(self.ring.fill())
+    }
+
     fn request_wake_up(&self, wanted: bool) {
         self.control.word(WAKE_ARMED).store(u32::from(wanted), Ordering::SeqCst);
     }

@@ -103,6 +103,11 @@ impl Ring {
         }
     }
 
+    /// Bytes that wait, and the size of the ring.
+    pub fn fill(&self) -> (u64, u64) {
+        (self.produced().saturating_sub(self.position), self.size)
+    }
+
     fn produced(&self) -> u64 {
         self.producer.position().load(Ordering::Acquire)
     }

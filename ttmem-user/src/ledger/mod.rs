@@ -15,6 +15,7 @@ mod failure_view;
 mod failures;
 mod figures;
 pub mod fit;
+pub mod health;
 mod late;
 mod live;
 pub mod marks;

@@ -204,7 +204,7 @@ proptest! {
             ledger.apply(&event(step));
             model.apply(step);
         }
-        let snapshot = ledger.snapshot(0, TargetState::Running, Detail { buffers: true, map: false });
+        let snapshot = ledger.snapshot(0, TargetState::Running, Detail { buffers: true, map: false, ..Detail::default() });
         prop_assert_eq!(snapshot.anomalies.unknown_free, model.unknown_free);
         prop_assert_eq!(snapshot.taken_blocks, model.taken);
         prop_assert_eq!(snapshot.anomalies.double_allocation, model.double_allocation);

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Serialize;
 
-use super::snapshot::{Lost, PoolSnapshot, Snapshot, TargetState};
+use super::{
+    health::Health,
+    snapshot::{Lost, PoolSnapshot, Snapshot, TargetState},
+};
 use crate::{
     event::BufferType,
     units::{ChipId, Pid},
@@ -22,6 +25,8 @@ pub struct Report {
     pub targets: Vec<Arc<Snapshot>>,
     /// Processes with tt-metal that are not watched.
     pub unwatched: Vec<Unwatched>,
+    /// How ttmem itself does; `None` if somebody else's numbers are shown.
+    pub health: Option<Health>,
 }
 
 /// A process that maps tt-metal and is not watched.
@@ -68,7 +73,7 @@ impl Report {
     /// A report on one target.
     pub fn of_one(snapshot: Snapshot) -> Self {
         let time_ns = snapshot.time_ns;
-        Self { time_ns, targets: vec![Arc::new(snapshot)], unwatched: Vec::new() }
+        Self { time_ns, targets: vec![Arc::new(snapshot)], ..Self::default() }
     }
 
     /// Whether every target is exact, and none is left out.
@@ -135,7 +140,7 @@ mod tests {
 
     fn report(targets: Vec<Snapshot>) -> Report {
         let targets = targets.into_iter().map(Arc::new).collect();
-        Report { time_ns: 7, targets, unwatched: Vec::new() }
+        Report { time_ns: 7, targets, ..Report::default() }
     }
 
     #[test]

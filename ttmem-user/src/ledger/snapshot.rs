@@ -76,6 +76,8 @@ pub struct Detail {
     pub buffers: bool,
     /// Every block of every bank.
     pub map: bool,
+    /// The programs with circular or dataflow buffers; they come with the live set, too.
+    pub programs: bool,
 }
 
 /// Whether the target still runs.

@@ -105,7 +105,11 @@ fn pool(ledger: &Ledger, chip: usize) -> snapshot::PoolSnapshot {
 }
 
 pub(super) fn view(ledger: &Ledger) -> snapshot::Snapshot {
-    ledger.snapshot(99, TargetState::Running, Detail { buffers: true, map: false })
+    ledger.snapshot(
+        99,
+        TargetState::Running,
+        Detail { buffers: true, map: false, ..Detail::default() },
+    )
 }
 
 #[test]

@@ -38,7 +38,7 @@ impl Ledger {
             devices: self.chip_snapshots(),
             allocators: self.space_snapshots(detail.map),
             buffers: detail.buffers.then(|| self.buffer_snapshots()),
-            programs: detail.buffers.then(|| self.programs()),
+            programs: (detail.buffers || detail.programs).then(|| self.programs()),
         }
     }
 

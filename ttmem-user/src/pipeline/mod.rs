@@ -5,6 +5,7 @@
 //! each. While events flow, the ring is drained on a short timer. After a quiet spell the agent
 //! asks for one wake-up and sleeps until it comes.
 
+mod health;
 mod readers;
 mod wait;
 mod watched;
@@ -76,6 +77,9 @@ pub enum Command {
     AllAdded,
     /// Every target's live buffers are to be read again.
     Resync,
+    /// Snapshots are to hold this beyond what the options ask for, from the next one on, which
+    /// comes at once.
+    Detail(Detail),
     /// Somebody wants to look at a target.
     Query(Query),
 }

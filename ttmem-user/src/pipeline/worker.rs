@@ -13,6 +13,7 @@ use ttmem_common::layout::MAX_SLOTS;
 
 use super::{
     Command, Control, NewTarget, Notice, OnNotice, Options, Query,
+    health::Meter,
     readers::{Readers, Reading},
     wait::{is_readable, nanos, now_ns, wait},
     watched::Watched,
@@ -21,7 +22,7 @@ use crate::{
     event,
     ledger::{
         report::{Report, Unwatched},
-        snapshot::{Snapshot, TargetState},
+        snapshot::{Detail, Snapshot, TargetState},
     },
     source::EventSource,
 };
@@ -54,6 +55,11 @@ pub(super) struct Worker<S> {
     on_notice: OnNotice,
     sender: watch::Sender<Arc<Report>>,
     next_audit: Option<u64>,
+    /// What snapshots hold beyond what the options ask for.
+    detail: Detail,
+    /// A report is wanted at once.
+    report_now: bool,
+    meter: Meter,
 }
 
 impl<S: EventSource> Worker<S> {
@@ -77,6 +83,9 @@ impl<S: EventSource> Worker<S> {
             control,
             on_notice,
             sender,
+            detail: Detail::default(),
+            report_now: false,
+            meter: Meter::default(),
         })
     }
 
@@ -107,7 +116,8 @@ impl<S: EventSource> Worker<S> {
                 return;
             }
             self.start_readings(now);
-            if baseline_done || now >= next_report {
+            let wanted = std::mem::take(&mut self.report_now);
+            if baseline_done || wanted || now >= next_report {
                 if started && !self.options.once {
                     self.publish();
                 }
@@ -155,6 +165,10 @@ impl<S: EventSource> Worker<S> {
             Command::Gone(pid) => self.unwatched.retain(|process| process.pid != pid),
             Command::AllAdded => self.all_added = true,
             Command::Resync => self.resync_all(),
+            Command::Detail(detail) => {
+                self.report_now |= detail != self.detail;
+                self.detail = detail;
+            }
             Command::Query(query) => self.answer(query),
         }
     }
@@ -204,18 +218,20 @@ impl<S: EventSource> Worker<S> {
 
     /// Applies what has arrived; returns the number of records.
     fn take_in(&mut self, to_now: bool) -> u64 {
-        let Self { source, targets, .. } = self;
-        let mut records = 0;
-        let mut each = |bytes: &[u8]| {
-            records += 1;
-            apply(targets, bytes);
-        };
-        if to_now {
-            source.drain_to_now(&mut each);
-        } else {
-            source.drain(&mut each);
-        }
-        records
+        let Self { source, targets, meter, .. } = self;
+        meter.drain(source, |source| {
+            let mut records = 0;
+            let mut each = |bytes: &[u8]| {
+                records += 1;
+                apply(targets, bytes);
+            };
+            if to_now {
+                source.drain_to_now(&mut each);
+            } else {
+                source.drain(&mut each);
+            }
+            records
+        })
     }
 
     /// Takes in what the readers have read; `true` if that was somebody's first reading.
@@ -301,7 +317,7 @@ impl<S: EventSource> Worker<S> {
         watched.set_lost(self.source.lost());
         watched.close_table(Some(state), time_ns);
         let pid = watched.target.ledger.process().pid;
-        self.ended.push_back(watched.snapshot(time_ns, state, self.options.detail));
+        self.ended.push_back(watched.snapshot(time_ns, state, self.detail()));
         while self.ended.len() > KEPT_ENDED {
             self.ended.pop_front();
         }
@@ -355,6 +371,16 @@ impl<S: EventSource> Worker<S> {
         }
     }
 
+    /// What snapshots hold beyond the totals.
+    fn detail(&self) -> Detail {
+        let (always, now) = (self.options.detail, self.detail);
+        Detail {
+            buffers: always.buffers || now.buffers,
+            map: always.map || now.map,
+            programs: always.programs || now.programs,
+        }
+    }
+
     /// Publishes a report that holds every event up to its time.
     fn publish(&mut self) {
         let time_ns = now_ns();
@@ -362,7 +388,7 @@ impl<S: EventSource> Worker<S> {
         self.look_at_targets();
         self.note_loss();
         self.pass_on(Some(time_ns));
-        let detail = self.options.detail;
+        let detail = self.detail();
         let mut targets: Vec<Arc<Snapshot>> = self
             .targets
             .iter()
@@ -374,7 +400,10 @@ impl<S: EventSource> Worker<S> {
         for watched in self.targets.iter().flatten() {
             watched.show_circular(&targets);
         }
-        let report = Report { time_ns, targets, unwatched: self.unwatched.clone() };
+        let sinks = self.targets.iter().flatten().flat_map(|watched| &watched.target.sinks);
+        let queues = sinks.filter_map(|sink| sink.queue()).collect();
+        let health = Some(self.meter.health(queues));
+        let report = Report { time_ns, targets, unwatched: self.unwatched.clone(), health };
         self.sender.send_replace(Arc::new(report));
     }
 

@@ -6,13 +6,18 @@ pub mod text;
 
 use std::sync::Arc;
 
-use crate::ledger::{delta::Delta, snapshot::ProcessLabel};
+use crate::ledger::{delta::Delta, health::Queue, snapshot::ProcessLabel};
 
 /// An output that follows every change of a target.
 pub trait DeltaSink: Send {
     /// Takes the deltas of one drain, in their order. Must not block: what cannot be taken is the
     /// sink's to count. `false`: it wants no more.
     fn take(&mut self, deltas: &Arc<[Delta]>) -> bool;
+
+    /// How full its queue is, if it has one.
+    fn queue(&self) -> Option<Queue> {
+        None
+    }
 }
 
 /// Gives a new target something that follows its changes from the first on.

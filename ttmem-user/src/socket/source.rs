@@ -93,7 +93,7 @@ impl Source {
         {
             return Ok(latest.clone());
         }
-        let detail = Detail { buffers, map: false };
+        let detail = Detail { buffers, map: false, ..Detail::default() };
         let found = self
             .ask_paced(shared, move |view| {
                 let state = TargetState::Running;

@@ -21,6 +21,12 @@ pub trait EventSource {
     /// Becomes readable when a requested wake-up arrives.
     fn wake_up(&self) -> BorrowedFd<'_>;
 
+    /// Bytes that wait to be drained, and the bytes that there is room for; `None` if that means
+    /// nothing to this source.
+    fn fill(&self) -> Option<(u64, u64)> {
+        None
+    }
+
     /// Lets frees say what they free, for as long as the live set is not known.
     fn describe_frees(&self, wanted: bool);
 }

@@ -1,5 +1,7 @@
 //! What the user can ask for.
 
+use super::Tab;
+
 /// A request of the user; [`super::keymap`] says which keys make it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
@@ -13,14 +15,54 @@ pub enum Action {
     ToggleHelp,
     /// Open the list of everything that keeps the numbers from being exact, or close it.
     ToggleNotes,
-    /// Close whatever lies over the overview.
+    /// Open a view.
+    Show(Tab),
+    /// Open the next view.
+    NextTab,
+    /// Open the view before.
+    PreviousTab,
+    /// Close what lies over the view; else go back to now, or to all rows.
     Close,
+    /// Look into what the cursor is on.
+    Enter,
     /// To the next target.
     NextTarget,
     /// To the target before.
     PreviousTarget,
     /// Have the live buffers read again.
     Resync,
+    /// Hold what is shown, or go on.
+    Freeze,
+    /// Mark this moment; growth since is shown.
+    Mark,
+    /// Forget the mark.
+    Unmark,
+    /// Order rows by the next column.
+    Sort,
+    /// Turn the order round.
+    Reverse,
+    /// Type a filter.
+    Filter,
+    /// Type a size, to be told whether it would fit.
+    Fit,
+    /// Add rows up, another way each time.
+    Group,
+    /// Arrange the view another way.
+    Layout,
+    /// To the next pool.
+    NextPool,
+    /// To the pool before.
+    PreviousPool,
+    /// Write the view to a file of JSON.
+    ExportJson,
+    /// Write the view to a file of comma-separated values.
+    ExportCsv,
+    /// Other colours.
+    NextTheme,
+    /// One step left, or back in time.
+    Left,
+    /// One step right, or forward in time.
+    Right,
     /// One step up.
     Up,
     /// One step down.
@@ -29,8 +71,14 @@ pub enum Action {
     PageUp,
     /// One screen down.
     PageDown,
-    /// To the first chip.
+    /// To the first row.
     Top,
-    /// To the last chip.
+    /// To the last row.
     Bottom,
+    /// What is at a column and a line of the terminal.
+    Click(u16, u16),
+    /// A character of what is being typed.
+    Type(char),
+    /// The last character of what is being typed goes.
+    Erase,
 }

@@ -11,9 +11,9 @@ use crate::{format, ledger::snapshot::Snapshot};
 
 /// Lines of the header.
 pub const HEADER: u16 = 2;
-/// Lines that are not the chips': header, column headings, footer.
-pub const FIXED: u16 = HEADER + 2;
-/// Below this nothing useful fits.
+/// Lines of a view that are not the chips': the column headings.
+pub const FIXED: u16 = 1;
+/// Below this size of the terminal nothing useful fits.
 pub const MINIMUM: Size = Size { width: 40, height: 8 };
 /// From here on chips that do not fit below each other go side by side.
 const TWO_COLUMNS_FROM: u16 = 160;
@@ -55,7 +55,7 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// The layout of `extent` on a terminal of `size`.
+    /// The layout of `extent` in a view of `size`.
     pub fn new(size: Size, extent: Extent) -> Self {
         let height = usize::from(size.height.saturating_sub(FIXED));
         let side_by_side = size.width >= TWO_COLUMNS_FROM && extent.chips * extent.block > height;
@@ -81,6 +81,11 @@ impl Grid {
     /// Steps that one screen scrolls.
     pub fn page(&self) -> usize {
         (self.height / self.step()).max(1)
+    }
+
+    /// The offset at which a chip, by its place, is the first.
+    pub fn offset_of(&self, chip: usize) -> usize {
+        (chip / self.columns * self.extent.block / self.step()).min(self.max_offset())
     }
 
     /// The highest offset, in steps, that still fills the screen.
@@ -117,6 +122,7 @@ mod tests {
     use super::*;
 
     const fn grid(width: u16, height: u16, chips: usize, block: usize) -> (Size, Extent) {
+        let height = height.saturating_sub(3);
         (Size { width, height }, Extent { chips, block })
     }
 

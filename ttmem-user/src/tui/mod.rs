@@ -7,13 +7,24 @@
 //! [`Snapshot`]: crate::ledger::snapshot::Snapshot
 
 mod action;
+mod areas;
+mod ascii;
+pub mod export;
+mod field;
+mod filter;
 mod grid;
 pub mod keymap;
+mod list;
 mod notes;
 mod output;
+mod pools;
+mod prompt;
 mod rates;
+mod request;
 mod run;
 mod state;
+mod tab;
+mod table;
 pub mod terminal;
 mod theme;
 mod ui;
@@ -21,7 +32,9 @@ mod view;
 
 pub use action::Action;
 pub use output::{OutputTail, TALLEST, output_size};
-pub use run::{Request, run};
+pub use request::Request;
+pub use run::run;
+pub use tab::Tab;
 pub use terminal::TerminalGuard;
-pub use theme::Theme;
+pub use theme::{Palette, Theme};
 pub use ui::{Flow, Ui};

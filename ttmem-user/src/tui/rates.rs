@@ -1,16 +1,21 @@
-//! Allocations per second of each pool, from the times that the snapshots carry.
+//! Allocations per second of each pool, and how its use has changed, from the snapshots.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use crate::{event::BufferType, ledger::snapshot::Snapshot, units::ChipId};
 
 /// Time constant of the smoothing, nanoseconds.
 const WINDOW_NS: f64 = 1e9;
 
-#[derive(Clone, Copy, Debug)]
+/// Snapshots that a trend goes back.
+pub const TREND: usize = 32;
+
+#[derive(Clone, Debug)]
 struct Sample {
     allocations: u64,
     per_second: Option<f64>,
+    /// Used bytes, the oldest first.
+    trend: VecDeque<u64>,
 }
 
 /// Smoothed allocation rates.
@@ -29,13 +34,21 @@ impl Rates {
         if elapsed == 0 {
             return;
         }
-        let before = std::mem::take(&mut self.pools);
+        let mut before = std::mem::take(&mut self.pools);
         for chip in &snapshot.devices {
             for pool in &chip.pools {
                 let key = (chip.chip, pool.buffer_type);
                 let allocations = pool.allocations;
-                let per_second = before.get(&key).and_then(|last| last.after(allocations, elapsed));
-                self.pools.insert(key, Sample { allocations, per_second });
+                let last = before.remove(&key);
+                let per_second = last.as_ref().and_then(|last| last.after(allocations, elapsed));
+                let mut trend = last.map(|last| last.trend).unwrap_or_default();
+                if let Some(used) = pool.used_bytes {
+                    if trend.len() >= TREND {
+                        trend.pop_front();
+                    }
+                    trend.push_back(used);
+                }
+                self.pools.insert(key, Sample { allocations, per_second, trend });
             }
         }
         self.time_ns = snapshot.time_ns;
@@ -47,10 +60,18 @@ impl Rates {
     }
 }
 
+impl Rates {
+    /// Used bytes in the last snapshots, the oldest first.
+    pub fn trend(&self, chip: ChipId, buffer_type: BufferType) -> impl Iterator<Item = u64> {
+        let sample = self.pools.get(&(chip, buffer_type));
+        sample.into_iter().flat_map(|sample| sample.trend.iter().copied())
+    }
+}
+
 impl Sample {
     /// The rate once the count has become `allocations`, `elapsed` nanoseconds later; unknown
     /// when the count went back, as after a restart.
-    fn after(self, allocations: u64, elapsed: u64) -> Option<f64> {
+    fn after(&self, allocations: u64, elapsed: u64) -> Option<f64> {
         let seen = allocations.checked_sub(self.allocations)?;
         let elapsed = float(elapsed);
         let now = float(seen) * 1e9 / elapsed;

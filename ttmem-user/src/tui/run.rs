@@ -4,31 +4,21 @@ use std::{pin::pin, sync::Arc, time::Duration};
 
 use crossterm::event::EventStream;
 use futures_util::StreamExt as _;
-use ratatui::layout::Size;
 use tokio::{
     sync::watch,
     time::{MissedTickBehavior, interval},
 };
 
-use super::{Flow, OutputTail, TerminalGuard, Ui};
+use super::{Flow, OutputTail, Request, TerminalGuard, Ui};
 use crate::ledger::report::Report;
-
-/// What the user asks for of whoever watches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Request {
-    /// To read the live buffers again, and compare.
-    Resync,
-    /// To interrupt the command.
-    Interrupt,
-    /// To tell the command how many columns and lines of its output are shown.
-    OutputSize(Size),
-}
 
 /// Output alone makes no more than one frame in this time.
 const OUTPUT_FRAME: Duration = Duration::from_millis(50);
 
 /// Shows `reports` on the terminal until the user quits or `quit` completes, then gives the
 /// terminal back. Dropping the future does so, too.
+///
+/// What `on_request` returns is shown until the next key.
 ///
 /// When the sender is gone, the last report stays on the screen. Writing to a terminal blocks
 /// as long as the terminal does (Ctrl-S, a slow connection), so this must not run on the thread
@@ -37,7 +27,7 @@ pub async fn run(
     mut ui: Ui,
     mut reports: watch::Receiver<Arc<Report>>,
     mut output: Option<watch::Receiver<Arc<OutputTail>>>,
-    on_request: impl Fn(Request),
+    on_request: impl Fn(Request) -> Option<String>,
     quit: impl Future,
 ) -> anyhow::Result<()> {
     let mut quit = pin!(quit);
@@ -57,6 +47,9 @@ pub async fn run(
             size = Some(new);
             on_request(Request::OutputSize(new));
         }
+        if pass_on(&mut ui, &on_request) {
+            continue;
+        }
         let mut written = false;
         loop {
             tokio::select! {
@@ -66,16 +59,11 @@ pub async fn run(
                     None => return Ok(()),
                     Some(event) => match ui.handle(&event?) {
                         Flow::Idle => {}
-                        Flow::Continue => break,
+                        Flow::Continue => {
+                            pass_on(&mut ui, &on_request);
+                            break;
+                        }
                         Flow::Quit => return Ok(()),
-                        Flow::Resync => {
-                            on_request(Request::Resync);
-                            break;
-                        }
-                        Flow::Interrupt => {
-                            on_request(Request::Interrupt);
-                            break;
-                        }
                     },
                 },
                 _ = frames.tick(), if written => break,
@@ -93,6 +81,16 @@ pub async fn run(
             }
         }
     }
+}
+
+/// Passes on what the user asked for; `true`: there is something to be said of it.
+fn pass_on(ui: &mut Ui, on_request: &impl Fn(Request) -> Option<String>) -> bool {
+    let mut said = false;
+    for notice in ui.take_requests().into_iter().filter_map(on_request) {
+        ui.say(notice);
+        said = true;
+    }
+    said
 }
 
 /// Waits for more output; `false`: there will be none.

@@ -10,11 +10,11 @@ use ratatui::{
 };
 
 use super::{
-    OutputTail, Theme, keymap, output_size,
+    OutputTail, Request, Theme, ascii, keymap, output_size,
     state::State,
     view::{self, Command, Scene},
 };
-use crate::ledger::report::Report;
+use crate::{history::recorder::Histories, ledger::report::Report};
 
 /// What an event calls for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,10 +23,6 @@ pub enum Flow {
     Idle,
     /// Go on, and draw again.
     Continue,
-    /// The user wants the live buffers read again; go on, and draw again.
-    Resync,
-    /// The user wants the command interrupted; go on, and draw again.
-    Interrupt,
     /// The user wants to leave.
     Quit,
 }
@@ -34,7 +30,6 @@ pub enum Flow {
 /// The live view.
 #[derive(Debug)]
 pub struct Ui {
-    theme: Theme,
     state: State,
     command: Option<Command>,
 }
@@ -42,15 +37,21 @@ pub struct Ui {
 impl Ui {
     /// A view with nothing open.
     pub fn new(theme: Theme) -> Self {
-        Self { theme, state: State::default(), command: None }
+        Self { state: State::new(theme, false), command: None }
     }
 
     /// A view with a pane for the output of `command`, as the user typed it.
     pub fn with_command(theme: Theme, command: String) -> Self {
-        let mut state = State::default();
-        state.has_command = true;
+        let state = State::new(theme, true);
         let command = Command { name: command, output: Arc::default() };
-        Self { theme, state, command: Some(command) }
+        Self { state, command: Some(command) }
+    }
+
+    /// The same with what is recorded of the targets.
+    #[must_use]
+    pub fn with_histories(mut self, histories: Histories) -> Self {
+        self.state.histories = Some(histories);
+        self
     }
 
     /// Takes in what the command has written last.
@@ -66,39 +67,47 @@ impl Ui {
         self.command.as_ref().and_then(|_| output_size(self.state.size))
     }
 
+    /// What has been asked for since the last call.
+    pub fn take_requests(&mut self) -> Vec<Request> {
+        std::mem::take(&mut self.state.requests)
+    }
+
+    /// Says something until the next key.
+    pub fn say(&mut self, notice: String) {
+        self.state.notice = Some(notice);
+    }
+
     /// Draws `report`; the same one may be drawn again at any time.
-    pub fn draw(&mut self, frame: &mut Frame, report: &Report) {
-        let Self { theme, command, .. } = self;
-        let command = command.as_ref();
-        let theme = *theme;
-        if let Some(snapshot) = self.state.observe(frame.area().as_size(), report) {
-            view::view(frame, &Scene { theme, state: &self.state, snapshot, command });
-            return;
+    pub fn draw(&mut self, frame: &mut Frame, report: &Arc<Report>) {
+        let report = self.state.observe(frame.area().as_size(), report);
+        let Self { state, command } = self;
+        let (command, theme) = (command.as_ref(), state.theme);
+        if let Some(now) = &state.shown {
+            let then = state.then.as_ref().filter(|_| state.shows_then());
+            let snapshot = then.map_or(now, |then| &then.snapshot);
+            let (report, now_ns) = (&*report, now.time_ns);
+            view::view(frame, &Scene { theme, state, snapshot, now_ns, report, command });
+        } else {
+            let panes = [Constraint::Fill(1), Constraint::Length(state.output_height())];
+            let [top, bottom] = Layout::vertical(panes).areas(frame.area());
+            no_target(frame, top);
+            if let Some(command) = command {
+                view::output(frame, bottom, theme, command);
+            }
         }
-        let panes = [Constraint::Fill(1), Constraint::Length(self.state.output_height())];
-        let [top, bottom] = Layout::vertical(panes).areas(frame.area());
-        no_target(frame, top);
-        if let Some(command) = command {
-            view::output(frame, bottom, theme, command);
+        if theme.ascii {
+            ascii::replace(frame.buffer_mut());
         }
     }
 
     /// Takes in an event of the terminal.
     pub fn handle(&mut self, event: &Event) -> Flow {
-        if let Some(action) = keymap::action(event) {
+        if let Some(action) = keymap::action(event, self.state.is_typing()) {
             self.state.update(action);
         } else if !matches!(event, Event::Resize(..)) {
             return Flow::Idle;
         }
-        if self.state.quit {
-            Flow::Quit
-        } else if std::mem::take(&mut self.state.resync) {
-            Flow::Resync
-        } else if std::mem::take(&mut self.state.interrupt) {
-            Flow::Interrupt
-        } else {
-            Flow::Continue
-        }
+        if self.state.quit { Flow::Quit } else { Flow::Continue }
     }
 }
 

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     app::session::Session,
     cli::{args::RunArgs, config::WatchConfig},
-    tui::{Request, Theme, Ui, output_size},
+    tui::{Request, Ui, output_size},
 };
 
 /// What a terminal is taken to have that does not say.
@@ -62,11 +62,17 @@ async fn show(
     reader: &Reader,
 ) -> anyhow::Result<()> {
     let words: Vec<_> = args.command.iter().map(|word| word.to_string_lossy()).collect();
-    let ui = Ui::with_command(Theme::from_env(), words.join(" "));
+    let ui = Ui::with_command(args.watch.look.theme(), words.join(" "));
     let on_command = |request| match request {
-        Request::Interrupt => pty.interrupt(),
-        Request::OutputSize(size) => pty.resize(size),
-        Request::Resync => {}
+        Request::Interrupt => {
+            pty.interrupt();
+            None
+        }
+        Request::OutputSize(size) => {
+            pty.resize(size);
+            None
+        }
+        Request::Resync | Request::Detail(_) | Request::Export(_) => None,
     };
     session.show_with(ui, Some(reader.tail()), on_command, child.ended()).await
 }

@@ -1,5 +1,6 @@
 //! What can be typed.
 
+pub mod look;
 pub mod readers;
 #[cfg(feature = "tracy")]
 pub mod tracy;
@@ -9,7 +10,7 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use regex::Regex;
 
-use crate::event::BufferType;
+use crate::{event::BufferType, format};
 
 /// Shows, live and exactly, what a running program does with the memory of its Tenstorrent
 /// devices.
@@ -178,6 +179,9 @@ pub struct WatchArgs {
     /// Where to print; implies --headless [default: standard output; for `run` standard error].
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// How the live view looks.
+    #[command(flatten)]
+    pub look: look::LookArgs,
     /// How often to show or print, in milliseconds.
     #[arg(short, long, value_name = "MS", default_value_t = 500,
           value_parser = clap::value_parser!(u64).range(10..=3_600_000))]
@@ -325,16 +329,7 @@ fn buffer_type(text: &str) -> Result<BufferType, String> {
 
 /// Bytes, with a binary unit if there is one.
 fn size(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
-    let shift = match &*text[digits.len()..].to_ascii_lowercase() {
-        "" | "b" => 0,
-        "k" | "kib" => 10,
-        "m" | "mib" => 20,
-        "g" | "gib" => 30,
-        _ => return Err("the units are K, M, G, KiB, MiB, GiB".to_owned()),
-    };
-    let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
-    bytes.filter(|bytes| *bytes > 0).ok_or_else(|| "a whole number above 0 is needed".to_owned())
+    format::parse_bytes(text).map_err(str::to_owned)
 }
 
 #[cfg(test)]

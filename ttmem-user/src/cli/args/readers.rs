@@ -31,6 +31,9 @@ pub struct WatchArgs {
     /// Print lines instead of showing the live view.
     #[arg(long)]
     pub headless: bool,
+    /// How the live view looks.
+    #[command(flatten)]
+    pub look: super::look::LookArgs,
     /// Where the tables are [default: /run/ttmem, and ttmem in XDG_RUNTIME_DIR].
     #[arg(long, value_name = "DIR")]
     pub table_dir: Option<PathBuf>,

@@ -85,8 +85,11 @@ fn apply(ledger: &mut Ledger, events: &[Event]) {
 
 /// The unique ids that are live; that the totals and the space say the same is checked.
 fn live(ledger: &Ledger) -> Vec<u64> {
-    let snapshot: Snapshot =
-        ledger.snapshot(0, TargetState::Running, Detail { buffers: true, map: true });
+    let snapshot: Snapshot = ledger.snapshot(
+        0,
+        TargetState::Running,
+        Detail { buffers: true, map: true, ..Detail::default() },
+    );
     assert!(snapshot.exact, "{:?}", snapshot.inexact_because);
     let buffers = snapshot.buffers.as_deref().unwrap();
     let bytes = buffers.len() as u64 * BLOCK;

@@ -59,7 +59,7 @@ fn buffer(at: u64) -> BaselineBuffer {
 
 /// Bank size, first byte, free bytes and capacity of L1; and whether all is exact.
 fn figures(ledger: &Ledger) -> (u64, u64, Option<u64>, Option<u64>, bool) {
-    let detail = Detail { buffers: true, map: false };
+    let detail = Detail { buffers: true, map: false, ..Detail::default() };
     let snapshot = ledger.snapshot(1, TargetState::Running, detail);
     let row = &snapshot.allocators[0];
     let pool = &snapshot.devices[0].pools[0];

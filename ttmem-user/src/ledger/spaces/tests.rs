@@ -79,7 +79,11 @@ fn read(holes: &[(u64, u64)], steady: bool) -> LiveBaseline {
 }
 
 fn view(ledger: &Ledger) -> Snapshot {
-    ledger.snapshot(9, TargetState::Running, Detail { buffers: false, map: true })
+    ledger.snapshot(
+        9,
+        TargetState::Running,
+        Detail { buffers: false, map: true, ..Detail::default() },
+    )
 }
 
 fn row(ledger: &Ledger) -> SpaceSnapshot {

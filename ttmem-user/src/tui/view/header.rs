@@ -12,7 +12,10 @@ use ratatui::{
 };
 
 use super::{Scene, ellipsize, ends};
-use crate::{format::one_line, ledger::snapshot::TargetState};
+use crate::{
+    format::{self, one_line},
+    ledger::snapshot::TargetState,
+};
 
 /// Least room for a command or reason; further facts are cut off before it gets less.
 const LEAST: usize = 12;
@@ -20,7 +23,14 @@ const LEAST: usize = 12;
 /// Draws the two lines of the header.
 pub fn view(frame: &mut Frame, area: Rect, scene: &Scene) {
     let [first, second] = Layout::vertical([Constraint::Length(1); 2]).areas(area);
-    let state = state(scene);
+    let state = if let Some(instant) = scene.state.timeline.instant {
+        let ago = format::age(scene.now_ns.saturating_sub(instant));
+        Span::styled(format!(" {ago} ago: Esc for now "), scene.theme.reversed())
+    } else if scene.state.frozen.is_some() {
+        Span::styled(" frozen: z goes on ", scene.theme.reversed())
+    } else {
+        state(scene)
+    };
     let room = usize::from(first.width).saturating_sub(state.width());
     ends(frame, first, target(scene, room), Line::from(state));
     frame.render_widget(trust(scene, second.width.into()), second);

@@ -1,19 +1,31 @@
 //! From state and snapshot to a frame. Every pane is a file; none of them changes anything.
 
 mod bar;
+mod buffers;
+mod chips;
+mod circular;
+mod events;
+mod failures;
 mod footer;
 mod header;
 mod help;
+mod histograms;
+mod map;
 mod notes;
 mod output;
 mod overview;
+mod processes;
+mod spark;
+mod table;
+mod tabs;
+mod timeline;
 
 #[cfg(test)]
 mod tests;
 
 use ratatui::{
     Frame,
-    layout::{Constraint, Layout, Rect},
+    layout::{Constraint, Rect},
     text::{Line, Span},
     widgets::{Block, Clear, Padding, Paragraph},
 };
@@ -21,11 +33,11 @@ use ratatui::{
 pub use output::{Command, view as output};
 
 use super::{
-    Theme,
-    grid::{HEADER, MINIMUM},
+    Tab, Theme,
+    grid::MINIMUM,
     state::{Overlay, State},
 };
-use crate::ledger::snapshot::Snapshot;
+use crate::ledger::{report::Report, snapshot::Snapshot};
 
 /// All that a pane is made from.
 pub struct Scene<'a> {
@@ -35,6 +47,10 @@ pub struct Scene<'a> {
     pub state: &'a State,
     /// What is known.
     pub snapshot: &'a Snapshot,
+    /// When everything that is shown of now was so, CLOCK_MONOTONIC nanoseconds.
+    pub now_ns: u64,
+    /// All that it is part of.
+    pub report: &'a Report,
     /// The command whose output is shown, if there is one.
     pub command: Option<&'a Command>,
 }
@@ -47,19 +63,38 @@ pub fn view(frame: &mut Frame, scene: &Scene) {
         frame.render_widget(Line::from(text), area);
         return;
     }
-    let output = Constraint::Length(scene.state.output_height());
-    let panes = [Constraint::Length(HEADER), Constraint::Fill(1), output, Constraint::Length(1)];
-    let [top, middle, output, bottom] = Layout::vertical(panes).areas(area);
-    header::view(frame, top, scene);
-    overview::view(frame, middle, scene);
+    let areas = scene.state.areas();
+    header::view(frame, areas.header, scene);
+    tabs::view(frame, areas.tabs, scene);
+    body(frame, areas.body, scene);
     if let Some(command) = scene.command {
-        output::view(frame, output, scene.theme, command);
+        output::view(frame, areas.output, scene.theme, command);
     }
-    footer::view(frame, bottom, scene);
+    footer::view(frame, areas.footer, scene);
     match scene.state.overlay {
         Overlay::None => {}
         Overlay::Help => help::view(frame, scene),
         Overlay::Notes => notes::view(frame, scene),
+    }
+}
+
+/// Draws the open view.
+fn body(frame: &mut Frame, area: Rect, scene: &Scene) {
+    match scene.state.tab {
+        Tab::Overview => {
+            let chips = scene.state.chips_area();
+            overview::view(frame, chips, scene);
+            let below = Rect { y: chips.bottom(), height: area.bottom() - chips.bottom(), ..area };
+            processes::view(frame, below, scene);
+        }
+        Tab::Map => map::view(frame, area, scene),
+        Tab::Circular => circular::view(frame, area, scene),
+        Tab::Failures => failures::view(frame, area, scene),
+        Tab::Health => table::view(frame, area, scene, &scene.state.health.table, "nothing"),
+        Tab::Buffers => buffers::view(frame, area, scene),
+        Tab::Timeline => timeline::view(frame, area, scene),
+        Tab::Histograms => histograms::view(frame, area, scene),
+        Tab::Events => events::view(frame, area, scene),
     }
 }
 

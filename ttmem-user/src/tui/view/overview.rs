@@ -13,11 +13,13 @@ use ratatui::{
 use super::{
     Scene,
     bar::{self, Part},
+    chips, spark,
 };
 use crate::{
     event::BufferType,
     format::{self, Level, UNKNOWN},
     ledger::snapshot::{ChipSnapshot, CircularSnapshot, HeadroomState, PoolSnapshot, TargetState},
+    tui::state::overview::pool as find_pool,
 };
 
 /// Width of margin, name, percentage and the gaps between them.
@@ -26,6 +28,8 @@ const PERCENT: usize = 7;
 const LEAST_BAR: usize = 8;
 /// Width of the largest hole, the gap to the left included.
 const LARGEST: usize = 11;
+/// Width of the trend, or of the growth since the mark, the gap to the left included.
+const TREND: usize = 13;
 /// The largest hole is shown only where the bar stays this wide.
 const ROOMY_BAR: usize = 35;
 
@@ -67,6 +71,8 @@ struct Plan {
     width: u16,
     /// Whether there is room for the largest hole.
     largest: bool,
+    /// Whether there is room for the trend.
+    trend: bool,
 }
 
 impl Plan {
@@ -78,8 +84,10 @@ impl Plan {
             shown += 1;
         }
         let largest = shown == COLUMNS.len() && room >= LARGEST + ROOMY_BAR;
-        let bar = if largest { room - LARGEST } else { room };
-        Self { columns: &COLUMNS[..shown], bar, width, largest }
+        let room = if largest { room - LARGEST } else { room };
+        let trend = shown == COLUMNS.len() && room >= TREND + ROOMY_BAR;
+        let bar = if trend { room - TREND } else { room };
+        Self { columns: &COLUMNS[..shown], bar, width, largest, trend }
     }
 }
 
@@ -93,16 +101,19 @@ pub fn view(frame: &mut Frame, area: Rect, scene: &Scene) {
         frame.render_widget(text, place);
         return;
     }
-    let grid = scene.state.grid();
+    if !scene.state.overview.is_full() {
+        return chips::view(frame, area, scene);
+    }
+    let grid = scene.state.overview.grid();
     let plan = Plan::new(grid.column_width);
     for column in 0..grid.columns {
         let x = area.x + grid.column_x(column);
-        let mut place = Rect { x, y: area.y, width: grid.column_width, height: 1 };
+        let mut place = Rect { x, y: area.y, width: grid.column_width, height: area.height.min(1) };
         frame.render_widget(headings(scene, &plan), place);
-        for line in grid.lines(scene.state.offset) {
+        for line in grid.lines(scene.state.overview.offset) {
             place.y += 1;
             let Some((chip, row)) = grid.cell(line, column) else { break };
-            let chip = &scene.snapshot.devices[chip];
+            let chip = &scene.snapshot.devices[scene.state.overview.chips[chip]];
             frame.render_widget(chip_line(scene, &plan, chip, row), place);
         }
     }
@@ -164,6 +175,10 @@ fn headings(scene: &Scene, plan: &Plan) -> Line<'static> {
     if plan.largest {
         text.push_str(&right("hole/bank", LARGEST));
     }
+    if plan.trend {
+        let name = if scene.state.mark().is_some() { "since mark" } else { "trend" };
+        text.push_str(&right(name, TREND));
+    }
     Line::styled(text, scene.theme.dim())
 }
 
@@ -204,7 +219,24 @@ fn pool_line(
         let largest = largest_hole(scene, chip, pool.buffer_type);
         spans.push(Span::styled(right(&format::bytes_or_unknown(largest), LARGEST), text));
     }
+    if plan.trend {
+        spans.push(Span::styled(right(&trend(scene, chip, pool), TREND), text));
+    }
     Line::from(spans)
+}
+
+/// How the use has changed lately, or since the mark if there is one.
+fn trend(scene: &Scene, chip: &ChipSnapshot, pool: &PoolSnapshot) -> String {
+    let Some(mark) = scene.state.mark() else {
+        let values = scene.state.trend(chip.chip, pool.buffer_type);
+        return spark::line(&values, TREND - 1);
+    };
+    let then = mark.devices.iter().find(|then| then.chip == chip.chip);
+    let then = then.and_then(|then| find_pool(then, pool.buffer_type));
+    // What came later had nothing then.
+    let then = then.map_or(Some(0), |then| then.used_bytes);
+    let growth = pool.used_bytes.zip(then).map(|(now, then)| now.wrapping_sub(then).cast_signed());
+    growth.map_or_else(|| UNKNOWN.to_owned(), format::growth)
 }
 
 /// The largest hole of each bank; `None` if it is not known, or if several allocators share the

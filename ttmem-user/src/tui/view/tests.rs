@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};
+use crossterm::event::{
+    Event, KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind,
+};
 use insta::assert_snapshot;
+use proptest::prelude::*;
 use ratatui::{
     Terminal,
     backend::TestBackend,
@@ -11,13 +14,24 @@ use ratatui::{
     style::{Color, Modifier},
 };
 
+use crate::units::{ChipId, DeviceAddr, Tid};
 use crate::{
+    event::BufferType,
     fixture::{self, SECOND},
-    ledger::{
-        report::Report,
-        snapshot::{ProcessLabel, Snapshot},
+    history::{
+        History,
+        recorder::Histories,
+        sample::{allocated, freed},
     },
-    tui::{Flow, OutputTail, Theme, Ui},
+    ledger::{
+        delta::Cause,
+        report::Report,
+        snapshot::{Detail, ProcessLabel, Snapshot},
+    },
+    tui::{
+        Flow, OutputTail, Palette, Request, Theme, Ui,
+        keymap::{BINDINGS, Trigger},
+    },
 };
 
 fn ui() -> Ui {
@@ -26,7 +40,7 @@ fn ui() -> Ui {
 
 fn draw(ui: &mut Ui, snapshot: &Snapshot, width: u16, height: u16) -> Buffer {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
-    let report = Report::of_one(snapshot.clone());
+    let report = Arc::new(Report::of_one(snapshot.clone()));
     terminal.draw(|frame| ui.draw(frame, &report)).unwrap();
     terminal.backend().buffer().clone()
 }
@@ -63,9 +77,9 @@ fn after(keys: &str, snapshot: &Snapshot, width: u16, height: u16) -> String {
     text(&draw(&mut ui, snapshot, width, height))
 }
 
-#[test]
-fn golden_screens() {
-    let states = [
+/// The states in which every view is shown.
+fn states() -> [(&'static str, Snapshot); 9] {
+    [
         ("empty", fixture::empty()),
         ("normal", fixture::normal()),
         ("full", fixture::full()),
@@ -75,11 +89,175 @@ fn golden_screens() {
         ("exited", fixture::exited()),
         ("galaxy", fixture::galaxy()),
         ("one_chip", fixture::one_chip()),
-    ];
-    for (name, snapshot) in states {
+    ]
+}
+
+#[test]
+fn golden_screens() {
+    for (name, snapshot) in states() {
         assert_snapshot!(format!("{name}_80x24"), after("", &snapshot, 80, 24));
         assert_snapshot!(format!("{name}_160x40"), after("", &snapshot, 160, 40));
     }
+}
+
+/// The views besides the overview: in each state, with what only they show added.
+#[test]
+fn golden_views() {
+    for (key, view) in [("3", "map"), ("4", "circular"), ("7", "failures"), ("9", "health")] {
+        for (name, snapshot) in states() {
+            let snapshot = with_details(snapshot);
+            for (width, height) in [(80, 24), (160, 40)] {
+                let screen = after(key, &snapshot, width, height);
+                assert_snapshot!(format!("{view}_{name}_{width}x{height}"), screen);
+            }
+        }
+    }
+}
+
+/// What the target of the fixtures has done: 60 buffers of a few sizes on two threads, every third
+/// freed again, the first ones older than the attach.
+fn recorded() -> Histories {
+    let mut history = History::default();
+    let mut sequence = 0;
+    let mut live = Vec::new();
+    for number in 0..60_u64 {
+        let time_ns = 60 * SECOND + number * SECOND / 2;
+        sequence += 1;
+        let mut delta = allocated(sequence, time_ns, 0x1000 + number, 4096 << (number % 7));
+        delta.unique_id = Some(number);
+        delta.address = DeviceAddr(0x10_0000 + number * 0x1_0000);
+        delta.chips =
+            if number % 4 == 0 { [ChipId(0), ChipId(1)].into() } else { [ChipId(0)].into() };
+        delta.tid = Some(Tid(if number % 5 == 0 { 77 } else { 4250 }));
+        delta.allocated_tid = delta.tid;
+        delta.used_bytes = Some(delta.size.next_multiple_of(12 * 2048));
+        delta.buffer_type = BufferType::Dram;
+        if number % 4 == 3 {
+            delta.buffer_type = BufferType::L1;
+        }
+        if number < 3 {
+            (delta.cause, delta.pre_attach) = (Cause::Baseline, true);
+            (delta.allocated_ns, delta.allocated_tid) = (None, None);
+        }
+        history.apply(&delta);
+        live.push(delta);
+        if number % 3 == 2 {
+            sequence += 1;
+            let gone = live.remove(live.len() / 2);
+            history.apply(&freed(&gone, sequence, time_ns + SECOND / 4));
+        }
+    }
+    let histories = Histories::default();
+    histories.add(Arc::clone(&fixture::empty().process), history);
+    histories
+}
+
+/// The screen of a view of what is recorded, after more keys.
+fn recorded_screen(pressed: &str, snapshot: &Snapshot, width: u16, height: u16) -> String {
+    let mut ui = ui().with_histories(recorded());
+    draw(&mut ui, snapshot, width, height);
+    for key in pressed.chars() {
+        keys(&mut ui, &key.to_string());
+        draw(&mut ui, snapshot, width, height);
+    }
+    text(&draw(&mut ui, snapshot, width, height))
+}
+
+#[test]
+fn golden_recorded_views() {
+    for (key, view) in [("2", "buffers"), ("5", "timeline"), ("6", "histograms"), ("8", "events")] {
+        for (name, snapshot) in states() {
+            for (width, height) in [(80, 24), (160, 40)] {
+                let screen = recorded_screen(key, &snapshot, width, height);
+                assert_snapshot!(format!("{view}_{name}_{width}x{height}"), screen);
+            }
+        }
+        let screen = after(key, &fixture::normal(), 80, 24);
+        assert_snapshot!(format!("{view}_unrecorded_80x24"), screen);
+    }
+}
+
+#[test]
+fn golden_recorded_interactions() {
+    let normal = fixture::normal();
+    for (name, pressed) in [
+        ("buffers_by_age", "2ssssss"),
+        ("buffers_filtered", "2/chip1 l1"),
+        ("buffers_grouped", "2mb"),
+        ("buffers_of_a_group", "2bbb\n"),
+        ("timeline_back", "5HHHHHHHHHHHHHHHHHHHH"),
+        ("overview_back", "5HHHHHHHHHHHHHHHHHHHH1"),
+        ("buffers_back", "5HHHHHHHHHHHHHHHHHHHH2"),
+        ("timeline_l1", "5]]m"),
+        ("events_filtered", "8/free"),
+    ] {
+        assert_snapshot!(format!("{name}_80x24"), recorded_screen(pressed, &normal, 80, 24));
+    }
+    let back = recorded_screen("5gx", &normal, 80, 24);
+    assert!(back.contains("Esc for now"), "{back}");
+    let now = recorded_screen("5g2", &normal, 80, 24);
+    assert_ne!(now, recorded_screen("2", &normal, 80, 24));
+    let mut ui = ui().with_histories(recorded());
+    draw(&mut ui, &normal, 80, 24);
+    for key in ["5", "g", "2"] {
+        keys(&mut ui, key);
+        draw(&mut ui, &normal, 80, 24);
+    }
+    press(&mut ui, KeyCode::Esc);
+    let screen = text(&draw(&mut ui, &normal, 80, 24));
+    assert_eq!(screen, recorded_screen("2", &normal, 80, 24), "Esc leads back to now");
+}
+
+#[test]
+fn frozen_buffers_can_be_scrolled_and_stay() {
+    let histories = recorded();
+    let mut ui = ui().with_histories(histories.clone());
+    let normal = fixture::normal();
+    for key in ["2", "z", "G"] {
+        draw(&mut ui, &normal, 80, 24);
+        keys(&mut ui, key);
+    }
+    let before = text(&draw(&mut ui, &normal, 80, 24));
+    let handle = histories.get(normal.process.serial).expect("it is recorded");
+    let last = handle.lock().sequence();
+    handle.lock().apply(&allocated(last + 1, 120 * SECOND, 7, 1 << 30));
+    let later = Snapshot { time_ns: 121 * SECOND, ..normal };
+    assert_eq!(text(&draw(&mut ui, &later, 80, 24)), before);
+    keys(&mut ui, "zg");
+    assert!(text(&draw(&mut ui, &later, 80, 24)).contains("1.0 GiB"));
+}
+
+#[test]
+fn all_buffers_that_pass_are_exported() {
+    let mut ui = ui().with_histories(recorded());
+    let normal = fixture::normal();
+    draw(&mut ui, &normal, 80, 24);
+    keys(&mut ui, "2/l1\n");
+    draw(&mut ui, &normal, 80, 24);
+    ui.take_requests();
+    keys(&mut ui, "e");
+    let [Request::Export(file)] = &ui.take_requests()[..] else { panic!("one file") };
+    let json: serde_json::Value = serde_json::from_str(&file.text).unwrap();
+    let rows = json["rows"].as_array().unwrap();
+    let screen = text(&draw(&mut ui, &normal, 80, 24));
+    assert!(screen.contains(&format!("  {} buffers, ", rows.len())), "{screen}");
+    assert!(!rows.is_empty() && rows.iter().all(|row| row["type"] == "L1"), "{json}");
+}
+
+/// A snapshot with map, programs and failures, if it has chips.
+fn with_details(snapshot: Snapshot) -> Snapshot {
+    if snapshot.devices.is_empty() {
+        return snapshot;
+    }
+    let mapped = fixture::mapped();
+    let mut detailed = Snapshot {
+        allocators: mapped.allocators,
+        programs: mapped.programs,
+        failures: fixture::failed().failures,
+        ..snapshot
+    };
+    detailed.devices.truncate(32);
+    detailed
 }
 
 #[test]
@@ -90,8 +268,8 @@ fn golden_keys() {
     assert_snapshot!("help_scrolled_40x8", after("?jj", &galaxy, 40, 8));
     assert_snapshot!("notes_80x24", after("i", &fixture::inexact(), 80, 24));
     assert_snapshot!("notes_160x40", after("i", &fixture::unresolved(), 160, 40));
-    assert_snapshot!("galaxy_scrolled_80x24", after("jjj", &galaxy, 80, 24));
-    assert_snapshot!("galaxy_end_160x40", after("G", &galaxy, 160, 40));
+    assert_snapshot!("galaxy_scrolled_80x24", after("vjjj", &galaxy, 80, 24));
+    assert_snapshot!("galaxy_end_160x40", after("vG", &galaxy, 160, 40));
 }
 
 /// A view of a command that has written `lines`.
@@ -119,7 +297,7 @@ fn golden_output() {
     assert_snapshot!("output_few_80x24", text(&few));
     let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
     let mut ui = with_output(&many);
-    terminal.draw(|frame| ui.draw(frame, &Report::default())).unwrap();
+    terminal.draw(|frame| ui.draw(frame, &Arc::default())).unwrap();
     assert_snapshot!("output_no_target_80x24", text(terminal.backend().buffer()));
 }
 
@@ -148,7 +326,8 @@ fn an_interrupt_is_for_the_command_if_there_is_one() {
     let interrupt = Event::Key(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL));
     assert_eq!(ui().handle(&interrupt), Flow::Quit);
     let mut ui = with_output(&[]);
-    assert_eq!(ui.handle(&interrupt), Flow::Interrupt);
+    assert_eq!(ui.handle(&interrupt), Flow::Continue);
+    assert_eq!(ui.take_requests(), [Request::Interrupt]);
     assert_eq!(press(&mut ui, KeyCode::Char('o')), Flow::Continue);
     assert_eq!(press(&mut ui, KeyCode::Char('q')), Flow::Quit);
 }
@@ -164,6 +343,152 @@ fn golden_sizes() {
     });
     assert_snapshot!("empty_40x8", screen(&fixture::empty(), 40, 8));
     assert_snapshot!("galaxy_200x60", screen(&fixture::galaxy(), 200, 60));
+}
+
+#[test]
+fn golden_interactions() {
+    let detailed = with_details(fixture::normal());
+    assert_snapshot!("map_cursor_fits_80x24", {
+        let mut ui = ui();
+        draw(&mut ui, &detailed, 80, 24);
+        keys(&mut ui, "3");
+        draw(&mut ui, &detailed, 80, 24);
+        keys(&mut ui, "jjLf300K\n");
+        text(&draw(&mut ui, &detailed, 80, 24))
+    });
+    assert_snapshot!("failure_open_80x24", {
+        let mut ui = ui();
+        draw(&mut ui, &detailed, 80, 24);
+        keys(&mut ui, "7");
+        draw(&mut ui, &detailed, 80, 24);
+        keys(&mut ui, "G\n");
+        text(&draw(&mut ui, &detailed, 80, 24))
+    });
+    assert_snapshot!("filtered_80x24", {
+        let mut ui = ui();
+        draw(&mut ui, &detailed, 80, 24);
+        keys(&mut ui, "9/lost");
+        text(&draw(&mut ui, &detailed, 80, 24))
+    });
+    assert_snapshot!("marked_160x40", {
+        let mut ui = ui();
+        draw(&mut ui, &fixture::normal(), 160, 40);
+        keys(&mut ui, "m");
+        let mut later = fixture::normal();
+        later.time_ns += SECOND;
+        later.devices[0].pools[0].used_bytes = Some(6_000 << 20);
+        later.devices[1].pools[1].used_bytes = Some(0);
+        text(&draw(&mut ui, &later, 160, 40))
+    });
+}
+
+/// Presses keys; a line end is Enter.
+fn keys(ui: &mut Ui, keys: &str) {
+    for key in keys.chars() {
+        press(ui, if key == '\n' { KeyCode::Enter } else { KeyCode::Char(key) });
+    }
+}
+
+#[test]
+fn a_frozen_screen_stays_until_it_goes_on() {
+    let mut ui = ui();
+    let before = fixture::normal();
+    draw(&mut ui, &before, 80, 24);
+    keys(&mut ui, "z");
+    let frozen = text(&draw(&mut ui, &before, 80, 24));
+    assert!(frozen.contains("frozen"));
+    let mut later = fixture::lossy();
+    later.time_ns += SECOND;
+    assert_eq!(text(&draw(&mut ui, &later, 80, 24)), frozen);
+    keys(&mut ui, "z");
+    assert!(text(&draw(&mut ui, &later, 80, 24)).contains("lost 12"));
+}
+
+#[test]
+fn several_processes_are_listed_with_their_totals() {
+    let other = |serial: u64, snapshot: Snapshot| {
+        let command = format!("worker {serial}");
+        let process = Arc::new(ProcessLabel { serial, command, ..ProcessLabel::default() });
+        Arc::new(Snapshot { process, ..snapshot })
+    };
+    let unwatched = crate::ledger::report::Unwatched {
+        pid: crate::units::Pid(77),
+        command: "secret".to_owned(),
+        reason: "another user's".to_owned(),
+    };
+    let report = Arc::new(Report {
+        time_ns: 7,
+        targets: vec![other(1, fixture::normal()), other(2, fixture::lossy())],
+        unwatched: vec![unwatched],
+        health: None,
+    });
+    let mut ui = ui();
+    let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
+    terminal.draw(|frame| ui.draw(frame, &report)).unwrap();
+    keys(&mut ui, "n");
+    terminal.draw(|frame| ui.draw(frame, &report)).unwrap();
+    assert_snapshot!("processes_80x24", text(terminal.backend().buffer()));
+}
+
+#[test]
+fn a_view_asks_for_what_it_needs_and_exports_what_it_shows() {
+    let mut ui = ui();
+    let detailed = with_details(fixture::normal());
+    let requests = |ui: &mut Ui, pressed: &str| {
+        keys(ui, pressed);
+        draw(ui, &detailed, 80, 24);
+        ui.take_requests()
+    };
+    assert_eq!(requests(&mut ui, ""), []);
+    let detail = |map, programs| Request::Detail(Detail { map, programs, ..Detail::default() });
+    assert_eq!(requests(&mut ui, "3"), [detail(true, false)]);
+    assert_eq!(requests(&mut ui, "4"), [detail(false, true)]);
+    assert_eq!(requests(&mut ui, "1"), [detail(false, false)]);
+    for (key, name, lines) in [("1", "overview", 10), ("7", "failures", 2)] {
+        requests(&mut ui, key);
+        let [Request::Export(file)] = &requests(&mut ui, "E")[..] else { panic!("{name}") };
+        assert_eq!(file.name, format!("ttmem-{name}-4242-100000.csv"));
+        assert_eq!(file.text.lines().count(), lines + 1, "{}", file.text);
+    }
+}
+
+#[test]
+fn in_ascii_every_character_is_ascii() {
+    for key in "123456789?i".chars() {
+        for (_, snapshot) in states() {
+            let mut ui = Ui::new(Theme::new(Palette::Usual, true)).with_histories(recorded());
+            let snapshot = with_details(snapshot);
+            draw(&mut ui, &snapshot, 100, 30);
+            press(&mut ui, KeyCode::Char(key));
+            let screen = text(&draw(&mut ui, &snapshot, 100, 30));
+            assert!(screen.is_ascii(), "{key}: {screen}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_that_is_pressed_at_any_size_panics(
+        steps in proptest::collection::vec((0_usize..60, 0_usize..9, 0_u16..130, 0_u16..45), 1..40),
+    ) {
+        let mut ui = with_output(&["a line"]).with_histories(recorded());
+        let states = states();
+        for (step, state, width, height) in steps {
+            let event = match BINDINGS.get(step).map(|binding| binding.triggers[0]) {
+                Some(Trigger::Key(code)) => Event::Key(KeyEvent::new(code, KeyModifiers::NONE)),
+                _ => Event::Mouse(MouseEvent {
+                    kind: MouseEventKind::Down(MouseButton::Left),
+                    column: width / 2,
+                    row: height / 2,
+                    modifiers: KeyModifiers::NONE,
+                }),
+            };
+            ui.handle(&event);
+            draw(&mut ui, &with_details(states[state].1.clone()), width, height);
+        }
+    }
 }
 
 #[test]
@@ -209,9 +534,9 @@ fn colours_say_how_full_and_how_sure() {
     };
     assert_eq!(cell(&fixture::normal(), 1, 1), (Color::Green, false));
     assert_eq!(cell(&fixture::inexact(), 1, 1), (Color::Red, true));
-    assert_eq!(cell(&fixture::normal(), 10, 4), (Color::Green, false));
-    assert_eq!(cell(&fixture::full(), 10, 4), (Color::Red, true));
-    assert_eq!(cell(&fixture::full(), 10, 6), (Color::Indexed(208), false));
+    assert_eq!(cell(&fixture::normal(), 10, 5), (Color::Green, false));
+    assert_eq!(cell(&fixture::full(), 10, 5), (Color::Red, true));
+    assert_eq!(cell(&fixture::full(), 10, 7), (Color::Indexed(208), false));
 }
 
 #[test]
@@ -231,7 +556,7 @@ fn events_call_for_the_right_thing() {
     let mut ui = ui();
     assert_eq!(ui.handle(&Event::Resize(80, 24)), Flow::Continue);
     assert_eq!(ui.handle(&Event::FocusLost), Flow::Idle);
-    assert_eq!(press(&mut ui, KeyCode::Char('z')), Flow::Idle);
+    assert_eq!(press(&mut ui, KeyCode::Char('x')), Flow::Idle);
     assert_eq!(press(&mut ui, KeyCode::Esc), Flow::Continue);
     assert_eq!(press(&mut ui, KeyCode::Char('q')), Flow::Quit);
 }

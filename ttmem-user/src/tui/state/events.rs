@@ -1,0 +1,167 @@
+//! What came and went last, and what else happened, as rows.
+
+use crate::{
+    event::BufferType,
+    format::UNKNOWN,
+    history::{Changed, History, Note},
+    ledger::delta::{Cause, Change},
+    tui::{
+        field::Field,
+        filter::Filter,
+        state::{buffers::describe, circular::chips, timeline},
+        table::{Column, Heading, Table, Tabular as _, Tone},
+    },
+    units::{DeviceAddr, Tid},
+};
+
+/// Rows that are kept ready.
+const MOST: usize = 1_000;
+/// Changes that a filter looks at.
+const SEARCHED: usize = 20_000;
+
+/// A row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventRow {
+    time_ns: u64,
+    what: String,
+    tone: Tone,
+    buffer_type: Option<BufferType>,
+    size: Option<u64>,
+    address: Option<DeviceAddr>,
+    chips: String,
+    tid: Option<Tid>,
+    lived_ns: Option<u64>,
+    sequence: Option<u64>,
+}
+
+const COLUMNS: &[Column<EventRow>] = &[
+    Column {
+        heading: Heading::number("ago", "time_ns", 6),
+        field: |row| Field::Since(Some(row.time_ns)),
+    },
+    Column { heading: Heading::words("what", "what", 10), field: |row| Field::text(&*row.what) },
+    Column {
+        heading: Heading::words("type", "type", 8),
+        field: |row| Field::text(row.buffer_type.map_or("", BufferType::name)),
+    },
+    Column { heading: Heading::number("size", "size", 9), field: |row| Field::Bytes(row.size) },
+    Column {
+        heading: Heading::number("address", "address", 11),
+        field: |row| Field::Address(row.address),
+    },
+    Column { heading: Heading::words("chips", "chips", 8), field: |row| Field::text(&*row.chips) },
+    Column {
+        heading: Heading::number("thread", "tid", 8),
+        field: |row| Field::Id(row.tid.map(|tid| tid.0.into())),
+    },
+    Column {
+        heading: Heading::number("lived", "lived_ns", 6),
+        field: |row| Field::Lasted(row.lived_ns),
+    },
+    Column {
+        heading: Heading::number("number", "sequence", 9),
+        field: |row| Field::Id(row.sequence),
+    },
+];
+
+/// The state of the view.
+#[derive(Debug)]
+pub struct Events {
+    /// The rows.
+    pub table: Table<EventRow>,
+    made: Option<(u64, u64, u64, String)>,
+    /// Why there is nothing.
+    pub missing: Option<String>,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        let table = Table::new(COLUMNS, 0, false).with_tone(|row: &EventRow| row.tone);
+        Self { table, made: None, missing: None }
+    }
+}
+
+impl Events {
+    /// Whether [`Self::observe`] has something to do.
+    pub fn is_old(&self, version: (u64, u64, u64)) -> bool {
+        let (serial, generation, time_ns) = version;
+        let filter = self.table.filter().text().to_owned();
+        self.made != Some((serial, generation, time_ns, filter))
+    }
+
+    /// Takes in what is to be shown.
+    pub fn observe(&mut self, version: (u64, u64, u64), history: &History, until_ns: u64) {
+        let filter = self.table.filter();
+        let mut rows: Vec<EventRow> = Vec::new();
+        let mut text = String::new();
+        let changes = history.changes().skip_while(|change| change.time_ns > until_ns);
+        for change in changes.take(SEARCHED) {
+            if passes(filter, &change, &mut text) {
+                rows.push(change_row(&change));
+            }
+            if rows.len() >= MOST {
+                break;
+            }
+        }
+        let oldest = rows.last().map_or(0, |row| row.time_ns);
+        let notes = history.notes().rev().filter(|note| note.time_ns <= until_ns);
+        rows.extend(notes.take_while(|note| note.time_ns >= oldest).take(MOST).map(note_row));
+        let (serial, generation, time_ns) = version;
+        self.made = Some((serial, generation, time_ns, filter.text().to_owned()));
+        let height = self.table.list().height;
+        self.table.take(rows, height);
+        self.missing = None;
+    }
+}
+
+fn passes(filter: &Filter, change: &Changed<'_>, text: &mut String) -> bool {
+    if filter.is_empty() {
+        return true;
+    }
+    describe(&change.row, text);
+    text.push_str(what(change));
+    filter.passes(text)
+}
+
+const fn what(change: &Changed<'_>) -> &'static str {
+    match (change.change, change.cause) {
+        (Change::Allocated, Cause::Event) => "alloc",
+        (Change::Allocated, Cause::Baseline) => "older",
+        (Change::Allocated, Cause::Resync) => "found",
+        (Change::Freed, Cause::Event | Cause::Baseline) => "free",
+        (Change::Freed, Cause::Resync) => "was gone",
+    }
+}
+
+fn change_row(change: &Changed<'_>) -> EventRow {
+    let row = &change.row;
+    let freed = change.change == Change::Freed;
+    let lived = row.allocated_ns.filter(|_| freed);
+    EventRow {
+        time_ns: change.time_ns,
+        what: what(change).to_owned(),
+        tone: if change.cause == Cause::Resync { Tone::Warn } else { Tone::Usual },
+        buffer_type: Some(row.buffer_type),
+        size: Some(row.size),
+        address: Some(row.address),
+        chips: chips(row.chips),
+        tid: change.tid,
+        lived_ns: lived.map(|then| change.time_ns.saturating_sub(then)),
+        sequence: Some(change.sequence),
+    }
+}
+
+fn note_row(note: &Note) -> EventRow {
+    EventRow {
+        time_ns: note.time_ns,
+        what: timeline::text(&note.what),
+        tone: Tone::Warn,
+        buffer_type: None,
+        size: None,
+        address: None,
+        chips: UNKNOWN.to_owned(),
+        tid: None,
+        lived_ns: None,
+        sequence: None,
+    }
+}

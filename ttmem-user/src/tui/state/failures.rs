@@ -1,0 +1,143 @@
+//! Failed allocations, and of one of them what was live.
+
+use std::sync::Arc;
+
+use crate::{
+    format::UNKNOWN,
+    ledger::snapshot::{BufferSnapshot, Failure, Snapshot},
+    tui::{
+        Action,
+        field::Field,
+        state::circular::chips,
+        table::{Column, Heading, Table, Tabular},
+    },
+};
+
+/// The columns of the failures.
+const COLUMNS: &[Column<Arc<Failure>>] = &[
+    Column { heading: Heading::number("id", "id", 5), field: |row| Field::Id(Some(row.id)) },
+    Column {
+        heading: Heading::number("ago", "time_ns", 6),
+        field: |row| Field::Since(Some(row.time_ns)),
+    },
+    Column {
+        heading: Heading::words("type", "type", 13),
+        field: |row| Field::text(row.buffer_type.map_or(UNKNOWN, |kind| kind.name())),
+    },
+    Column { heading: Heading::number("wanted", "size", 9), field: |row| Field::Bytes(row.size) },
+    Column {
+        heading: Heading::number("per bank", "bank_bytes", 9),
+        field: |row| Field::Bytes(row.bank_bytes),
+    },
+    Column {
+        heading: Heading::number("free", "bank_free_bytes", 9),
+        field: |row| Field::Bytes(row.bank_free_bytes),
+    },
+    Column {
+        heading: Heading::number("largest", "bank_largest_free_bytes", 9),
+        field: |row| Field::Bytes(row.bank_largest_free_bytes),
+    },
+    Column {
+        heading: Heading::words("chips", "chips", 9),
+        field: |row| Field::text(row.chips.as_deref().map_or_else(|| UNKNOWN.to_owned(), chips)),
+    },
+    Column {
+        heading: Heading::number("thread", "tid", 8),
+        field: |row| Field::Id(Some(row.tid.0.into())),
+    },
+    Column {
+        heading: Heading::number("live then", "live", 9),
+        field: |row| Field::Count(row.buffers().map(|live| live.len() as u64)),
+    },
+];
+
+/// The columns of buffers.
+pub const BUFFERS: &[Column<BufferSnapshot>] = &[
+    Column {
+        heading: Heading::number("size", "size", 9),
+        field: |row| Field::Bytes(Some(row.size)),
+    },
+    Column {
+        heading: Heading::number("per bank", "bank_bytes", 9),
+        field: |row| Field::Bytes(row.bank_bytes),
+    },
+    Column {
+        heading: Heading::words("type", "type", 13),
+        field: |row| Field::text(row.buffer_type.name()),
+    },
+    Column {
+        heading: Heading::number("address", "address", 12),
+        field: |row| Field::Address(Some(row.address)),
+    },
+    Column {
+        heading: Heading::words("chips", "chips", 9),
+        field: |row| Field::text(chips(&row.chips)),
+    },
+    Column {
+        heading: Heading::number("age", "allocated_ns", 6),
+        field: |row| Field::Since(row.allocated_ns),
+    },
+    Column {
+        heading: Heading::number("thread", "tid", 8),
+        field: |row| Field::Id(row.tid.map(|tid| tid.0.into())),
+    },
+    Column {
+        heading: Heading::words("before", "pre_attach", 6),
+        field: |row| Field::text(if row.pre_attach { "yes" } else { "" }),
+    },
+    Column {
+        heading: Heading::number("id", "unique_id", 8),
+        field: |row| Field::Id(row.unique_id),
+    },
+];
+
+/// The state of the view.
+#[derive(Debug)]
+pub struct Failures {
+    /// The failures.
+    pub table: Table<Arc<Failure>>,
+    /// What was live at the one that is open.
+    pub live: Table<BufferSnapshot>,
+    /// The one that is open.
+    pub open: Option<Arc<Failure>>,
+}
+
+impl Default for Failures {
+    fn default() -> Self {
+        let (table, live) = (Table::new(COLUMNS, 0, true), Table::new(BUFFERS, 0, true));
+        Self { table, live, open: None }
+    }
+}
+
+/// Lines above the rows of an open failure.
+pub const TITLE: u16 = 2;
+
+impl Failures {
+    /// Takes in what is to be shown in a view of `height` lines.
+    pub fn observe(&mut self, height: u16, snapshot: &Snapshot) {
+        self.table.take(snapshot.failures.last.clone(), height.saturating_sub(1).into());
+        if self.open.is_none() {
+            return;
+        }
+        self.live.resize(height.saturating_sub(TITLE + 1).into());
+    }
+
+    /// The table that the cursor is in.
+    pub fn tabular(&mut self) -> &mut dyn Tabular {
+        if self.open.is_some() { &mut self.live } else { &mut self.table }
+    }
+
+    /// Takes in a request; `false`: it is none for this view.
+    pub fn update(&mut self, action: Action) -> bool {
+        match action {
+            Action::Enter if self.open.is_none() => {
+                self.open = self.table.selected().cloned();
+                let live = self.open.as_ref().and_then(|failure| failure.buffers());
+                self.live.take(live.map(|live| live.to_vec()).unwrap_or_default(), 0);
+            }
+            Action::Close if self.open.is_some() => self.open = None,
+            _ => return false,
+        }
+        true
+    }
+}

@@ -1,0 +1,168 @@
+//! What ttmem can see, what it loses, and what it costs, as rows.
+
+use crate::{
+    format,
+    ledger::{health::Health as Agent, report::Report, snapshot::Snapshot},
+    tui::{
+        field::Field,
+        table::{Column, Heading, Table, Tone},
+    },
+};
+
+/// A row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fact {
+    /// What it is about.
+    pub about: &'static str,
+    /// What.
+    pub what: String,
+    /// How much, or why.
+    pub value: String,
+    /// How it is to be seen.
+    pub tone: Tone,
+}
+
+const COLUMNS: &[Column<Fact>] = &[
+    Column { heading: Heading::words("about", "about", 8), field: |row| Field::text(row.about) },
+    Column { heading: Heading::words("what", "what", 30), field: |row| Field::text(&*row.what) },
+    Column { heading: Heading::words("value", "value", 20), field: |row| Field::text(&*row.value) },
+];
+
+/// The state of the view.
+#[derive(Debug)]
+pub struct Health {
+    /// The rows.
+    pub table: Table<Fact>,
+    /// What was published last, and before that, with their times.
+    last: Option<(u64, Agent)>,
+    before: Option<(u64, Agent)>,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        let table = Table::new(COLUMNS, 0, false).with_tone(|row: &Fact| row.tone);
+        Self { table, last: None, before: None }
+    }
+}
+
+impl Health {
+    /// Remembers what is published, for rates.
+    pub fn note(&mut self, report: &Report) {
+        let Some(health) = &report.health else { return };
+        if self.last.as_ref().is_none_or(|(time_ns, _)| report.time_ns > *time_ns) {
+            self.before = self.last.replace((report.time_ns, health.clone()));
+        }
+    }
+
+    /// Takes in what is to be shown in a view of `height` lines.
+    pub fn observe(&mut self, height: u16, snapshot: &Snapshot) {
+        let mut rows = agent_rows(self.last.as_ref(), self.before.as_ref());
+        rows.extend(loss_rows(snapshot));
+        rows.extend(probe_rows(snapshot));
+        self.table.take(rows, height.saturating_sub(1).into());
+    }
+}
+
+fn fact(about: &'static str, what: &str, value: String, tone: Tone) -> Fact {
+    Fact { about, what: what.to_owned(), value, tone }
+}
+
+fn agent_rows(last: Option<&(u64, Agent)>, before: Option<&(u64, Agent)>) -> Vec<Fact> {
+    const ABOUT: &str = "agent";
+    let Some((time_ns, now)) = last else {
+        let why = "not available: somebody else's numbers are shown";
+        return vec![fact(ABOUT, "cost and queues", why.to_owned(), Tone::Usual)];
+    };
+    let unknown = || format::UNKNOWN.to_owned();
+    let since = before.map(|(then_ns, then)| (time_ns.saturating_sub(*then_ns).max(1), then));
+    let share = |part: fn(&Agent) -> u64| {
+        let (elapsed, then) = since?;
+        format::percent(part(now).saturating_sub(part(then)), elapsed)
+    };
+    let records = since.map(|(_, then)| now.records.saturating_sub(then.records));
+    let per_second = since.zip(records).map(|((elapsed, _), records)| {
+        let rate = u128::from(records) * 1_000_000_000 / u128::from(elapsed);
+        format!("{}/s", format::count(u64::try_from(rate).unwrap_or(u64::MAX)))
+    });
+    let per_record = now.busy_ns.checked_div(now.records).map(format::duration);
+    let mut rows = vec![
+        fact(
+            ABOUT,
+            "processor, of one core",
+            share(|of| of.cpu_ns).unwrap_or_else(unknown),
+            Tone::Usual,
+        ),
+        fact(ABOUT, "memory", format::bytes_or_unknown(now.resident_bytes), Tone::Usual),
+        fact(
+            ABOUT,
+            "records",
+            format!(
+                "{} in all, now {}",
+                format::count(now.records),
+                per_second.unwrap_or_else(unknown)
+            ),
+            Tone::Usual,
+        ),
+        fact(ABOUT, "time per record", per_record.unwrap_or_else(unknown), Tone::Usual),
+    ];
+    if let Some(ring) = now.ring {
+        let percent = format::percent(ring.most_bytes, ring.size_bytes).unwrap_or_else(unknown);
+        let value = format!("at most {percent} of {}", format::bytes(ring.size_bytes));
+        let tone = if ring.most_bytes > ring.size_bytes / 2 { Tone::Warn } else { Tone::Good };
+        rows.push(fact(ABOUT, "ring buffer", value, tone));
+    }
+    for queue in &now.queues {
+        let waiting = format!("{} of {} wait", queue.waiting, queue.room);
+        let value = format!("{waiting}, {} overflows", queue.overflows);
+        let tone = if queue.overflows > 0 { Tone::Warn } else { Tone::Good };
+        rows.push(fact("queue", queue.name, value, tone));
+    }
+    rows
+}
+
+fn loss_rows(snapshot: &Snapshot) -> Vec<Fact> {
+    let (lost, odd, resync) = (&snapshot.lost, &snapshot.anomalies, &snapshot.resync);
+    let counts = [
+        ("lost", "ring buffer full", lost.ring_full),
+        ("lost", "field not readable", lost.read_fault),
+        ("odd", "free of an unknown buffer", odd.unknown_free),
+        ("odd", "allocation of a live buffer", odd.double_allocation),
+        ("odd", "record not decodable", odd.undecodable),
+        ("odd", "size not as expected", odd.size_mismatch),
+        ("odd", "overlapping buffers", odd.overlap),
+        ("odd", "free list not as expected", odd.free_list_mismatch),
+        ("odd", "allocation missed", odd.missed_allocation),
+        ("odd", "free missed", odd.missed_free),
+        ("odd", "buffer changed", odd.changed),
+        ("resync", "readings failed", resync.failed),
+    ];
+    let mut rows: Vec<Fact> = counts
+        .into_iter()
+        .map(|(about, what, count)| {
+            let bad = if about == "lost" { Tone::Bad } else { Tone::Warn };
+            let tone = if count > 0 { bad } else { Tone::Usual };
+            fact(about, what, count.to_string(), tone)
+        })
+        .collect();
+    rows.push(fact("resync", "readings compared", resync.done.to_string(), Tone::Usual));
+    if let Some(last_ns) = resync.last_ns {
+        let ago = format::age(snapshot.time_ns.saturating_sub(last_ns));
+        let found = resync.last_differences.map_or(0, |last| last.total());
+        rows.push(fact("resync", "last", format!("{ago} ago, {found} differences"), Tone::Usual));
+    }
+    rows
+}
+
+fn probe_rows(snapshot: &Snapshot) -> Vec<Fact> {
+    let missing = snapshot.unresolved.iter();
+    let mut rows: Vec<Fact> = missing
+        .map(|what| fact("probe", &what.probe, format!("not found: {}", what.reason), Tone::Warn))
+        .collect();
+    if rows.is_empty() {
+        rows.push(fact("probe", "all probes and fields", "found".to_owned(), Tone::Good));
+    }
+    if let Some(why) = snapshot.failures.unseen_because() {
+        rows.push(fact("probe", "failed allocations", format!("not seen: {why}"), Tone::Warn));
+    }
+    rows
+}

@@ -1,0 +1,39 @@
+//! The live buffers, or groups of them.
+
+use ratatui::{Frame, layout::Rect, text::Line};
+
+use super::{Scene, ellipsize, table};
+use crate::{format, history::group::By, tui::state::buffers::TITLE};
+
+/// Draws the view.
+pub fn view(frame: &mut Frame, area: Rect, scene: &Scene) {
+    let buffers = &scene.state.buffers;
+    let title = Rect { height: area.height.min(TITLE), ..area };
+    let table = Rect { y: title.bottom(), height: area.height - title.height, ..area };
+    let text = ellipsize(&text(scene), usize::from(area.width).saturating_sub(2));
+    frame.render_widget(Line::styled(format!("  {text}"), scene.theme.strong()), title);
+    let empty = buffers.missing.as_deref().unwrap_or("nothing is live");
+    table::view(frame, table, scene, buffers.shown(), empty);
+}
+
+fn text(scene: &Scene) -> String {
+    let buffers = &scene.state.buffers;
+    let by = |by: By| match by {
+        By::Type => "by type",
+        By::Thread => "by thread",
+        By::Size => "by size",
+        By::Age => "by age",
+    };
+    let rows = buffers.shown().list().rows;
+    let bytes = format::bytes(buffers.bytes);
+    let what = if buffers.shows_groups() {
+        let how = buffers.by.map_or("", by);
+        format!("{rows} groups {how}, {bytes} in all  (Enter: its buffers, b: next)")
+    } else if buffers.only.is_some() {
+        format!("{rows} buffers of one group, {bytes}  (Esc: all groups)")
+    } else {
+        format!("{rows} buffers, {bytes}, each counted once")
+    };
+    let filter = buffers.shown().filter().text();
+    if filter.is_empty() { what } else { format!("{what}  filter: {filter}") }
+}
