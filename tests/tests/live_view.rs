@@ -12,6 +12,7 @@ use e2e::{
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 /// A program at a checkpoint, watched from its start.
 struct Rig {
@@ -20,6 +21,7 @@ struct Rig {
     asking: Asking,
     /// What is live there.
     now: Value,
+    _tables: TempDir,
 }
 
 impl Rig {
@@ -28,8 +30,8 @@ impl Rig {
         Terminal::locate()?;
         let rig = || {
             let mut program = real.start("n300", &["--mesh", "1x2"])?;
-            let tables = tempfile::tempdir()?.keep();
-            let (pid, folder) = (program.pid().to_string(), tables.display().to_string());
+            let tables = tempfile::tempdir()?;
+            let (pid, folder) = (program.pid().to_string(), tables.path().display().to_string());
             let options = ["--wait", "--refresh", "50", "--table-dir", &folder];
             let arguments = [&["attach", "--pid", &pid], &options[..]].concat();
             let terminal = Terminal::start(&ttmem, name, &arguments)?;
@@ -37,9 +39,9 @@ impl Rig {
             terminal.until("the first report", |screen| screen.contains(" exact"))?;
             program.go_on()?;
             program.until(checkpoint)?;
-            let mut asking = Asking::connect(&tables, program.pid())?;
+            let mut asking = Asking::connect(tables.path(), program.pid())?;
             let now = snapshot(&mut asking)?;
-            anyhow::Ok(Self { program, terminal, asking, now })
+            anyhow::Ok(Self { program, terminal, asking, now, _tables: tables })
         };
         rig().map(Ok).map_err(|error| format!("{error:#}")).unwrap()
     }
@@ -113,15 +115,19 @@ fn each_view_agrees_with_json() {
     assert!(rig.program.finish().unwrap().success());
 }
 
-/// The largest hole of what is shown.
+/// What is free of the pool that is shown.
 fn map(screen: &str, snapshot: &Value) -> Result<()> {
+    let title = screen.lines().find(|line| line.contains("  allocator 0 of mesh "));
+    let kind = title.and_then(|line| line.split_whitespace().next()).context("no title")?;
     let spaces = snapshot["allocators"].as_array().context("allocators")?;
-    let agrees = |space: &&Value| {
-        let kind = space["type"].as_str().unwrap_or_default();
-        let Ok(largest) = bytes(&space["largest_hole_bytes"]) else { return false };
-        screen.contains(&format!(" {kind}  ")) && screen.contains(&format!("largest {largest}"))
-    };
-    ensure!(spaces.iter().any(|space| agrees(&space)), "no such hole: {spaces:?}\n{screen}");
+    let space = spaces.iter().find(|space| space["type"] == kind).context("no such pool")?;
+    let expected = format!(
+        " free {}  holes {}  largest {} ",
+        bytes(&space["free_bank_bytes"])?,
+        space["holes"],
+        bytes(&space["largest_free_bank_bytes"])?,
+    );
+    ensure!(screen.contains(&expected), "no {expected:?}:\n{screen}");
     Ok(())
 }
 
