@@ -1,11 +1,10 @@
 //! What showing an event in Tracy costs: the mirror alone, and with the protocol, the compression
 //! and a socket that somebody reads. An event is one buffer that comes or goes on one chip.
 //!
-//! `cargo xtask bench tracy` runs it. Compare lines of one run only.
+//! `cargo xtask bench` runs it. Compare lines of one run only.
 
 use std::{
-    cell::RefCell,
-    io::{Read as _, Write as _},
+    io::{Read, Write as _},
     net::{TcpListener, TcpStream},
     sync::Arc,
     thread,
@@ -24,7 +23,7 @@ use ttmem::{
     },
     units::{Avma, ChipId, DeviceAddr, Pid, Tid},
 };
-use ttmem_bench::Bench;
+use ttmem_bench::{Bench, Group};
 
 /// Events of all batches.
 const EVENTS: u64 = 102_400;
@@ -33,22 +32,12 @@ const BATCHES: [u64; 2] = [256, 4096];
 
 fn main() {
     let bench = Bench::from_command_line("tracy");
-    if !bench.wants("event") {
-        return;
+    for len in BATCHES {
+        let name = format!("an event of {len} at once");
+        if bench.wants(&name) {
+            an_event(bench.group(&name), len);
+        }
     }
-    let (small, large) = (batches(BATCHES[0]), batches(BATCHES[1]));
-    let (stream, reader) = pair();
-    let stream = RefCell::new(stream);
-    let send = |batches: &[Vec<Delta>]| connected(batches, &mut stream.borrow_mut());
-    bench
-        .group("event")
-        .variant_of("not connected, 256 a batch", EVENTS, || not_connected(&small))
-        .variant_of("not connected, 4096 a batch", EVENTS, || not_connected(&large))
-        .variant_of("wire, 256 a batch", EVENTS, || send(&small))
-        .variant_of("wire, 4096 a batch", EVENTS, || send(&large))
-        .run();
-    drop(stream);
-    let _ = reader.join();
 }
 
 /// Events a microsecond apart: each buffer goes while 64 others are there.
@@ -99,42 +88,74 @@ fn batches(len: u64) -> Vec<Vec<Delta>> {
     (0..EVENTS / len).map(|number| batch(number, len)).collect()
 }
 
-fn not_connected(batches: &[Vec<Delta>]) -> u64 {
-    let (mut mirror, mut out) = (mirror(), |_: Op<'_>| ());
-    for batch in batches {
-        for delta in batch {
-            mirror.apply(delta, &mut out);
-        }
-        mirror.settle(&mut out);
-    }
-    mirror.now_ns()
+/// The mirror without a viewer, with one of ttmem's own protocol, and with Tracy's own client.
+fn an_event(group: Group<'_>, len: u64) {
+    let batches = batches(len);
+    let (mut stream, reader) = pair();
+    let group = group
+        .variant_of("not connected", EVENTS, || {
+            let (mut mirror, mut out) = (mirror(), |_: Op<'_>| ());
+            for batch in &batches {
+                show(&mut mirror, batch, &mut out);
+            }
+            mirror.now_ns()
+        })
+        .variant_of("connected", EVENTS, || {
+            let mut mirror = mirror();
+            let mut session = Session::new(Protocol::new(82, false));
+            for batch in &batches {
+                show(&mut mirror, batch, &mut |op| session.record(&op));
+                session.flush();
+                let len = session.outgoing().len();
+                stream.write_all(session.outgoing()).expect("somebody reads");
+                session.has_sent(len);
+            }
+            mirror.now_ns()
+        });
+    #[cfg(feature = "tracy-client")]
+    let group = client(group, &batches);
+    group.run();
+    drop(stream);
+    let _ = reader.join();
 }
 
-fn connected(batches: &[Vec<Delta>], stream: &mut TcpStream) -> u64 {
-    let mut mirror = mirror();
-    let mut session = Session::new(Protocol::new(82, false));
-    for batch in batches {
-        let mut out = |op: Op<'_>| session.record(&op);
-        for delta in batch {
-            mirror.apply(delta, &mut out);
+/// What ttmem does for Tracy's own client; what that does is in a process of its own.
+#[cfg(feature = "tracy-client")]
+fn client<'a>(group: Group<'a>, batches: &'a [Vec<Delta>]) -> Group<'a> {
+    use ttmem::tracy::client::codec::Order;
+    let (mut stream, other) = std::os::unix::net::UnixStream::pair().expect("a pair");
+    // Ends with the stream.
+    let _ = read_all(other);
+    let mut orders = Vec::new();
+    group.variant_of("connected to Tracy's own client", EVENTS, move || {
+        let mut mirror = mirror();
+        for batch in batches {
+            show(&mut mirror, batch, &mut |op| Order::Op(op).write(&mut orders));
+            stream.write_all(&orders).expect("somebody reads");
+            orders.clear();
         }
-        mirror.settle(&mut out);
-        session.flush();
-        let len = session.outgoing().len();
-        stream.write_all(session.outgoing()).expect("somebody reads");
-        session.has_sent(len);
+        mirror.now_ns()
+    })
+}
+
+fn show(mirror: &mut Mirror, batch: &[Delta], out: &mut impl FnMut(Op<'_>)) {
+    for delta in batch {
+        mirror.apply(delta, out);
     }
-    mirror.now_ns()
+    mirror.settle(out);
 }
 
 /// A socket whose other end is read, and nothing more.
 fn pair() -> (TcpStream, thread::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let stream = TcpStream::connect(listener.local_addr().expect("an address")).expect("a stream");
-    let (mut other, _) = listener.accept().expect("a connection");
-    let reader = thread::spawn(move || {
+    let (other, _) = listener.accept().expect("a connection");
+    (stream, read_all(other))
+}
+
+fn read_all(mut from: impl Read + Send + 'static) -> thread::JoinHandle<()> {
+    thread::spawn(move || {
         let mut bytes = vec![0; 1 << 18];
-        while other.read(&mut bytes).is_ok_and(|len| len > 0) {}
-    });
-    (stream, reader)
+        while from.read(&mut bytes).is_ok_and(|len| len > 0) {}
+    })
 }
