@@ -71,6 +71,29 @@ impl Agent {
         Ok(&self.last)
     }
 
+    /// Has it stopped, all threads of it, so that nothing is read.
+    pub fn stop(&self) -> Result<()> {
+        self.signal("-STOP")?;
+        let end = Instant::now() + PATIENCE;
+        while !all_stopped(self.pid())? {
+            if Instant::now() > end {
+                bail!("ttmem does not stop");
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// Lets it go on.
+    pub fn go_on(&self) -> Result<()> {
+        self.signal("-CONT")
+    }
+
+    fn signal(&self, signal: &str) -> Result<()> {
+        let pid = self.child.id().to_string();
+        run::capture(Command::new("kill").args([signal, &pid])).map(drop)
+    }
+
     /// Lets it end by itself; what it has seen by then.
     pub fn finish(mut self) -> Result<Delivered> {
         interrupt(self.child.id())?;
@@ -104,6 +127,16 @@ impl Drop for Agent {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+fn all_stopped(pid: u32) -> Result<bool> {
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let stat = fs::read_to_string(thread?.path().join("stat"))?;
+        if !stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// What a snapshot counts: allocations and frees, those of unknown buffers too, and the loss.

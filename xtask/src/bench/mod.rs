@@ -84,6 +84,9 @@ pub fn perform(arguments: &Arguments) -> Result<ExitCode> {
     Ok(if report.missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// What measures a part.
+type Part = fn(&Rig, &Plan, &mut Report) -> Result<()>;
+
 /// Measures whole programs as little as can be, only to see that all of it works: the benches of
 /// single functions are run by `cargo test`. What did not work.
 pub fn try_out() -> Result<Vec<String>> {
@@ -95,8 +98,12 @@ pub fn try_out() -> Result<Vec<String>> {
 fn whole_programs(rig: &Rig, plan: &Plan, report: &mut Report) {
     report.part("stand-in", |report| standin::measure(rig, plan, report));
     report.part("throughput", |report| throughput::measure(rig, plan, report));
-    report.part("life", |report| life::coming_and_going(rig, plan, report));
-    report.part("rest", |report| life::at_rest(rig, plan, report));
-    report.part("socket", |report| life::socket(rig, plan, report));
+    let life: [(&str, Part); 3] =
+        [("life", life::coming_and_going), ("rest", life::at_rest), ("socket", life::socket)];
+    for (title, measure) in life {
+        if report.wants(title) {
+            report.part(title, |report| measure(rig, plan, report));
+        }
+    }
     report.part("ttnn", |report| real::measure(rig, plan, report));
 }
