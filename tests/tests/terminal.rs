@@ -1,133 +1,14 @@
 //! The live view on a real terminal: what it shows, and that it gives the terminal back.
 
-use std::{
-    fs,
-    path::PathBuf,
-    process::Command,
-    time::{Duration, Instant},
-};
-
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::Context as _;
 use e2e::{
     or_skip,
+    shown::{compare_pool, lines_of_chip},
     standin::{Driver, Standin},
+    terminal::Terminal,
     ttmem::Ttmem,
 };
-use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
-
-/// How long the screen may take to become what is expected.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A terminal of its own, in a tmux server of its own. Ended when dropped.
-struct Terminal {
-    socket: String,
-    folder: tempfile::TempDir,
-}
-
-/// Runs ttmem between two notes of the terminal's settings, then keeps the terminal.
-const SCRIPT: &str = r#"
-cd "$FOLDER"
-echo "the line before"
-stty -g > before
-"$TTMEM" attach --pid "$TARGET" --refresh 50 2> errors &
-echo $! > pid
-fg > /dev/null
-echo $? > code
-stty -g > after
-touch done
-cat
-"#;
-
-impl Terminal {
-    fn start(ttmem: &Ttmem, driver: &Driver, name: &str) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let socket = format!("ttmem-test-{}-{name}", std::process::id());
-        let terminal = Self { socket, folder };
-        let script = terminal.file("script");
-        fs::write(&script, SCRIPT)?;
-        let variables = [
-            format!("FOLDER={}", terminal.folder.path().display()),
-            format!("TTMEM={}", ttmem.path().display()),
-            format!("TARGET={}", driver.pid()),
-        ];
-        let script = script.display().to_string();
-        let mut command = vec!["-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24"];
-        command.push("env");
-        command.extend(variables.iter().map(String::as_str));
-        // Monitor mode gives ttmem the foreground, and the script its process id.
-        command.extend(["bash", "-m", &script]);
-        terminal.tmux(&command)?;
-        Ok(terminal)
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn tmux(&self, arguments: &[&str]) -> Result<String> {
-        let mut command = Command::new("tmux");
-        command.args(["-L", &self.socket]).args(arguments);
-        let output = command.output().context("tmux")?;
-        let errors = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "tmux {arguments:?}: {errors}");
-        Ok(String::from_utf8(output.stdout)?)
-    }
-
-    fn screen(&self) -> Result<String> {
-        self.tmux(&["capture-pane", "-p"])
-    }
-
-    fn keys(&self, keys: &[&str]) -> Result<()> {
-        self.tmux(&[&["send-keys"], keys].concat()).map(drop)
-    }
-
-    /// Waits until the screen is as expected. There is no event for that: it is looked at.
-    fn until(&self, what: &str, expected: impl Fn(&str) -> bool) -> Result<String> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let screen = self.screen()?;
-            if expected(&screen) {
-                return Ok(screen);
-            }
-            if Instant::now() > deadline {
-                let errors = fs::read_to_string(self.file("errors")).unwrap_or_default();
-                bail!("{what} did not come; {errors}\n{screen}");
-            }
-            std::thread::yield_now();
-        }
-    }
-
-    fn signal_ttmem(&self, signal: Signal) -> Result<()> {
-        let pid = fs::read_to_string(self.file("pid"))?.trim().parse()?;
-        Ok(kill_process(Pid::from_raw(pid).context("pid")?, signal)?)
-    }
-
-    /// Checks that ttmem has ended with this code, and left the terminal as it was.
-    fn given_back(&self, code: &str) -> Result<()> {
-        let screen = self.until("the line before", |screen| screen.contains("the line before"))?;
-        let deadline = Instant::now() + PATIENCE;
-        while !self.file("done").exists() {
-            ensure!(Instant::now() < deadline, "ttmem did not end: {screen}");
-            std::thread::yield_now();
-        }
-        let read = |name| fs::read_to_string(self.file(name));
-        ensure!(read("code")?.trim() == code, "exit code {}, {}", read("code")?, read("errors")?);
-        ensure!(read("errors")?.is_empty(), "{}", read("errors")?);
-        ensure!(read("before")? == read("after")?, "{} {}", read("before")?, read("after")?);
-        let flags = "#{alternate_on} #{cursor_flag} #{mouse_any_flag} #{mouse_sgr_flag}";
-        let modes = self.tmux(&["display-message", "-p", flags])?;
-        ensure!(modes.trim() == "0 1 0 0", "alternate screen, cursor, mouse: {modes}");
-        ensure!(!self.screen()?.contains("chip 0"), "{}", self.screen()?);
-        Ok(())
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        let _ = self.tmux(&["kill-server"]);
-    }
-}
+use rustix::process::Signal;
 
 /// A driver with something of every kind, that stays as it is.
 fn still_target() -> Result<Driver, String> {
@@ -150,10 +31,12 @@ fn still_target() -> Result<Driver, String> {
 /// A terminal that shows the still target.
 fn shown(name: &str) -> Result<(Terminal, Driver, Ttmem), String> {
     let ttmem = Ttmem::locate()?;
-    Command::new("tmux").arg("-V").output().map_err(|error| format!("no tmux: {error}"))?;
+    Terminal::locate()?;
     let driver = still_target()?;
     let start = || {
-        let terminal = Terminal::start(&ttmem, &driver, name)?;
+        let pid = driver.pid().to_string();
+        let arguments = ["attach", "--pid", &pid, "--refresh", "50"];
+        let terminal = Terminal::start(&ttmem, name, &arguments)?;
         // A dash stands for a rate that is not known yet; what programs keep stays unknown, since
         // the target is older.
         terminal.until("the first chips and rates", |screen| {
@@ -167,59 +50,6 @@ fn shown(name: &str) -> Result<(Terminal, Driver, Ttmem), String> {
         anyhow::Ok(terminal)
     };
     Ok((start().map_err(|error| format!("{error:#}")).unwrap(), driver, ttmem))
-}
-
-/// A byte count as people read it: binary units, rounded down.
-fn bytes(count: &Value) -> Result<String> {
-    let count = count.as_u64().context("no byte count")?;
-    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut unit = 0;
-    while count >> (10 * (unit + 1)) > 0 {
-        unit += 1;
-    }
-    let tenths = (u128::from(count) * 10) >> (10 * unit);
-    Ok(if unit == 0 || tenths >= 10_000 {
-        format!("{} {}", tenths / 10, units[unit])
-    } else {
-        format!("{}.{} {}", tenths / 10, tenths % 10, units[unit])
-    })
-}
-
-/// The lines that follow a chip's title.
-fn lines_of_chip(screen: &str, chip: i64) -> Vec<&str> {
-    let title = format!("── chip {chip} ");
-    let mut lines = screen.lines().skip_while(|line| !line.contains(&title));
-    lines.next();
-    lines.take_while(|line| !line.contains("── chip ")).collect()
-}
-
-/// Compares what the screen says of a pool with JSON; on 80 columns all columns are there.
-fn compare_pool(screen: &str, chip: i64, pool: &Value) -> Result<()> {
-    let kind = pool["type"].as_str().context("no type")?;
-    let name = if kind == "SYSTEM_MEMORY" { "SYSMEM" } else { kind };
-    let lines = lines_of_chip(screen, chip);
-    let line = lines
-        .iter()
-        .find(|line| line.split_whitespace().next() == Some(name))
-        .with_context(|| format!("chip {chip} {name} is not shown:\n{screen}"))?;
-    let (used, capacity) = (pool["used_bytes"].as_u64(), pool["capacity_bytes"].as_u64());
-    let (used, capacity) = used.zip(capacity).context("unknown")?;
-    let tenths = u128::from(used) * 1000 / u128::from(capacity);
-    let percent = match tenths {
-        0 if used > 0 => "<0.1%".to_owned(),
-        _ => format!("{}.{}%", tenths / 10, tenths % 10),
-    };
-    let expected = format!(
-        "{percent} {} / {} {} {} 0",
-        bytes(&pool["used_bytes"])?,
-        bytes(&pool["capacity_bytes"])?,
-        bytes(&pool["peak_used_bytes"])?,
-        pool["buffers"],
-    );
-    let shown = line.replace('!', " ");
-    let shown = shown.split_whitespace().collect::<Vec<_>>().join(" ");
-    ensure!(shown.ends_with(&format!(" {expected}")), "{expected:?} is not in {line:?}");
-    Ok(())
 }
 
 /// Scrolled from the top to the bottom, each pool is compared where its chip is whole.

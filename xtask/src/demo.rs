@@ -92,13 +92,19 @@ fn wait_for_the_user(workload: Workload, arguments: &Arguments) -> Result<ExitCo
 }
 
 /// The running workload; dropped, it is ended.
-struct Workload {
+pub struct Workload {
     child: Child,
     input: Option<ChildStdin>,
 }
 
 impl Workload {
-    fn start(target: &RealTarget, kind: Kind) -> Result<Self> {
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Starts it on a machine of that kind, and waits until it works.
+    pub fn start(target: &RealTarget, kind: Kind) -> Result<Self> {
         let step = Step::begin("starting", &format!("workload on {}", kind.name()));
         let log = paths::real_target().join("demo.log");
         fs::create_dir_all(paths::real_target())?;

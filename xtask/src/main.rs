@@ -11,6 +11,7 @@ mod privilege;
 mod real_target;
 mod run;
 mod say;
+mod screenshots;
 mod setup;
 mod test;
 
@@ -50,6 +51,8 @@ Examples:
   cargo xtask demo --kind p300                  two Blackhole chips
   cargo xtask demo --headless --seconds 10      text for ten seconds")]
     Demo(demo::Arguments),
+    /// Draw the live view's pictures for the documentation anew (needs tmux)
+    Screenshots(screenshots::Arguments),
     /// Build everything and run every test that this machine can run
     #[command(after_help = "\
 Examples:
@@ -113,6 +116,7 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Setup { build_only: true } => setup::for_building()?,
         Task::Setup { build_only: false } => drop(setup::for_everything()?),
         Task::Demo(arguments) => return demo::perform(&arguments),
+        Task::Screenshots(arguments) => return screenshots::perform(&arguments),
         Task::Test { cargo_arguments } => return test::perform(&cargo_arguments),
         Task::Bench(arguments) => return bench::perform(&arguments),
         Task::Drift(arguments) => return drift::perform(&arguments),

@@ -1,7 +1,10 @@
 //! The live set: what is live at one instant, and ways to look at it.
 //!
-//! Rows lie packed, without gaps: one that goes is replaced by the last one. So their order says
-//! nothing; readers ask for an order. Whose row is where says an index of 4 bytes per buffer.
+//! A row that goes leaves its place to the next that comes: what was touched last is in the cache.
+//! So their order says nothing; readers ask for an order. Whose row is where says an index of 4
+//! bytes per buffer.
+//!
+//! Invariant: the index leads to each row once, and every place that it does not lead to is vacant.
 
 use std::{cmp::Ordering, collections::BTreeMap, hash::BuildHasher as _, ops::Range};
 
@@ -21,6 +24,8 @@ const SMALL: usize = 1024;
 #[derive(Clone, Debug, Default)]
 pub struct LiveSet {
     rows: Vec<Packed>,
+    /// Places without a row.
+    vacant: Vec<u32>,
     index: HashTable<u32>,
     hasher: RandomState,
     pub(super) places: Places,
@@ -71,17 +76,17 @@ pub struct Page<'a> {
 impl LiveSet {
     /// Live buffers.
     pub const fn len(&self) -> usize {
-        self.rows.len()
+        self.rows.len() - self.vacant.len()
     }
 
     /// Whether nothing is live.
     pub const fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.len() == 0
     }
 
     /// All, in no order.
     pub fn iter(&self) -> impl Iterator<Item = Row<'_>> {
-        self.rows.iter().map(|row| row.row(&self.places))
+        self.packed().map(|row| row.row(&self.places))
     }
 
     /// One of them.
@@ -99,7 +104,8 @@ impl LiveSet {
     ) -> Page<'_> {
         let mut chosen: Vec<(u64, u32)> = Vec::new();
         let mut matched_bytes = 0_u64;
-        for (place, packed) in self.rows.iter().enumerate() {
+        let rows = self.rows.iter().enumerate().filter(|(_, packed)| !packed.is_vacant());
+        for (place, packed) in rows {
             let row = packed.row(&self.places);
             if wanted(&row) {
                 matched_bytes = matched_bytes.saturating_add(row.size);
@@ -140,7 +146,10 @@ impl LiveSet {
     /// Bytes that it takes.
     pub fn bytes(&self) -> usize {
         // A table has a byte beside each entry.
-        self.rows.capacity() * ROW_BYTES + self.index.capacity() * 8 / 7 * 5 + self.places.bytes()
+        self.rows.capacity() * ROW_BYTES
+            + self.vacant.capacity() * 4
+            + self.index.capacity() * 8 / 7 * 5
+            + self.places.bytes()
     }
 
     fn hash(&self, buffer: Avma) -> u64 {
@@ -159,8 +168,13 @@ impl LiveSet {
             return Some(std::mem::replace(&mut self.rows[place], row));
         }
         let hash = self.hash(row.buffer);
-        let place = u32::try_from(self.rows.len()).unwrap_or(u32::MAX);
-        self.rows.push(row);
+        let place = if let Some(place) = self.vacant.pop() {
+            self.rows[place as usize] = row;
+            place
+        } else {
+            self.rows.push(row);
+            u32::try_from(self.rows.len() - 1).unwrap_or(u32::MAX)
+        };
         let (rows, hasher) = (&self.rows, &self.hasher);
         self.index.insert_unique(hash, place, |&at| hasher.hash_one(rows[at as usize].buffer));
         None
@@ -172,34 +186,38 @@ impl LiveSet {
         let rows = &self.rows;
         let entry = self.index.find_entry(hash, |&at| rows[at as usize].buffer == buffer).ok()?;
         let (place, _) = entry.remove();
-        let last = u32::try_from(self.rows.len() - 1).unwrap_or(u32::MAX);
-        if place != last {
-            let moved = self.hash(self.rows[last as usize].buffer);
-            if let Some(at) = self.index.find_mut(moved, |&at| at == last) {
-                *at = place;
-            }
-        }
-        let gone = self.rows.swap_remove(place as usize);
-        if self.rows.capacity() > SMALL && self.rows.len() < self.rows.capacity() / 4 {
-            self.shrink();
+        let row = &mut self.rows[place as usize];
+        let gone = *row;
+        row.vacate();
+        self.vacant.push(place);
+        if self.rows.len() > SMALL && self.len() < self.rows.len() / 4 {
+            self.close_up();
         }
         Some(gone)
     }
 
-    fn shrink(&mut self) {
+    /// Gives the memory of vacant places back.
+    fn close_up(&mut self) {
+        self.rows.retain(|row| !row.is_vacant());
         self.rows.shrink_to(self.rows.len() * 2);
+        self.vacant = Vec::new();
+        self.index = HashTable::with_capacity(self.rows.len() * 2);
         let (rows, hasher) = (&self.rows, &self.hasher);
-        self.index.shrink_to(rows.len() * 2, |&at| hasher.hash_one(rows[at as usize].buffer));
+        for (row, place) in rows.iter().zip(0..) {
+            let hash = |&at: &u32| hasher.hash_one(rows[at as usize].buffer);
+            self.index.insert_unique(hasher.hash_one(row.buffer), place, hash);
+        }
     }
 
     /// Takes all rows out.
     pub(super) fn clear(&mut self) {
         self.rows = Vec::new();
+        self.vacant = Vec::new();
         self.index = HashTable::new();
     }
 
-    pub(super) fn packed(&self) -> &[Packed] {
-        &self.rows
+    pub(super) fn packed(&self) -> impl Iterator<Item = &Packed> {
+        self.rows.iter().filter(|row| !row.is_vacant())
     }
 }
 

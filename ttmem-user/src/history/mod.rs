@@ -24,9 +24,12 @@ mod row;
 mod tally;
 mod timeline;
 
-use crate::ledger::{
-    delta::{Cause, Change, Delta},
-    snapshot::Snapshot,
+use crate::{
+    ledger::{
+        delta::{Cause, Change, Delta},
+        snapshot::Snapshot,
+    },
+    units::Avma,
 };
 
 pub use growth::{GroupGrowth, MAX_MARKS, Mark, PoolGrowth};
@@ -202,10 +205,9 @@ impl History {
             self.started_ns = Some(time_ns);
             self.reach_ns = time_ns;
         }
-        let place = self.live.places.number(&delta.chips);
         let row = match delta.change {
-            Change::Allocated => self.allocated(Packed::new(delta, place), time_ns, delta.cause),
-            Change::Freed => self.freed(Packed::new(delta, place), time_ns),
+            Change::Allocated => self.allocated(delta, time_ns),
+            Change::Freed => self.freed(delta.buffer, time_ns),
         };
         let Some(row) = row else {
             // It disagrees with what is here: as good as a gap.
@@ -220,18 +222,19 @@ impl History {
         }
     }
 
-    fn allocated(&mut self, row: Packed, time_ns: u64, cause: Cause) -> Option<Packed> {
+    fn allocated(&mut self, delta: &Delta, time_ns: u64) -> Option<Packed> {
+        let row = Packed::new(delta, self.live.places.number(&delta.chips));
         if self.live.insert(row).is_some() {
             return None;
         }
         self.step(&row, time_ns, true);
-        self.tally.allocated(&row, time_ns, cause == Cause::Event);
+        self.tally.allocated(&row, time_ns, delta.cause == Cause::Event);
         Some(row)
     }
 
     /// What is freed is what came: the row that is here, and not what the free says.
-    fn freed(&mut self, row: Packed, time_ns: u64) -> Option<Packed> {
-        let row = self.live.remove(row.buffer)?;
+    fn freed(&mut self, buffer: Avma, time_ns: u64) -> Option<Packed> {
+        let row = self.live.remove(buffer)?;
         self.step(&row, time_ns, false);
         self.tally.freed(&row, time_ns);
         Some(row)

@@ -140,6 +140,16 @@ const ALLOCATED: u8 = 1 << 6;
 const PRE_ATTACH: u8 = 1 << 7;
 
 impl Packed {
+    /// Makes it no buffer.
+    pub const fn vacate(&mut self) {
+        self.place = u32::MAX;
+    }
+
+    /// Whether it is no buffer.
+    pub const fn is_vacant(&self) -> bool {
+        self.place == u32::MAX
+    }
+
     /// What a delta says of its buffer, which lies at `place`.
     pub fn new(delta: &Delta, place: u32) -> Self {
         let flag = |is: bool, flag: u8| if is { flag } else { 0 };

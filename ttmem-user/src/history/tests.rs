@@ -208,3 +208,20 @@ fn unknown_chips_are_live_and_in_no_pool() {
     assert_eq!(history.live().len(), 1);
     assert!(history.timeline().pools().is_empty());
 }
+
+#[test]
+fn a_large_set_that_shrinks_keeps_what_it_has() {
+    let mut history = History::with_log(0);
+    let all: Vec<Delta> = (1..=20_000).map(|id| allocated(id, id, id * 208, id)).collect();
+    all.iter().for_each(|delta| history.apply(delta));
+    let large = history.live().bytes();
+    let gone = all.iter().filter(|delta| delta.size % 64 != 0);
+    gone.zip(20_001..)
+        .for_each(|(delta, sequence)| history.apply(&freed(delta, sequence, sequence)));
+    assert_eq!(history.live().len(), 312);
+    assert!(history.live().bytes() < large / 8);
+    for delta in &all {
+        let found = history.live().get(delta.buffer).map(|row| row.size);
+        assert_eq!(found, (delta.size % 64 == 0).then_some(delta.size));
+    }
+}

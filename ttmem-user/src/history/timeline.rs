@@ -8,7 +8,6 @@
 
 use std::collections::BTreeMap;
 
-use hashbrown::HashMap;
 use ttmem_common::layout::BUFFER_TYPES;
 
 use super::{
@@ -28,9 +27,11 @@ pub(super) const MAX_LINES: usize = MAX_BUCKETS / LEVELS / KEPT.0;
 #[derive(Clone, Debug, Default)]
 pub struct Timeline {
     types: [OfType; BUFFER_TYPES],
-    /// By place and type, the lines that a buffer there changes. Empty: to be found anew.
-    touched: HashMap<(u32, BufferType), Box<[u32]>, foldhash::fast::RandomState>,
+    /// By place, then type, the lines that a buffer there changes, once they have been found.
+    touched: Vec<[Option<Box<[u32]>>; BUFFER_TYPES]>,
     lines: usize,
+    /// Buckets that each level of a line keeps.
+    kept: usize,
     /// Changes that found no room for a line of their own.
     left_out: u64,
 }
@@ -95,20 +96,25 @@ impl Timeline {
         if row.place == 0 {
             return;
         }
-        let kept = self.kept();
-        let key = (row.place, row.buffer_type);
-        if !self.touched.contains_key(&key) {
-            self.find(key, places.chips(row.place));
+        let (place, buffer_type) = (row.place as usize, row.buffer_type.index());
+        if self.touched.get(place).is_none_or(|types| types[buffer_type].is_none()) {
+            self.find(row, places.chips(row.place));
         }
-        let lines = &mut self.types[row.buffer_type.index()].0;
-        for &at in self.touched.get(&key).into_iter().flatten() {
-            lines[at as usize].line.step(step, kept);
+        let Some(found) = &self.touched[place][buffer_type] else { return };
+        let lines = &mut self.types[buffer_type].0;
+        for &at in found {
+            lines[at as usize].line.step(step, self.kept);
         }
-        self.left_out += u64::from(self.touched.get(&key).is_none_or(|lines| lines.is_empty()));
+        self.left_out += u64::from(found.is_empty());
     }
 
     /// Has every pool hold what `now` says of it.
-    pub(super) fn jump(&mut self, time_ns: u64, rows: &[Packed], places: &Places) {
+    pub(super) fn jump<'a>(
+        &mut self,
+        time_ns: u64,
+        rows: impl Iterator<Item = &'a Packed>,
+        places: &Places,
+    ) {
         let mut now: BTreeMap<(ChipId, BufferType), Level> = BTreeMap::new();
         for row in rows {
             for &chip in places.chips(row.place) {
@@ -133,24 +139,20 @@ impl Timeline {
         for ((_, buffer_type, [used_bytes, buffers, unmeasured]), chips) in alike {
             let level = Level { used_bytes, buffers, unmeasured };
             let found = self.lines_of(buffer_type, &chips);
-            let kept = self.kept();
             for at in found {
-                self.types[buffer_type.index()].0[at as usize].line.jump(time_ns, level, kept);
+                let line = &mut self.types[buffer_type.index()].0[at as usize].line;
+                line.jump(time_ns, level, self.kept);
             }
         }
-        self.touched.clear();
     }
 
-    fn find(&mut self, key: (u32, BufferType), chips: &[ChipId]) {
-        let before = self.kept();
-        let found = self.lines_of(key.1, chips);
-        let kept = self.kept();
-        if kept != before {
-            for shared in self.types.iter_mut().flat_map(|of_type| &mut of_type.0) {
-                shared.line.thin_out(kept);
-            }
+    fn find(&mut self, row: &Packed, chips: &[ChipId]) {
+        let found = self.lines_of(row.buffer_type, chips);
+        let place = row.place as usize;
+        if self.touched.len() <= place {
+            self.touched.resize_with(place + 1, Default::default);
         }
-        self.touched.insert(key, found.into());
+        self.touched[place][row.buffer_type.index()] = Some(found.into());
     }
 
     /// The lines of these chips, which no other chip shares from here on.
@@ -189,20 +191,30 @@ impl Timeline {
             lines.push(Shared { chips: wanted, line: Line::default() });
             self.lines += 1;
         }
+        self.share_out();
         found
     }
 
-    /// Buckets that each level of a line keeps.
-    fn kept(&self) -> usize {
+    /// Shares the buckets out among the lines.
+    fn share_out(&mut self) {
         let each = MAX_BUCKETS / LEVELS / self.lines.max(1);
-        (1 << each.max(1).ilog2()).clamp(KEPT.0, KEPT.1)
+        let kept = (1 << each.max(1).ilog2()).clamp(KEPT.0, KEPT.1);
+        if kept != self.kept {
+            self.kept = kept;
+            for shared in self.types.iter_mut().flat_map(|of_type| &mut of_type.0) {
+                shared.line.thin_out(kept);
+            }
+        }
     }
 
     /// Bytes that it takes.
     pub fn bytes(&self) -> usize {
         let shared = self.types.iter().flat_map(|of_type| &of_type.0);
         let lines: usize = shared.map(|it| it.line.bytes() + it.chips.capacity() * 4 + 24).sum();
-        let touched: usize = self.touched.values().map(|lines| 32 + lines.len() * 4).sum();
+        let of_place = size_of::<[Option<Box<[u32]>>; BUFFER_TYPES]>();
+        let found = self.touched.iter().flatten().flatten();
+        let found: usize = found.map(|lines| 16 + size_of_val::<[u32]>(lines)).sum();
+        let touched = self.touched.capacity() * of_place + found;
         lines + touched
     }
 }

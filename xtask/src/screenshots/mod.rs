@@ -1,0 +1,154 @@
+//! `cargo xtask screenshots`: pictures of the live view, as it really is, for the documentation.
+//!
+//! A workload on a pretended machine is watched in a terminal of its own (tmux); each view is shown
+//! and drawn as SVG into `docs/images`.
+
+mod screen;
+mod svg;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::demo::{self, Workload};
+use crate::privilege::Privilege;
+use crate::real_target::Kind;
+use crate::{paths, run, say, setup};
+
+/// Of the screen.
+const COLUMNS: usize = 100;
+const LINES: usize = 28;
+/// How long a view may take to come.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How often the screen is looked at.
+const TICK: Duration = Duration::from_millis(100);
+/// How long the workload is watched before the first picture: there is to be something to see.
+const RUN_IN: Duration = Duration::from_secs(20);
+
+/// A picture: its name, what it shows, the keys that lead there, and what is on the screen then.
+struct Shot {
+    name: &'static str,
+    title: &'static str,
+    keys: &'static [&'static str],
+    shows: &'static str,
+}
+
+const SHOTS: &[Shot] = &[
+    Shot { name: "overview", title: "Overview", keys: &["1"], shows: "DRAM" },
+    Shot { name: "buffers", title: "Buffers", keys: &["2"], shows: "DRAM" },
+    Shot { name: "map", title: "Map", keys: &["3"], shows: "hole" },
+    Shot { name: "circular", title: "CB/L1", keys: &["4"], shows: "program" },
+    Shot { name: "timeline", title: "Timeline", keys: &["5"], shows: "DRAM" },
+    Shot { name: "histograms", title: "Histograms", keys: &["6"], shows: "size" },
+    Shot { name: "failures", title: "Failures", keys: &["7"], shows: "failed" },
+    Shot { name: "events", title: "Events", keys: &["8"], shows: "alloc" },
+    Shot { name: "health", title: "Health", keys: &["9"], shows: "probes" },
+];
+
+/// What was typed.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Only these pictures
+    names: Vec<String>,
+    /// The machine to pretend
+    #[arg(long, value_enum, default_value = "n300")]
+    kind: Kind,
+}
+
+/// Starts the workload, watches it, and writes the pictures.
+pub fn perform(arguments: &Arguments) -> Result<ExitCode> {
+    let wanted = |shot: &&Shot| {
+        arguments.names.is_empty() || arguments.names.iter().any(|name| name == shot.name)
+    };
+    let shots: Vec<&Shot> = SHOTS.iter().filter(wanted).collect();
+    if shots.is_empty() {
+        let known: Vec<&str> = SHOTS.iter().map(|shot| shot.name).collect();
+        bail!("no such picture; there are {}", known.join(", "));
+    }
+    let target = setup::for_everything()?;
+    demo::build()?;
+    say::heading("Screenshots");
+    let workload = Workload::start(&target, arguments.kind)?;
+    let terminal = Terminal::start(workload.pid())?;
+    terminal.until("exact", |screen| screen.contains(" exact"))?;
+    thread::sleep(RUN_IN);
+    let folder = paths::root().join("docs/images");
+    fs::create_dir_all(&folder)?;
+    for shot in shots {
+        terminal.keys(shot.keys)?;
+        let screen = terminal.until(shot.shows, |screen| {
+            let shown = screen.to_lowercase();
+            shown.contains(&shot.shows.to_lowercase())
+        });
+        let lines = screen::lines(&screen.with_context(|| shot.title)?);
+        let picture = svg::draw(&format!("ttmem: {}", shot.title), COLUMNS, &lines);
+        let file = folder.join(format!("{}.svg", shot.name));
+        fs::write(&file, &picture).with_context(|| format!("cannot write {}", file.display()))?;
+        println!("    {} ({} KiB)", file.display(), picture.len().div_ceil(1024));
+    }
+    terminal.keys(&["q"])?;
+    drop(workload);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A terminal of its own, in a tmux server of its own. Ended when dropped.
+struct Terminal {
+    socket: PathBuf,
+}
+
+impl Terminal {
+    fn start(pid: u32) -> Result<Self> {
+        let folder = paths::notes();
+        fs::create_dir_all(&folder)?;
+        let terminal = Self { socket: folder.join(format!("tmux-{}", std::process::id())) };
+        let mut attach = Privilege::find()
+            .command(&paths::ttmem())
+            .context("watching needs root, and sudo would ask for a password: `sudo -v` first")?;
+        attach.args(["attach", "--no-table", "--pid", &pid.to_string()]);
+        let (columns, lines) = (COLUMNS.to_string(), LINES.to_string());
+        let mut start = terminal.tmux();
+        start.args(["-f", "/dev/null", "new-session", "-d", "-x", &columns, "-y", &lines]);
+        start.args(["env", "-u", "NO_COLOR", "COLORTERM=truecolor"]);
+        start.arg(attach.get_program()).args(attach.get_args());
+        run::run(&mut start).context("tmux is needed: apt-get install tmux")?;
+        Ok(terminal)
+    }
+
+    fn tmux(&self) -> Command {
+        let mut command = Command::new("tmux");
+        command.arg("-S").arg(&self.socket);
+        command
+    }
+
+    fn keys(&self, keys: &[&str]) -> Result<()> {
+        run::capture(self.tmux().arg("send-keys").args(keys)).map(drop)
+    }
+
+    fn capture(&self, options: &[&str]) -> Result<String> {
+        run::capture(self.tmux().args(["capture-pane", "-p"]).args(options))
+    }
+
+    /// Waits until the screen is as expected and at rest, but for numbers; how it looks.
+    fn until(&self, what: &str, expected: impl Fn(&str) -> bool) -> Result<String> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            // The key may not have been taken yet.
+            thread::sleep(TICK * 8);
+            let screen = self.capture(&[])?;
+            if expected(&screen) {
+                return self.capture(&["-e"]);
+            }
+            ensure!(Instant::now() < deadline, "{what:?} did not come:\n{screen}");
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        drop(self.tmux().arg("kill-server").output());
+    }
+}
