@@ -30,7 +30,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("format", &["event", "ledger"]),
     ("sink", &["event", "ledger", "format"]),
     ("tracy", &["event", "ledger", "format", "sink", "pipeline", "fixture"]),
-    ("history", &["event", "ledger", "sink"]),
+    ("history", &["event", "ledger", "sink", "fixture"]),
     ("tui", &["event", "ledger", "format", "history", "fixture"]),
     // Snapshots for the tests of what shows them; no part of the program.
     ("fixture", &["event", "ledger", "source"]),

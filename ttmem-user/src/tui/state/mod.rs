@@ -225,7 +225,8 @@ impl State {
                 self.histograms.observe(size.height, &history.lock(), snapshot.time_ns);
             }
             Tab::Events => {
-                let number = self.instant().unwrap_or(snapshot.time_ns);
+                let newest = self.newest.as_ref().map_or(0, |report| report.time_ns);
+                let number = self.instant().unwrap_or(newest);
                 let version = (self.chosen, number, until_ns);
                 if self.events.is_old(version) {
                     self.events.observe(version, &history.lock(), until_ns);
@@ -237,11 +238,12 @@ impl State {
     }
 
     fn observe_buffers(&mut self, size: Size, history: &Handle, snapshot: &Snapshot) {
-        let Self { buffers, then, chosen, .. } = self;
+        let Self { buffers, then, chosen, newest, .. } = self;
         let serial = *chosen;
         let Some(then) = then else {
+            let number = newest.as_ref().map_or(0, |report| report.time_ns);
             let time_ns = snapshot.time_ns;
-            let version = buffers::Version { serial, number: time_ns, past: false, time_ns };
+            let version = buffers::Version { serial, number, past: false, time_ns };
             return buffers.observe(size.height, version, |make| {
                 let history = history.lock();
                 let mark = history.marks().last();

@@ -1,0 +1,233 @@
+//! What a frame of the live view costs: each view, with 100,000 live buffers, on 160 × 40.
+//!
+//! `cargo xtask bench` runs it. Before each frame comes a new report, so that nothing is left to be
+//! shown again; "again" is the frame after a key, without a new report.
+
+use std::{
+    cell::RefCell,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use crossterm::event::{Event as Pressed, KeyCode, KeyEvent, KeyModifiers};
+use ratatui::{Terminal, backend::TestBackend};
+use ttmem::{
+    event::{
+        Allocated, AllocatorSeen, BufferShape, BufferType, DeviceSeen, Event, Freed, Geometry,
+        LiveBaseline, Spread,
+    },
+    history::{
+        History,
+        recorder::{Handle, Histories},
+    },
+    ledger::{
+        Ledger,
+        delta::Delta,
+        report::Report,
+        snapshot::{Detail, Snapshot, TargetState},
+    },
+    tui::{Theme, Ui},
+    units::{Avma, ChipId, DeviceAddr, Pid, Tid},
+};
+use ttmem_bench::Bench;
+use ttmem_common::table::POOLS;
+
+const SECOND: u64 = 1_000_000_000;
+/// Changes of each 5 ms while they arrive: 100,000 per second.
+const ARRIVING: u64 = 500;
+
+fn main() {
+    let bench = Bench::from_command_line("tui");
+    let group = "a frame of 160x40, 100000 live";
+    if bench.wants(group) {
+        frames(&bench, group, 100_000, false);
+    }
+    let group = "the same, 100000 changes per second";
+    if bench.wants(group) {
+        frames(&bench, group, 100_000, true);
+    }
+    let group = "a frame of 160x40, quiet";
+    if bench.wants(group) {
+        frames(&bench, group, 100, false);
+    }
+}
+
+fn frames(bench: &Bench, group: &str, live: u64, arriving: bool) {
+    let target = Target::new(live);
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = arriving.then(|| target.keep_changing(&stop));
+    let screen = |keys: &str| {
+        let screen = RefCell::new(Screen::new(&target, keys));
+        move || screen.borrow_mut().next_frame()
+    };
+    let again = RefCell::new(Screen::new(&target, "2G"));
+    bench
+        .group(group)
+        .variant("overview", screen("1"))
+        .variant("buffers", screen("2"))
+        .variant("buffers, the last", screen("2G"))
+        .variant("buffers, again", move || again.borrow_mut().again())
+        .variant("buffers, filtered", screen("2/'0x77"))
+        .variant("groups", screen("2b"))
+        .variant("map", screen("3"))
+        .variant("circular buffers", screen("4"))
+        .variant("timeline", screen("5"))
+        .variant("histograms", screen("6"))
+        .variant("failures", screen("7"))
+        .variant("events", screen("8"))
+        .variant("health", screen("9"))
+        .run();
+    stop.store(true, Ordering::Relaxed);
+    if let Some(writer) = writer {
+        writer.join().expect("it only writes");
+    }
+}
+
+/// A made-up target and what it has done.
+struct Target {
+    snapshot: Snapshot,
+    histories: Histories,
+    handle: Handle,
+}
+
+impl Target {
+    fn new(live: u64) -> Self {
+        let mut ledger = Ledger::new(Pid(1), Vec::new());
+        ledger.finish_baseline(Ok(LiveBaseline::default()));
+        ledger.want_deltas(true);
+        let chips = (0..8).map(ChipId).collect();
+        ledger.apply(&Event::Device(DeviceSeen { device: Avma(1), mesh: None, chips }));
+        let geometry = Geometry {
+            bank_size: 1 << 30,
+            banks: 12,
+            alignment: 32,
+            block_minimum: 32,
+            block_unit: 32,
+            base: Some(DeviceAddr(0)),
+        };
+        let pools = [Some(geometry); POOLS];
+        let seen = AllocatorSeen { allocator: Avma(2), device: Avma(1), pools };
+        ledger.apply(&Event::Allocator(Box::new(seen)));
+        // Every fourth is freed again, so that there are holes.
+        for number in 0..live * 4 / 3 {
+            ledger.stamp(SECOND + number * 100_000, Some(Tid(1)));
+            ledger.apply(&Event::Allocated(allocated(number)));
+            if number % 4 == 3 {
+                let (buffer, allocator) = (Avma(0x1000 + number), Avma(2));
+                ledger.apply(&Event::Freed(Freed { buffer, allocator, described: None }));
+            }
+        }
+        let mut history = History::default();
+        for delta in &ledger.take_deltas() {
+            history.apply(delta);
+        }
+        let detail = Detail { map: true, programs: true, ..Detail::default() };
+        let snapshot = ledger.snapshot(200 * SECOND, TargetState::Running, detail);
+        let histories = Histories::default();
+        let handle = histories.add(Arc::clone(&snapshot.process), history);
+        Self { snapshot, histories, handle }
+    }
+
+    /// Frees and allocates until it is stopped.
+    fn keep_changing(&self, stop: &Arc<AtomicBool>) -> thread::JoinHandle<()> {
+        let (handle, stop) = (Arc::clone(&self.handle), Arc::clone(stop));
+        let mut template = {
+            let history = handle.lock();
+            let mut ledger = Ledger::new(Pid(1), Vec::new());
+            ledger.want_deltas(true);
+            ledger.apply(&Event::Allocated(allocated(1 << 40)));
+            let mut delta: Delta = ledger.take_deltas().remove(0);
+            delta.sequence = history.sequence();
+            delta
+        };
+        thread::spawn(move || {
+            let mut is_live = false;
+            while !stop.load(Ordering::Relaxed) {
+                let mut history = handle.lock();
+                for _ in 0..ARRIVING {
+                    template.sequence += 1;
+                    template.time_ns += 10_000;
+                    template.change = if is_live {
+                        ttmem::ledger::delta::Change::Freed
+                    } else {
+                        ttmem::ledger::delta::Change::Allocated
+                    };
+                    is_live = !is_live;
+                    history.apply(&template);
+                }
+                drop(history);
+                thread::sleep(Duration::from_millis(5));
+            }
+        })
+    }
+}
+
+fn allocated(number: u64) -> Allocated {
+    let shape = BufferShape {
+        unique_id: Some(number),
+        buffer_type: BufferType::Dram,
+        address: DeviceAddr(number * 4096),
+        size: 2048 * (1 + number % 20),
+        page_size: 2048,
+        spread: Spread::Interleaved,
+    };
+    let tid = Tid(u32::try_from(number % 16).unwrap_or(0));
+    let (buffer, allocator, device) = (Avma(0x1000 + number), Avma(2), Avma(1));
+    Allocated { time_ns: SECOND, tid, buffer, allocator, device, shape }
+}
+
+/// A terminal that shows the target.
+struct Screen {
+    terminal: Terminal<TestBackend>,
+    ui: Ui,
+    snapshot: Snapshot,
+    report: Arc<Report>,
+    /// Of the next reports; whoever measures does not measure their making.
+    ready: Vec<Arc<Report>>,
+}
+
+impl Screen {
+    fn new(target: &Target, keys: &str) -> Self {
+        let snapshot = target.snapshot.clone();
+        let ui = Ui::new(Theme::colored()).with_histories(target.histories.clone());
+        let terminal = Terminal::new(TestBackend::new(160, 40)).expect("in memory");
+        let report = Arc::new(Report::of_one(snapshot.clone()));
+        let mut screen = Self { terminal, ui, snapshot, report, ready: Vec::new() };
+        for key in keys.chars() {
+            screen.again();
+            let key = KeyEvent::new(KeyCode::Char(key), KeyModifiers::NONE);
+            screen.ui.handle(&Pressed::Key(key));
+        }
+        screen
+    }
+
+    /// A frame of a new report.
+    fn next_frame(&mut self) -> u64 {
+        if self.ready.is_empty() {
+            let shared = Arc::clone(&self.report.targets[0]);
+            for step in 1..=64_u64 {
+                // The snapshot itself is shared: only its time is another.
+                let time_ns = self.snapshot.time_ns + step;
+                let mut report = Report { time_ns, ..Report::default() };
+                report.targets.push(Arc::clone(&shared));
+                self.ready.push(Arc::new(report));
+            }
+            self.snapshot.time_ns += 64;
+        }
+        if let Some(report) = self.ready.pop() {
+            self.report = report;
+        }
+        self.again()
+    }
+
+    /// A frame of the same report.
+    fn again(&mut self) -> u64 {
+        let Self { terminal, ui, report, .. } = self;
+        terminal.draw(|frame| ui.draw(frame, report)).expect("in memory");
+        report.time_ns
+    }
+}
