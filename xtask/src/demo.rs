@@ -105,12 +105,16 @@ impl Workload {
 
     /// Starts it on a machine of that kind, and waits until it works.
     pub fn start(target: &RealTarget, kind: Kind) -> Result<Self> {
+        Self::start_as(target, kind, target.workload(kind)?)
+    }
+
+    /// The same by a command of one's own.
+    pub fn start_as(target: &RealTarget, kind: Kind, mut command: Command) -> Result<Self> {
         let step = Step::begin("starting", &format!("workload on {}", kind.name()));
         let log = paths::real_target().join("demo.log");
         fs::create_dir_all(paths::real_target())?;
         let stderr =
             File::create(&log).with_context(|| format!("cannot make {}", log.display()))?;
-        let mut command = target.workload(kind)?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
         // Ctrl-C in the terminal is for ttmem; the workload ends with its standard input.
         command.process_group(0);

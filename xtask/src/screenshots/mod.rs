@@ -7,7 +7,7 @@ mod screen;
 mod svg;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -72,7 +72,8 @@ pub fn perform(arguments: &Arguments) -> Result<ExitCode> {
     let target = setup::for_everything()?;
     demo::build()?;
     say::heading("Screenshots");
-    let workload = Workload::start(&target, arguments.kind)?;
+    let command = by_short_names(&target.workload(arguments.kind)?);
+    let workload = Workload::start_as(&target, arguments.kind, command)?;
     let terminal = Terminal::start(workload.pid())?;
     terminal.until("exact", |screen| screen.contains(" exact"))?;
     thread::sleep(RUN_IN);
@@ -93,6 +94,28 @@ pub fn perform(arguments: &Arguments) -> Result<ExitCode> {
     terminal.keys(&["q"])?;
     drop(workload);
     Ok(ExitCode::SUCCESS)
+}
+
+/// The same command without the folders of this machine, which the pictures would show.
+fn by_short_names(long: &Command) -> Command {
+    let program = Path::new(long.get_program());
+    let mut command = Command::new(program.file_name().unwrap_or_default());
+    command.envs(long.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.current_dir(long.get_current_dir().unwrap_or(Path::new(".")));
+    for argument in long.get_args().map(Path::new) {
+        if let (Some(name), true, Some(folder)) =
+            (argument.file_name(), argument.is_file(), argument.parent())
+        {
+            command.arg(name).current_dir(folder);
+        } else {
+            command.arg(argument);
+        }
+    }
+    let here = program.parent().map(Path::to_path_buf);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = here.into_iter().chain(std::env::split_paths(&path));
+    command.env("PATH", std::env::join_paths(folders).unwrap_or(path.clone()));
+    command
 }
 
 /// A terminal of its own, in a tmux server of its own. Ended when dropped.
