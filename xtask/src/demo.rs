@@ -105,11 +105,16 @@ impl Workload {
 
     /// Starts it on a machine of that kind, and waits until it works.
     pub fn start(target: &RealTarget, kind: Kind) -> Result<Self> {
-        Self::start_as(target, kind, target.workload(kind)?)
+        Self::start_as(target, kind, target.workload(kind)?, |_| Ok(()))
     }
 
-    /// The same by a command of one's own.
-    pub fn start_as(target: &RealTarget, kind: Kind, mut command: Command) -> Result<Self> {
+    /// The same by a command of one's own; `begun` is told its process before it works.
+    pub fn start_as(
+        target: &RealTarget,
+        kind: Kind,
+        mut command: Command,
+        begun: impl FnOnce(u32) -> Result<()>,
+    ) -> Result<Self> {
         let step = Step::begin("starting", &format!("workload on {}", kind.name()));
         let log = paths::real_target().join("demo.log");
         fs::create_dir_all(paths::real_target())?;
@@ -122,6 +127,7 @@ impl Workload {
             command.spawn().with_context(|| format!("cannot start `{}`", run::show(&command)))?;
         let input = child.stdin.take();
         let mut workload = Self { child, input };
+        begun(workload.pid())?;
         if let Some(input) = &mut workload.input {
             input.write_all(target.opening_lines().as_bytes())?;
             input.flush()?;

@@ -40,7 +40,7 @@ struct Shot {
 const SHOTS: &[Shot] = &[
     Shot { name: "overview", title: "Overview", keys: &["1"], shows: "DRAM" },
     Shot { name: "buffers", title: "Buffers", keys: &["2"], shows: "DRAM" },
-    Shot { name: "map", title: "Map", keys: &["3"], shows: "hole" },
+    Shot { name: "map", title: "Map", keys: &["3", "]"], shows: "L1  allocator" },
     Shot { name: "circular", title: "CB/L1", keys: &["4"], shows: "program" },
     Shot { name: "timeline", title: "Timeline", keys: &["5"], shows: "DRAM" },
     Shot { name: "histograms", title: "Histograms", keys: &["6"], shows: "size" },
@@ -73,8 +73,13 @@ pub fn perform(arguments: &Arguments) -> Result<ExitCode> {
     demo::build()?;
     say::heading("Screenshots");
     let command = by_short_names(&target.workload(arguments.kind)?);
-    let workload = Workload::start_as(&target, arguments.kind, command)?;
-    let terminal = Terminal::start(workload.pid())?;
+    let mut terminal = None;
+    // From the beginning, so that nothing is unknown.
+    let workload = Workload::start_as(&target, arguments.kind, command, |pid| {
+        terminal = Some(Terminal::start(pid)?);
+        Ok(())
+    })?;
+    let terminal = terminal.context("no terminal")?;
     terminal.until("exact", |screen| screen.contains(" exact"))?;
     thread::sleep(RUN_IN);
     let folder = paths::root().join("docs/images");
@@ -131,7 +136,7 @@ impl Terminal {
         let mut attach = Privilege::find()
             .command(&paths::ttmem())
             .context("watching needs root, and sudo would ask for a password: `sudo -v` first")?;
-        attach.args(["attach", "--no-table", "--pid", &pid.to_string()]);
+        attach.args(["attach", "--wait", "--no-table", "--pid", &pid.to_string()]);
         let (columns, lines) = (COLUMNS.to_string(), LINES.to_string());
         let mut start = terminal.tmux();
         start.args(["-f", "/dev/null", "new-session", "-d", "-x", &columns, "-y", &lines]);

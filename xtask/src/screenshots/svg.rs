@@ -76,6 +76,11 @@ fn draw_run(svg: &mut String, run: &Run, top: usize) {
                 at += step;
                 continue;
             }
+            Kind::Shade(eighths) => {
+                let opacity = format!(" opacity=\"{}\"", f64::from(eighths) / 8.0);
+                let place = [left(at), top, same * WIDTH, HEIGHT].map(number);
+                rectangle(svg, place, &foreground, &opacity);
+            }
             Kind::Text => {
                 let text: String = characters[at..at + same].iter().collect();
                 write_text(
@@ -130,6 +135,8 @@ enum Kind {
     Text,
     /// A part of its cell: left, top, width, height, in parts of the cell.
     Block([f64; 4]),
+    /// All of its cell, faint: in eighths.
+    Shade(u8),
 }
 
 impl Kind {
@@ -145,6 +152,9 @@ impl Kind {
                 let high = f64::from(code - 0x2580) / 8.0;
                 Self::Block([0.0, 1.0 - high, 1.0, high])
             }
+            '░' => Self::Shade(2),
+            '▒' => Self::Shade(4),
+            '▓' => Self::Shade(6),
             '▀' => Self::Block([0.0, 0.0, 1.0, 0.5]),
             '▐' => Self::Block([0.5, 0.0, 0.5, 1.0]),
             _ => Self::Text,
