@@ -3,7 +3,7 @@
 //! Rows are copied from the history only where they are shown, and only when something has changed
 //! that they depend on.
 
-use std::{cell::RefCell, fmt::Write as _};
+use std::cell::RefCell;
 
 use crate::{
     format::{self, UNKNOWN},
@@ -371,23 +371,50 @@ fn group_row(group: &Group, growth: Option<&[(Key, i64)]>) -> GroupRow {
     }
 }
 
-/// What a filter looks at.
+/// What a filter looks at. It is made for every row, so without the machinery of formatting where
+/// there is much of it.
 pub fn describe(row: &Row<'_>, text: &mut String) {
     text.clear();
-    let _ = write!(text, "{} {} ", format::bytes(row.size), row.buffer_type.name());
-    let _ = write!(text, "{} ", row.address);
-    for chip in row.chips.iter().take(64) {
-        let _ = write!(text, "chip{chip} ");
+    text.push_str(&format::bytes(row.size));
+    text.push(' ');
+    text.push_str(row.buffer_type.name());
+    text.push_str(" 0x");
+    push(row.address.0, 16, text);
+    for chip in row.chips.iter().take(MOST_CHIPS) {
+        text.push_str(" chip");
+        push(u64::from(chip.0.unsigned_abs()), 10, text);
     }
     if let Some(tid) = row.tid {
-        let _ = write!(text, "{tid} ");
+        text.push(' ');
+        push(tid.0.into(), 10, text);
     }
     if row.pre_attach {
-        text.push_str("before ");
+        text.push_str(" before");
     }
     if let Some(id) = row.unique_id {
-        let _ = write!(text, "id{id}");
+        text.push_str(" id");
+        push(id, 10, text);
     }
+}
+
+/// Chips of a buffer that a filter looks at.
+const MOST_CHIPS: usize = 64;
+
+/// Appends a number; `base` is at most 16.
+fn push(number: u64, base: u64, text: &mut String) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut digits = [0; 20];
+    let mut first = digits.len();
+    let mut rest = number;
+    loop {
+        first -= 1;
+        digits[first] = DIGITS[usize::try_from(rest % base).unwrap_or(0)];
+        rest /= base;
+        if rest == 0 {
+            break;
+        }
+    }
+    text.extend(digits[first..].iter().map(|digit| char::from(*digit)));
 }
 
 impl Tabular for Buffers {
@@ -434,6 +461,23 @@ impl Tabular for Buffers {
         match column {
             Some(column) => self.sorting.choose(column),
             None => _ = self.list.click(line),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::push;
+
+    proptest! {
+        #[test]
+        fn numbers_are_written_as_usual(number: u64) {
+            let mut text = String::new();
+            push(number, 10, &mut text);
+            push(number, 16, &mut text);
+            prop_assert_eq!(text, format!("{number}{number:x}"));
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The map of one pool: which one, where the cursor is, what it is on, and whether it would fit.
 
+use std::sync::Arc;
+
 use ratatui::layout::Size;
 
 use crate::{
@@ -39,40 +41,69 @@ pub struct Map {
     pub cells: Vec<Cell>,
     /// Cells of a line.
     pub width: usize,
-    /// The pool that is shown.
-    pub space: Option<SpaceSnapshot>,
+    /// What the map was made from: the pool is one of its allocators.
+    made: Option<Made>,
     /// What was asked, and the answer.
     pub answer: Option<(String, Result<Answer, String>)>,
     request: Option<(String, Request)>,
     bytes_per_cell: u64,
 }
 
-/// The pools that have a bank.
-fn pools(snapshot: &Snapshot) -> Vec<&SpaceSnapshot> {
-    snapshot.allocators.iter().filter(|space| space.banks > 0 && space.bank_size > 0).collect()
+/// What a map was made from.
+#[derive(Debug)]
+struct Made {
+    snapshot: Arc<Snapshot>,
+    /// Place of the pool among all.
+    space: Option<usize>,
+    size: Size,
+    pool: usize,
+}
+
+/// The places of the pools that have a bank.
+fn pools(snapshot: &Snapshot) -> Vec<usize> {
+    let all = snapshot.allocators.iter().enumerate();
+    let with_bank = all.filter(|(_, space)| space.banks > 0 && space.bank_size > 0);
+    with_bank.map(|(place, _)| place).collect()
 }
 
 impl Map {
     /// Takes in what is to be shown in a view of `size`.
-    pub fn observe(&mut self, size: Size, snapshot: &Snapshot) {
+    pub fn observe(&mut self, size: Size, snapshot: &Arc<Snapshot>) {
+        let is_there = |made: &Made| {
+            Arc::ptr_eq(&made.snapshot, snapshot) && made.size == size && made.pool == self.pool
+        };
+        if !self.made.as_ref().is_some_and(is_there) {
+            self.make(size, snapshot);
+        }
+        self.answer = self.request.as_ref().map(|(text, request)| {
+            let space = self.space().ok_or_else(|| "no pool is known".to_owned());
+            (text.clone(), space.map(|space| fit::answer(*request, space)))
+        });
+    }
+
+    /// The pool that is shown.
+    pub fn space(&self) -> Option<&SpaceSnapshot> {
+        let made = self.made.as_ref()?;
+        made.snapshot.allocators.get(made.space?)
+    }
+
+    fn make(&mut self, size: Size, snapshot: &Arc<Snapshot>) {
         let pools = pools(snapshot);
         self.pool = self.pool.min(pools.len().saturating_sub(1));
-        self.space = pools.get(self.pool).map(|space| SpaceSnapshot::clone(space));
+        let space = pools.get(self.pool).copied();
+        let (pool, snapshot) = (self.pool, Arc::clone(snapshot));
+        self.made = Some(Made { snapshot: Arc::clone(&snapshot), space, size, pool });
         self.width = usize::from(size.width.saturating_sub(2)).max(1);
         let lines = usize::from(size.height.saturating_sub(ABOVE + BELOW)).max(1);
         self.cells = vec![Cell::default(); self.width * lines];
         self.cursor = self.cursor.min(self.cells.len() - 1);
-        if let Some(space) = &self.space {
+        if let Some(space) = space.and_then(|space| snapshot.allocators.get(space)) {
             self.bytes_per_cell = space.bank_size.div_ceil(self.cells.len() as u64).max(1);
             let used = space.bank_size.div_ceil(self.bytes_per_cell);
             self.cells.truncate(usize::try_from(used).unwrap_or(1).max(1));
             self.cursor = self.cursor.min(self.cells.len() - 1);
-            paint(&mut self.cells, self.bytes_per_cell, space, circular_end(snapshot, space));
+            paint(&mut self.cells, self.bytes_per_cell, space, circular_end(&snapshot, space));
         }
-        self.answer = self.request.as_ref().map(|(text, request)| {
-            let space = self.space.as_ref().ok_or_else(|| "no pool is known".to_owned());
-            (text.clone(), space.map(|space| fit::answer(*request, space)))
-        });
     }
 
     /// Takes in a request; `false`: it is none for this view.
@@ -136,14 +167,15 @@ impl Map {
     /// The addresses that the cursor is on: the first, and the first behind.
     pub fn at_cursor(&self) -> Option<(u64, u64)> {
         let start = self.cursor as u64 * self.bytes_per_cell;
-        let base = first_address(self.space.as_ref()?);
-        let end = base + (start + self.bytes_per_cell).min(self.space.as_ref()?.bank_size);
+        let space = self.space()?;
+        let base = first_address(space);
+        let end = base + (start + self.bytes_per_cell).min(space.bank_size);
         Some((base + start, end))
     }
 
     /// The blocks that the cursor is on.
     pub fn blocks(&self) -> Vec<&BlockSnapshot> {
-        let map = self.space.as_ref().and_then(|space| space.map.as_ref());
+        let map = self.space().and_then(|space| space.map.as_ref());
         let Some(((start, end), map)) = self.at_cursor().zip(map) else { return Vec::new() };
         let first = map.partition_point(|block| block.end.0 <= start);
         map[first..].iter().take_while(|block| block.start.0 < end).collect()
@@ -151,7 +183,7 @@ impl Map {
 
     /// Every block of the pool.
     pub fn export(&self) -> Export {
-        let map = self.space.iter().flat_map(|space| space.map.iter().flatten());
+        let map = self.space().into_iter().flat_map(|space| space.map.iter().flatten());
         let row = |block: &BlockSnapshot| {
             let bytes = block.bytes();
             vec![
@@ -223,14 +255,14 @@ mod tests {
 
     fn map() -> Map {
         let mut map = Map::default();
-        map.observe(SIZE, &fixture::mapped());
+        map.observe(SIZE, &Arc::new(fixture::mapped()));
         map
     }
 
     #[test]
     fn each_cell_says_how_much_of_it_is_used() {
         let map = map();
-        let space = map.space.as_ref().unwrap();
+        let space = map.space().unwrap();
         let used: u64 =
             space.map.iter().flatten().filter(|block| !block.free).map(BlockSnapshot::bytes).sum();
         let shown: u64 = map.cells.iter().map(|cell| cell.used_permille * map.bytes_per_cell).sum();
@@ -248,7 +280,7 @@ mod tests {
             assert_eq!(map.cursor, map.cells.len() - 1);
         }
         let (_, end) = map.at_cursor().unwrap();
-        let space = map.space.as_ref().unwrap();
+        let space = map.space().unwrap();
         assert_eq!(end, first_address(space) + space.bank_size);
     }
 
@@ -257,11 +289,11 @@ mod tests {
         let mut map = map();
         assert!(map.ask("much").is_err() && map.ask("1M/3K").is_err());
         map.ask("64K").unwrap();
-        map.observe(SIZE, &fixture::mapped());
+        map.observe(SIZE, &Arc::new(fixture::mapped()));
         let (_, answer) = map.answer.clone().unwrap();
         assert_eq!(answer.unwrap().fits, Some(true));
         map.ask("900G").unwrap();
-        map.observe(SIZE, &fixture::mapped());
+        map.observe(SIZE, &Arc::new(fixture::mapped()));
         let (_, answer) = map.answer.clone().unwrap();
         assert_eq!(answer.unwrap().fits, Some(false));
     }

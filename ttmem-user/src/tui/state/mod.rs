@@ -267,7 +267,7 @@ impl State {
         });
     }
 
-    fn observe_target(&mut self, snapshot: &Snapshot) {
+    fn observe_target(&mut self, snapshot: &Arc<Snapshot>) {
         let body = self.areas().body;
         let size = body.as_size();
         match self.tab {

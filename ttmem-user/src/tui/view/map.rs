@@ -32,7 +32,7 @@ pub fn view(frame: &mut Frame, area: Rect, scene: &Scene) {
             frame.render_widget(Line::styled(format!(" {}", ellipsize(text, width)), style), place);
         }
     };
-    let Some(space) = &map.space else {
+    let Some(space) = map.space() else {
         let text = "no pool is known: nothing is open, or the allocators are with the ttmem that \
                     attached";
         return line(frame, 0, text, scene.theme.dim());
