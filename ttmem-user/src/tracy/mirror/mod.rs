@@ -66,6 +66,8 @@ pub struct Mirror {
     used_by: HashMap<(Avma, ChipId, Kind), Vec<usize>, RandomState>,
     plots: Vec<Plot>,
     begun: At,
+    /// When the first snapshot said that the probes are in place.
+    attached: Option<At>,
     now_ns: u64,
     about: Vec<String>,
     told: Told,
@@ -83,6 +85,7 @@ impl Mirror {
             used_by: HashMap::default(),
             plots: Vec::new(),
             begun: At { time_ns: now_ns, tid: process.pid.0 },
+            attached: None,
             now_ns,
             about: notes::about(process, now_ns),
             told: Told::default(),

@@ -57,6 +57,7 @@ impl Mirror {
     pub fn observe(&mut self, snapshot: &Snapshot, out: &mut impl FnMut(Op<'_>)) {
         self.at(snapshot.time_ns, None);
         if self.told.state.is_none() {
+            self.attached = Some(At { time_ns: snapshot.time_ns, tid: self.begun.tid });
             self.message(Severity::Info, ATTACHED, out);
         }
         for chip in &snapshot.devices {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
-use super::{ADDRESS_MASK, Entry, Kind, Mirror, signed};
+use super::{ADDRESS_MASK, Entry, Kind, Mirror, notes, signed};
 use crate::{
     ledger::delta::Delta,
     tracy::op::{At, Format, Op, Severity},
@@ -31,6 +31,9 @@ impl Mirror {
         }
         let text = "ttmem begins to watch";
         out(Op::Message { at: self.begun, severity: Severity::Info, text });
+        if let Some(at) = self.attached {
+            out(Op::Message { at, severity: Severity::Info, text: notes::ATTACHED });
+        }
         self.catch_up(&Announced::default(), out);
     }
 
