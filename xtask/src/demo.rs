@@ -92,34 +92,19 @@ fn wait_for_the_user(workload: Workload, arguments: &Arguments) -> Result<ExitCo
 }
 
 /// The running workload; dropped, it is ended.
-pub struct Workload {
+struct Workload {
     child: Child,
     input: Option<ChildStdin>,
 }
 
 impl Workload {
-    /// Its process.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Starts it on a machine of that kind, and waits until it works.
-    pub fn start(target: &RealTarget, kind: Kind) -> Result<Self> {
-        Self::start_as(target, kind, target.workload(kind)?, |_| Ok(()))
-    }
-
-    /// The same by a command of one's own; `begun` is told its process before it works.
-    pub fn start_as(
-        target: &RealTarget,
-        kind: Kind,
-        mut command: Command,
-        begun: impl FnOnce(u32) -> Result<()>,
-    ) -> Result<Self> {
+    fn start(target: &RealTarget, kind: Kind) -> Result<Self> {
         let step = Step::begin("starting", &format!("workload on {}", kind.name()));
         let log = paths::real_target().join("demo.log");
         fs::create_dir_all(paths::real_target())?;
         let stderr =
             File::create(&log).with_context(|| format!("cannot make {}", log.display()))?;
+        let mut command = target.workload(kind)?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
         // Ctrl-C in the terminal is for ttmem; the workload ends with its standard input.
         command.process_group(0);
@@ -127,7 +112,6 @@ impl Workload {
             command.spawn().with_context(|| format!("cannot start `{}`", run::show(&command)))?;
         let input = child.stdin.take();
         let mut workload = Self { child, input };
-        begun(workload.pid())?;
         if let Some(input) = &mut workload.input {
             input.write_all(target.opening_lines().as_bytes())?;
             input.flush()?;

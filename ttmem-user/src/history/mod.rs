@@ -11,7 +11,6 @@
 //! Invariant: without a gap, the live set is the ledger's, delta by delta; and undoing the log leads
 //! to what it was, as far back as [`History::reach_ns`].
 
-pub mod export;
 pub mod group;
 mod growth;
 mod line;

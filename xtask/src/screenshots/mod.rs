@@ -6,6 +6,7 @@
 mod screen;
 mod svg;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::demo::{self, Workload};
+use crate::demo;
 use crate::privilege::Privilege;
 use crate::real_target::Kind;
 use crate::{paths, run, say, setup};
@@ -72,15 +73,10 @@ pub fn perform(arguments: &Arguments) -> Result<ExitCode> {
     let target = setup::for_everything()?;
     demo::build()?;
     say::heading("Screenshots");
-    let command = by_short_names(&target.workload(arguments.kind)?);
-    let mut terminal = None;
-    // From the beginning, so that nothing is unknown.
-    let workload = Workload::start_as(&target, arguments.kind, command, |pid| {
-        terminal = Some(Terminal::start(pid)?);
-        Ok(())
-    })?;
-    let terminal = terminal.context("no terminal")?;
-    terminal.until("exact", |screen| screen.contains(" exact"))?;
+    let terminal = Terminal::start(&by_short_names(&target.workload(arguments.kind)?))?;
+    terminal.until("exact", |screen| screen.contains(" exact") && screen.contains("DRAM"))?;
+    // What the workload writes is not shown.
+    terminal.keys(&["o"])?;
     thread::sleep(RUN_IN);
     let folder = paths::root().join("docs/images");
     fs::create_dir_all(&folder)?;
@@ -96,8 +92,7 @@ pub fn perform(arguments: &Arguments) -> Result<ExitCode> {
         fs::write(&file, &picture).with_context(|| format!("cannot write {}", file.display()))?;
         println!("    {} ({} KiB)", file.display(), picture.len().div_ceil(1024));
     }
-    terminal.keys(&["q"])?;
-    drop(workload);
+    terminal.end()?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -129,19 +124,29 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn start(pid: u32) -> Result<Self> {
+    /// Runs a command in it, and watches it.
+    fn start(command: &Command) -> Result<Self> {
         let folder = paths::notes();
         fs::create_dir_all(&folder)?;
         let terminal = Self { socket: folder.join(format!("tmux-{}", std::process::id())) };
-        let mut attach = Privilege::find()
-            .command(&paths::ttmem())
+        // From its first instruction on, so that nothing is unknown.
+        let mut watch = Privilege::find()
+            .command(Path::new("env"))
             .context("watching needs root, and sudo would ask for a password: `sudo -v` first")?;
-        attach.args(["attach", "--wait", "--no-table", "--pid", &pid.to_string()]);
+        watch.args(["-u", "NO_COLOR", "-C"]);
+        watch.arg(command.get_current_dir().unwrap_or(Path::new(".")));
+        watch.arg("COLORTERM=truecolor");
+        for (name, value) in command.get_envs() {
+            if let (Some(name), Some(value)) = (name.to_str(), value.and_then(OsStr::to_str)) {
+                watch.arg(format!("{name}={value}"));
+            }
+        }
+        watch.arg(paths::ttmem()).args(["run", "--no-table", "--"]);
+        watch.arg(command.get_program()).args(command.get_args());
         let (columns, lines) = (COLUMNS.to_string(), LINES.to_string());
         let mut start = terminal.tmux();
         start.args(["-f", "/dev/null", "new-session", "-d", "-x", &columns, "-y", &lines]);
-        start.args(["env", "-u", "NO_COLOR", "COLORTERM=truecolor"]);
-        start.arg(attach.get_program()).args(attach.get_args());
+        start.arg(watch.get_program()).args(watch.get_args());
         run::run(&mut start).context("tmux is needed: apt-get install tmux")?;
         Ok(terminal)
     }
@@ -154,6 +159,17 @@ impl Terminal {
 
     fn keys(&self, keys: &[&str]) -> Result<()> {
         run::capture(self.tmux().arg("send-keys").args(keys)).map(drop)
+    }
+
+    /// Interrupts the command, and waits until all has ended: it goes by itself then.
+    fn end(&self) -> Result<()> {
+        self.keys(&["C-c"])?;
+        let deadline = Instant::now() + PATIENCE;
+        while self.capture(&[]).is_ok() {
+            ensure!(Instant::now() < deadline, "the workload does not end");
+            thread::sleep(TICK);
+        }
+        Ok(())
     }
 
     fn capture(&self, options: &[&str]) -> Result<String> {
