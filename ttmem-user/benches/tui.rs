@@ -186,6 +186,8 @@ struct Screen {
     ui: Ui,
     snapshot: Snapshot,
     report: Arc<Report>,
+    /// Two that are alike, but not the same: what is made from one is not that of the other.
+    snapshots: [Arc<Snapshot>; 2],
     /// Of the next reports; whoever measures does not measure their making.
     ready: Vec<Arc<Report>>,
 }
@@ -196,7 +198,8 @@ impl Screen {
         let ui = Ui::new(Theme::colored()).with_histories(target.histories.clone());
         let terminal = Terminal::new(TestBackend::new(160, 40)).expect("in memory");
         let report = Arc::new(Report::of_one(snapshot.clone()));
-        let mut screen = Self { terminal, ui, snapshot, report, ready: Vec::new() };
+        let snapshots = [Arc::clone(&report.targets[0]), Arc::new(snapshot.clone())];
+        let mut screen = Self { terminal, ui, snapshot, report, snapshots, ready: Vec::new() };
         for key in keys.chars() {
             screen.again();
             let key = KeyEvent::new(KeyCode::Char(key), KeyModifiers::NONE);
@@ -208,12 +211,11 @@ impl Screen {
     /// A frame of a new report.
     fn next_frame(&mut self) -> u64 {
         if self.ready.is_empty() {
-            let shared = Arc::clone(&self.report.targets[0]);
             for step in 1..=64_u64 {
-                // The snapshot itself is shared: only its time is another.
+                let shared = &self.snapshots[usize::from(step % 2 == 0)];
                 let time_ns = self.snapshot.time_ns + step;
                 let mut report = Report { time_ns, ..Report::default() };
-                report.targets.push(Arc::clone(&shared));
+                report.targets.push(Arc::clone(shared));
                 self.ready.push(Arc::new(report));
             }
             self.snapshot.time_ns += 64;

@@ -375,7 +375,7 @@ fn group_row(group: &Group, growth: Option<&[(Key, i64)]>) -> GroupRow {
 /// there is much of it.
 pub fn describe(row: &Row<'_>, text: &mut String) {
     text.clear();
-    text.push_str(&format::bytes(row.size));
+    push_bytes(row.size, text);
     text.push(' ');
     text.push_str(row.buffer_type.name());
     text.push_str(" 0x");
@@ -399,6 +399,21 @@ pub fn describe(row: &Row<'_>, text: &mut String) {
 
 /// Chips of a buffer that a filter looks at.
 const MOST_CHIPS: usize = 64;
+
+/// Appends a byte count as [`format::bytes`] writes it.
+fn push_bytes(count: u64, text: &mut String) {
+    let Some(unit @ 1..=3) = count.checked_ilog2().map(|log| log / 10) else {
+        return text.push_str(&format::bytes(count));
+    };
+    // Below 1 TiB, ten times as much fits.
+    let tenths = (count * 10) >> (10 * unit);
+    push(tenths / 10, 10, text);
+    if tenths < 10_000 {
+        text.push('.');
+        push(tenths % 10, 10, text);
+    }
+    text.push_str([" KiB", " MiB", " GiB"][unit as usize - 1]);
+}
 
 /// Appends a number; `base` is at most 16.
 fn push(number: u64, base: u64, text: &mut String) {
@@ -469,7 +484,8 @@ impl Tabular for Buffers {
 mod tests {
     use proptest::prelude::*;
 
-    use super::push;
+    use super::{push, push_bytes};
+    use crate::format;
 
     proptest! {
         #[test]
@@ -477,7 +493,12 @@ mod tests {
             let mut text = String::new();
             push(number, 10, &mut text);
             push(number, 16, &mut text);
-            prop_assert_eq!(text, format!("{number}{number:x}"));
+            prop_assert_eq!(&text, &format!("{number}{number:x}"));
+            for shift in 0..64 {
+                text.clear();
+                push_bytes(number >> shift, &mut text);
+                prop_assert_eq!(&text, &format::bytes(number >> shift));
+            }
         }
     }
 }

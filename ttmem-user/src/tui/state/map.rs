@@ -223,21 +223,26 @@ fn paint(cells: &mut [Cell], per_cell: u64, space: &SpaceSnapshot, circular_end:
         cells[..reached].iter_mut().for_each(|cell| cell.circular = true);
     }
     let mut used = vec![0_u64; cells.len()];
+    // Blocks are in order of address: the cell of one is that of the last, or a later one.
+    let mut first = 0;
     for block in space.map.iter().flatten() {
         let (start, end) = (block.start.0.saturating_sub(base), block.end.0.saturating_sub(base));
         let largest = block.free && Some(block.bytes()) == space.largest_free_bank_bytes;
         if end <= start || (block.free && !largest) {
             continue;
         }
-        let first = usize::try_from(start / per_cell).unwrap_or(usize::MAX).min(cells.len());
-        let last = usize::try_from((end - 1) / per_cell).unwrap_or(usize::MAX);
-        for place in first..=last.min(cells.len().saturating_sub(1)) {
+        while first < cells.len() && (first as u64 + 1) * per_cell <= start {
+            first += 1;
+        }
+        for place in first..cells.len() {
             let from = place as u64 * per_cell;
-            let part = end.min(from + per_cell) - start.max(from);
+            if from >= end {
+                break;
+            }
             if largest {
                 cells[place].largest_hole = true;
             } else {
-                used[place] += part;
+                used[place] += end.min(from + per_cell) - start.max(from);
             }
         }
     }
