@@ -250,3 +250,21 @@ async fn who_follows_from_the_start_misses_nothing() {
         deltas.iter().flat_map(|it| it.to_vec()).map(|it| it.sequence).collect();
     assert_eq!(sequences, [1]);
 }
+
+#[tokio::test(flavor = "current_thread")]
+async fn what_a_view_asks_for_comes_at_once_and_goes_again() {
+    let mut rig = Rig::start(Vec::new(), vec![target(0, nothing_older())], options());
+    for buffers in [true, false] {
+        rig.control.send(Command::Detail(Detail { buffers, ..Detail::default() }));
+        // The next regular report comes in an hour.
+        loop {
+            rig.reports.changed().await.expect("it runs");
+            let report = Arc::clone(&rig.reports.borrow_and_update());
+            let health = report.health.as_ref().expect("it is the agent's own");
+            assert!(health.cpu_ns > 0);
+            if report.targets[0].buffers.is_some() == buffers {
+                break;
+            }
+        }
+    }
+}

@@ -76,7 +76,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(width: u16) -> Self {
+    fn new(width: u16, marked: bool) -> Self {
         let mut room = usize::from(width).saturating_sub(FIXED);
         let mut shown = 0;
         while let Some(column) = COLUMNS.get(shown).filter(|c| c.width + LEAST_BAR <= room) {
@@ -85,8 +85,14 @@ impl Plan {
         }
         let largest = shown == COLUMNS.len() && room >= LARGEST + ROOMY_BAR;
         let room = if largest { room - LARGEST } else { room };
-        let trend = shown == COLUMNS.len() && room >= TREND + ROOMY_BAR;
-        let bar = if trend { room - TREND } else { room };
+        let all = shown == COLUMNS.len();
+        let mut trend = all && room >= TREND + ROOMY_BAR;
+        let mut bar = if trend { room - TREND } else { room };
+        // Growth since a mark was asked for: where room is scarce it takes that of the last column.
+        let gained = COLUMNS[COLUMNS.len() - 1].width;
+        if marked && all && !trend && room + gained >= TREND + LEAST_BAR {
+            (trend, shown, bar) = (true, shown - 1, room + gained - TREND);
+        }
         Self { columns: &COLUMNS[..shown], bar, width, largest, trend }
     }
 }
@@ -105,7 +111,7 @@ pub fn view(frame: &mut Frame, area: Rect, scene: &Scene) {
         return chips::view(frame, area, scene);
     }
     let grid = scene.state.overview.grid();
-    let plan = Plan::new(grid.column_width);
+    let plan = Plan::new(grid.column_width, scene.state.mark().is_some());
     for column in 0..grid.columns {
         let x = area.x + grid.column_x(column);
         let mut place = Rect { x, y: area.y, width: grid.column_width, height: area.height.min(1) };

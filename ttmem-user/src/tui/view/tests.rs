@@ -370,16 +370,17 @@ fn golden_interactions() {
         keys(&mut ui, "9/lost");
         text(&draw(&mut ui, &detailed, 80, 24))
     });
-    assert_snapshot!("marked_160x40", {
+    for (width, height) in [(80, 24), (160, 40)] {
         let mut ui = ui();
-        draw(&mut ui, &fixture::normal(), 160, 40);
+        draw(&mut ui, &fixture::normal(), width, height);
         keys(&mut ui, "m");
         let mut later = fixture::normal();
         later.time_ns += SECOND;
         later.devices[0].pools[0].used_bytes = Some(6_000 << 20);
         later.devices[1].pools[1].used_bytes = Some(0);
-        text(&draw(&mut ui, &later, 160, 40))
-    });
+        let screen = text(&draw(&mut ui, &later, width, height));
+        assert_snapshot!(format!("marked_{width}x{height}"), screen);
+    }
 }
 
 /// Presses keys; a line end is Enter.

@@ -68,7 +68,8 @@ pub fn view(frame: &mut Frame, area: Rect, scene: &Scene) {
     line(frame, height + 2, Line::styled(axis(timeline, scene), dim));
     line(frame, height + 3, Line::raw(ellipsize(&at_cursor(timeline, scene), area.width.into())));
     let notes: Vec<String> = timeline.notes.iter().map(|note| text(&note.what)).collect();
-    let legend = "m mark  F failure  L loss  r memory read again  ! inexact  = exact  G gap";
+    let legend =
+        "m mark F failure L loss ? anomaly r memory read again ! inexact = exact G gap E end";
     let (said, style) = if notes.is_empty() {
         (legend.to_owned(), dim)
     } else {
