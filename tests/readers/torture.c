@@ -1,7 +1,7 @@
 /* Reads a chip's numbers as fast as it can and checks that they belong together.
  *
- * torture PID DIRECTORY READS: after that many reads it says what it saw; with READS 0 it goes on
- * until it is killed. It says `begun` after the first. */
+ * torture PID DIRECTORY READS CHANGES: after at least so many reads and changes it says what it saw;
+ * with READS 0 it goes on until it is killed. It says `begun` after the first. */
 
 #include "ttmem.h"
 
@@ -57,17 +57,18 @@ static double counter_ns(struct ttmem_table *table) {
 
 int main(int argc, char **argv) {
     struct ttmem_table table;
-    if (argc != 4 || ttmem_open(&table, atol(argv[1]), argv[2]) != TTMEM_OK) {
-        printf("error %s\n", argc == 4 ? table.error : "usage: torture PID DIRECTORY READS");
+    if (argc != 5 || ttmem_open(&table, atol(argv[1]), argv[2]) != TTMEM_OK) {
+        printf("error %s\n", argc == 5 ? table.error : "usage: torture PID DIRECTORY READS CHANGES");
         return 1;
     }
     const uint64_t wanted = strtoull(argv[3], NULL, 10);
+    const uint64_t changes_wanted = strtoull(argv[4], NULL, 10);
     struct ttmem_device before, now;
     memset(&before, 0, sizeof before);
-    uint64_t changes = 0;
+    uint64_t changes = 0, reads = 0;
     const double counter = counter_ns(&table);
     const uint64_t start = ttmem_now_(CLOCK_MONOTONIC);
-    for (uint64_t reads = 0; wanted == 0 || reads < wanted; ++reads) {
+    for (; wanted == 0 || reads < wanted || changes < changes_wanted; ++reads) {
         const int result = ttmem_query_device(&table, 0, &now);
         const char *const why = result == TTMEM_OK ? torn(&now, &before) : table.error;
         if (why != NULL) {
@@ -87,8 +88,8 @@ int main(int argc, char **argv) {
         printf("error %s\n", table.error);
         return 1;
     }
-    printf("ok reads=%" PRIu64 " changes=%" PRIu64 " lost=%" PRIu64 " counter_ns=%.2f device_ns=%.1f\n", wanted, changes,
-           process.lost_ring_full + process.lost_read_fault, counter, (double)span / (double)wanted);
+    printf("ok reads=%" PRIu64 " changes=%" PRIu64 " lost=%" PRIu64 " counter_ns=%.2f device_ns=%.1f\n", reads, changes,
+           process.lost_ring_full + process.lost_read_fault, counter, (double)span / (double)reads);
     ttmem_close(&table);
     return 0;
 }

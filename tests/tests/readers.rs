@@ -25,6 +25,8 @@ const USERS: [u32; 2] = [12_345, 12_346];
 
 /// How often a chip's numbers are read under load.
 const READS: &str = "10000000";
+/// Changes that they have to see meanwhile, however fast they read.
+const CHANGES: &str = "200";
 
 static BUILT: OnceLock<Askers> = OnceLock::new();
 
@@ -119,7 +121,7 @@ fn nothing_is_torn_under_load() {
         let program = compile("tests/readers/torture.c", rig.folder.path())?;
         let start = |reads: &str| {
             let mut command = Command::new(&program);
-            command.arg(driver.pid().to_string()).arg(&tables).arg(reads);
+            command.arg(driver.pid().to_string()).arg(&tables).args([reads, CHANGES]);
             Spoken::start(command)
         };
         let mut victim = start("0")?;
