@@ -35,7 +35,7 @@ pub fn note(rig: Option<&Rig>, report: &mut Report) {
         "bpftrace",
         &if versions.is_empty() { "none".to_owned() } else { versions.join(", ") },
     );
-    report.fact("target", &rig.real.describe());
+    report.fact("target", &rig.real.name());
     report.fact(
         "wake-up policy",
         "armed: a tick while records flow, one wake-up after a quiet spell",

@@ -135,6 +135,16 @@ impl RealTarget {
         }
     }
 
+    /// Which way, for a report that others read: without places on this machine.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Python(_) => format!("the real {TTNN}"),
+            Self::Driver(..) => "the real libtt_metal.so by our own driver".to_owned(),
+            Self::StandIn(_) => "the stand-in library".to_owned(),
+            Self::Nothing(_) => "none".to_owned(),
+        }
+    }
+
     /// The interpreter that can import ttnn.
     pub fn python(&self) -> Option<&Path> {
         match self {
