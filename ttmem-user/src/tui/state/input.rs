@@ -1,0 +1,281 @@
+//! What the user asks for: keys and clicks, first for what is typed into, then for what lies on top,
+//! then for the open view.
+
+use super::{Overlay, State, buffers, circular, failures, histograms};
+use crate::tui::{
+    Action, Request, Tab,
+    export::{Export, Kind},
+    pools,
+    prompt::{Prompt, Purpose},
+    table::{Tabular, fitting},
+};
+
+/// The name of the mark that the view sets.
+const MARK: &str = "view";
+
+impl State {
+    /// Does what the user asked for.
+    pub fn update(&mut self, action: Action) {
+        self.notice = None;
+        if self.type_into_prompt(action) {
+            return;
+        }
+        match action {
+            Action::Interrupt if self.has_command => self.requests.push(Request::Interrupt),
+            Action::Quit | Action::Interrupt => self.quit = true,
+            Action::ToggleOutput => self.output_hidden = !self.output_hidden,
+            Action::ToggleHelp => self.toggle(Overlay::Help),
+            Action::ToggleNotes => self.toggle(Overlay::Notes),
+            Action::NextTheme => self.theme = self.theme.next(),
+            Action::NextTarget => self.choose(1),
+            Action::PreviousTarget => self.choose(self.serials.len().saturating_sub(1)),
+            Action::Resync => self.requests.push(Request::Resync),
+            Action::Close if self.overlay != Overlay::None => self.overlay = Overlay::None,
+            _ if self.overlay != Overlay::None && self.scroll_overlay(action) => {}
+            Action::Show(tab) => self.open(tab),
+            Action::NextTab => self.open(self.tab.after(1)),
+            Action::PreviousTab => self.open(self.tab.after(Tab::ALL.len() - 1)),
+            Action::ExportJson => self.export(Kind::Json),
+            Action::ExportCsv => self.export(Kind::Csv),
+            Action::Unmark => self.unmark(),
+            Action::Mark => self.set_mark(),
+            Action::Freeze => self.freeze(),
+            Action::Filter => self.begin_filter(),
+            Action::Fit if self.tab == Tab::Map => {
+                self.prompt = Some(Prompt { purpose: Purpose::Fit, text: String::new() });
+            }
+            Action::Click(column, line) => self.click(column, line),
+            _ => self.update_view(action),
+        }
+        self.clamp();
+    }
+
+    fn open(&mut self, tab: Tab) {
+        self.tab = tab;
+        self.overlay = Overlay::None;
+    }
+
+    fn set_mark(&mut self) {
+        let Some(shown) = self.shown.clone() else { return };
+        if let Some(history) = self.history() {
+            history.lock().forget_mark(MARK);
+            history.mark(MARK, shown.time_ns);
+        }
+        self.marks.insert(self.chosen, shown);
+        self.notice = Some("marked: overview and groups of buffers show growth since".to_owned());
+    }
+
+    fn unmark(&mut self) {
+        self.marks.remove(&self.chosen);
+        if let Some(history) = self.history() {
+            history.lock().forget_mark(MARK);
+        }
+    }
+
+    fn freeze(&mut self) {
+        self.frozen = match self.frozen.take() {
+            Some(_) => None,
+            None => self.newest.clone(),
+        };
+    }
+
+    fn update_view(&mut self, action: Action) {
+        let own = match self.tab {
+            Tab::Overview => self.overview.update(action),
+            Tab::Map => self.map.update(action),
+            Tab::Buffers => self.buffers.update_view(action),
+            Tab::Timeline => self.timeline.update(action),
+            Tab::Histograms => self.histograms.update(action),
+            Tab::Failures => self.failures.update(action),
+            _ => false,
+        };
+        if own {
+            return;
+        }
+        if let Some(table) = self.table() {
+            let changed = table.update(action);
+            // Esc shows all rows again.
+            if !changed && action == Action::Close {
+                table.set_filter("");
+            }
+        }
+        // Wherever it is, Esc leads back to now.
+        if action == Action::Close {
+            self.timeline.instant = None;
+        }
+    }
+
+    /// The table of the open view.
+    pub fn table(&mut self) -> Option<&mut dyn Tabular> {
+        match self.tab {
+            Tab::Circular => Some(&mut self.circular.table),
+            Tab::Failures => Some(self.failures.tabular()),
+            Tab::Health => Some(&mut self.health.table),
+            Tab::Buffers => Some(self.buffers.tabular()),
+            Tab::Histograms => Some(&mut self.histograms.table),
+            Tab::Events => Some(&mut self.events.table),
+            Tab::Overview | Tab::Map | Tab::Timeline => None,
+        }
+    }
+
+    /// Where the headings of the open view's table are.
+    fn table_top(&self) -> u16 {
+        let body = self.areas().body;
+        let above = match (self.tab, &self.shown) {
+            (Tab::Circular, Some(shown)) => circular::Circular::chip_lines(body.height, shown),
+            (Tab::Buffers, _) => buffers::TITLE,
+            (Tab::Histograms, _) => histograms::Histograms::bars(body.height),
+            (Tab::Failures, _) if self.failures.open.is_some() => failures::TITLE,
+            _ => 0,
+        };
+        body.y + above
+    }
+
+    fn begin_filter(&mut self) {
+        if let Some(table) = self.table() {
+            let text = table.filter().text().to_owned();
+            self.prompt = Some(Prompt { purpose: Purpose::Filter, text });
+        } else {
+            self.notice = Some("there are no rows to filter in this view".to_owned());
+        }
+    }
+
+    /// Takes in a request while something is being typed; `false`: nothing is, or it is none that
+    /// types, and does what it always does.
+    fn type_into_prompt(&mut self, action: Action) -> bool {
+        let Some(mut prompt) = self.prompt.take() else { return false };
+        let filter = prompt.purpose == Purpose::Filter;
+        match action {
+            Action::Close => {
+                prompt.text.clear();
+                self.take_typed(&prompt);
+            }
+            Action::Enter if filter => {}
+            Action::Enter => self.take_typed(&prompt),
+            Action::Interrupt | Action::Click(..) => return false,
+            _ => {
+                if prompt.update(action) && filter {
+                    self.take_typed(&prompt);
+                }
+                self.prompt = Some(prompt);
+            }
+        }
+        true
+    }
+
+    fn take_typed(&mut self, prompt: &Prompt) {
+        match prompt.purpose {
+            Purpose::Filter => {
+                if let Some(table) = self.table() {
+                    table.set_filter(&prompt.text);
+                }
+            }
+            Purpose::Fit => self.notice = self.map.ask(&prompt.text).err(),
+        }
+    }
+
+    fn export(&mut self, kind: Kind) {
+        let (Some(shown), tab) = (self.shown.clone(), self.tab) else { return };
+        let export = match tab {
+            Tab::Overview => Some(pools::export(&shown)),
+            Tab::Map => Some(self.map.export()),
+            Tab::Timeline => Some(self.timeline.export()),
+            Tab::Buffers if !self.buffers.shows_groups() => self.export_buffers(shown.time_ns),
+            _ => self.table().map(|table| table.export(name(tab))),
+        };
+        match export {
+            Some(export) => {
+                let file = export.file(kind, shown.pid.0, shown.time_ns);
+                self.requests.push(Request::Export(file));
+            }
+            None => self.notice = Some("there is nothing to export in this view".to_owned()),
+        }
+    }
+
+    fn export_buffers(&self, now_ns: u64) -> Option<Export> {
+        if let Some(then) = &self.then {
+            let past = then.past.as_ref().ok()?;
+            return Some(self.buffers.export_all(&past.live, then.time_ns));
+        }
+        let history = self.history()?;
+        let history = history.lock();
+        Some(self.buffers.export_all(history.live(), now_ns))
+    }
+
+    fn click(&mut self, column: u16, line: u16) {
+        let areas = self.areas();
+        if line == areas.tabs.y && areas.tabs.height > 0 {
+            if let Some(tab) = self.tab.at(areas.tabs, column) {
+                self.open(tab);
+            }
+            return;
+        }
+        let inside = line >= areas.body.y && line < areas.body.bottom();
+        if !inside || self.overlay != Overlay::None {
+            return;
+        }
+        let body_line = usize::from(line - areas.body.y);
+        match self.tab {
+            Tab::Overview => self.overview.click(column, body_line),
+            Tab::Map => self.map.click(column, body_line),
+            Tab::Timeline => self.timeline.click(column),
+            _ => {
+                let Some(below) = line.checked_sub(self.table_top()) else { return };
+                if let Some(table) = self.table() {
+                    click_table(table, areas.body.width, column, below);
+                }
+            }
+        }
+    }
+
+    fn toggle(&mut self, overlay: Overlay) {
+        self.overlay = if self.overlay == overlay { Overlay::None } else { overlay };
+        self.overlay_offset = 0;
+    }
+
+    fn scroll_overlay(&mut self, action: Action) -> bool {
+        let page = usize::from(Overlay::inner(self.size).height);
+        self.overlay_offset = match action {
+            Action::Up => self.overlay_offset.saturating_sub(1),
+            Action::Down => self.overlay_offset + 1,
+            Action::PageUp => self.overlay_offset.saturating_sub(page),
+            Action::PageDown => self.overlay_offset + page,
+            Action::Top => 0,
+            Action::Bottom => usize::MAX,
+            _ => return false,
+        };
+        true
+    }
+
+    pub(super) fn clamp(&mut self) {
+        let page = usize::from(Overlay::inner(self.size).height);
+        self.overlay_offset = self.overlay_offset.min(self.overlay_lines.saturating_sub(page));
+    }
+}
+
+/// The name of a view in exports.
+const fn name(tab: Tab) -> &'static str {
+    match tab {
+        Tab::Overview => "overview",
+        Tab::Buffers => "buffers",
+        Tab::Map => "map",
+        Tab::Circular => "programs",
+        Tab::Timeline => "timeline",
+        Tab::Histograms => "histograms",
+        Tab::Failures => "failures",
+        Tab::Events => "events",
+        Tab::Health => "health",
+    }
+}
+
+fn click_table(table: &mut dyn Tabular, width: u16, column: u16, below: u16) {
+    if let Some(line) = below.checked_sub(1) {
+        table.click(None, line.into());
+        return;
+    }
+    let columns = fitting(&table.headings(), width);
+    let hit = columns.into_iter().find(|(_, x, width)| (*x..=x + width).contains(&column));
+    if let Some((place, ..)) = hit {
+        table.click(Some(place), 0);
+    }
+}

@@ -1,0 +1,127 @@
+//! What a report brings: makes ready what the open view is about to show, of now or of the instant
+//! that is looked at, and asks for what it lacks.
+
+use std::sync::Arc;
+
+use ratatui::layout::Size;
+
+use super::{Overlay, State, buffers, past};
+use crate::{
+    history::recorder::Handle,
+    ledger::snapshot::{Detail, Snapshot},
+    tui::{Request, Tab, keymap::BINDINGS, notes},
+};
+
+/// Why there is nothing to show of what is recorded.
+const NOT_RECORDED: &str = "not available here: only the ttmem that attached keeps every change";
+
+impl State {
+    /// Makes ready what was at the instant that is looked at.
+    fn look_back(&mut self, now: &Snapshot) {
+        let (Some(time_ns), Some(history)) = (self.instant(), self.history()) else {
+            self.then = None;
+            return;
+        };
+        let serial = now.process.serial;
+        let is_there = |then: &past::Then| then.serial == serial && then.time_ns == time_ns;
+        if !self.then.as_ref().is_some_and(is_there) {
+            self.then = Some(past::Then::new(&history.lock(), time_ns, now));
+        }
+    }
+
+    /// Makes ready a view that shows what is recorded.
+    fn observe_history(&mut self, size: Size, snapshot: &Snapshot) {
+        self.look_back(snapshot);
+        let Some(history) = self.history() else {
+            let why = Some(NOT_RECORDED.to_owned());
+            self.buffers.missing.clone_from(&why);
+            self.timeline.missing.clone_from(&why);
+            self.histograms.missing.clone_from(&why);
+            self.events.missing = why;
+            return;
+        };
+        let until_ns = self.instant().unwrap_or(u64::MAX);
+        match self.tab {
+            Tab::Buffers => self.observe_buffers(size, &history, snapshot),
+            Tab::Timeline => self.timeline.observe(size, &history.lock(), snapshot),
+            Tab::Histograms => {
+                self.histograms.observe(size.height, &history.lock(), snapshot.time_ns);
+            }
+            Tab::Events => {
+                let newest = self.newest.as_ref().map_or(0, |report| report.time_ns);
+                let number = self.instant().unwrap_or(newest);
+                let version = (self.chosen, number, until_ns);
+                if self.events.is_old(version) {
+                    self.events.observe(version, &history.lock(), until_ns);
+                }
+                self.events.table.resize(size.height.saturating_sub(1).into());
+            }
+            _ => {}
+        }
+    }
+
+    fn observe_buffers(&mut self, size: Size, history: &Handle, snapshot: &Snapshot) {
+        let Self { buffers, then, chosen, newest, .. } = self;
+        let serial = *chosen;
+        let Some(then) = then else {
+            let number = newest.as_ref().map_or(0, |report| report.time_ns);
+            let time_ns = snapshot.time_ns;
+            let version = buffers::Version { serial, number, past: false, time_ns };
+            return buffers.observe(size.height, version, |make| {
+                let history = history.lock();
+                let mark = history.marks().last();
+                let growth = |by| {
+                    let groups = history.group_growth(mark?, by);
+                    Some(groups.into_iter().map(|group| (group.key, group.bytes)).collect())
+                };
+                make(&buffers::Look { live: history.live(), growth: &growth });
+                match history.gap() {
+                    Some(gap) if !gap.healing => Err("changes were missed".to_owned()),
+                    _ => Ok(()),
+                }
+            });
+        };
+        let time_ns = then.time_ns;
+        let version = buffers::Version { serial, number: time_ns, past: true, time_ns };
+        buffers.observe(size.height, version, |make| {
+            let past = then.past.as_ref().map_err(Clone::clone)?;
+            make(&buffers::Look { live: &past.live, growth: &|_| None });
+            Ok(())
+        });
+    }
+
+    pub(super) fn observe_target(&mut self, snapshot: &Arc<Snapshot>) {
+        let body = self.areas().body;
+        let size = body.as_size();
+        match self.tab {
+            Tab::Overview => {
+                self.look_back(snapshot);
+                let then = self.then.as_ref().map(|then| Arc::clone(&then.snapshot));
+                let area = self.chips_area().as_size();
+                self.overview.observe(area, then.as_deref().unwrap_or(snapshot));
+            }
+            Tab::Map => self.map.observe(size, snapshot),
+            Tab::Circular => self.circular.observe(size.height, snapshot),
+            Tab::Failures => self.failures.observe(size.height, snapshot),
+            Tab::Health => self.health.observe(size.height, snapshot),
+            Tab::Buffers | Tab::Timeline | Tab::Histograms | Tab::Events => {
+                self.observe_history(size, snapshot);
+            }
+        }
+        self.overlay_lines = match self.overlay {
+            Overlay::None => 0,
+            Overlay::Help => BINDINGS.len(),
+            Overlay::Notes => notes::lines(snapshot, Overlay::inner(self.size).width.into()).len(),
+        };
+        self.clamp();
+        let detail = Detail {
+            map: self.tab == Tab::Map,
+            programs: self.tab == Tab::Circular,
+            ..Detail::default()
+        };
+        if detail != self.detail {
+            self.detail = detail;
+            self.requests.push(Request::Detail(detail));
+        }
+    }
+}
