@@ -7,32 +7,16 @@ use std::{
     process::Command,
 };
 
-use anyhow::Result;
 use e2e::{
     or_skip,
-    standin::{Driver, Standin},
+    standin::Standin,
     tracy::{
-        Mirrored,
-        expected::{Pools, live_in, live_seen},
+        Mirrored, STRANGER, agree, ended_exact,
         receiver::{Receiver, Seen},
+        rig, the_end_is_told,
     },
     ttmem::{PATIENCE, Ttmem},
 };
-
-/// A user that nobody is.
-const STRANGER: &str = "54321";
-
-fn rig() -> Result<(Ttmem, Driver), String> {
-    let driver = Standin::locate("pimpl")?.start().map_err(|error| format!("{error:#}"))?;
-    Ok((Ttmem::locate()?, driver))
-}
-
-/// Reads until what was told is what is live in the process.
-fn agree(receiver: &mut Receiver, ttmem: &Ttmem, pid: u32) -> Result<Pools> {
-    let expected = live_in(ttmem, pid)?;
-    receiver.until("what is live", |seen| live_seen(seen) == expected)?;
-    Ok(expected)
-}
 
 #[test]
 fn it_is_what_the_allocators_hold_whenever_one_connects() {
@@ -108,14 +92,7 @@ fn the_end_of_the_process_is_told() {
     let (ttmem, mut driver) = or_skip!(rig());
     driver.all_ok(&["open mesh 0 2 name=m", "hold 20"]).unwrap();
     let mirrored = Mirrored::attach(&ttmem, driver.pid(), &[]).unwrap();
-    let mut receiver = Receiver::connect(mirrored.port).unwrap();
-    agree(&mut receiver, &ttmem, driver.pid()).unwrap();
-    driver.caught("oom m L1").unwrap();
-    driver.end_with("crash").unwrap();
-    let seen = receiver.until_end().unwrap();
-    assert!(seen.has_message("the process has exited; 40 allocations were live"), "{seen:?}");
-    assert!(seen.has_message("failed allocation: "), "{:?}", seen.messages);
-    assert!(seen.pools.values().all(|pool| pool.live.is_empty()));
+    the_end_is_told(Receiver::connect(mirrored.port).unwrap(), &ttmem, driver).unwrap();
     mirrored.ended().unwrap();
 }
 
@@ -157,10 +134,7 @@ fn a_viewer_that_is_stuck_delays_nothing_and_is_told_later() {
     agree(&mut receiver, &ttmem, driver.pid()).unwrap();
     let seen = receiver.disconnect().unwrap();
     mirrored.end().unwrap();
-    let lines = std::fs::read_to_string(&output).unwrap();
-    let last: serde_json::Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
-    assert_eq!(last["lost"], serde_json::json!({"ring_full": 0, "read_fault": 0}));
-    assert_eq!(last["exact"], true);
+    ended_exact(&output).unwrap();
     println!("{} of some {} events", seen.events, 4 * 15_000 * 2 * 32);
 }
 

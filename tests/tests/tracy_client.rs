@@ -12,13 +12,11 @@ use std::{
 use anyhow::{Context as _, Result};
 use e2e::{
     or_skip,
-    standin::{Driver, Standin},
     tracy::{
-        Mirrored,
-        expected::{Pools, live_in, live_seen},
-        receiver::Receiver,
+        Mirrored, STRANGER, agree, ended_exact, expected::live_in, receiver::Receiver, rig,
+        the_end_is_told,
     },
-    ttmem::{PATIENCE, Ttmem},
+    ttmem::PATIENCE,
 };
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
@@ -27,23 +25,10 @@ const CLIENT: [&str; 2] = ["--tracy-backend", "client"];
 const SECRET: &str = "TTMEM_TEST_SECRET=correct-horse-battery-staple";
 /// Whose processes they are.
 const NOBODY: &str = "65534";
-/// A user that nobody is.
-const STRANGER: &str = "54321";
-
-fn rig() -> Result<(Ttmem, Driver), String> {
-    let driver = Standin::locate("pimpl")?.start().map_err(|error| format!("{error:#}"))?;
-    Ok((Ttmem::locate()?, driver))
-}
 
 /// A client may tell of a free that belongs to the connection before.
 fn connect(port: u16) -> Receiver {
     Receiver::connect(port).unwrap().lenient()
-}
-
-fn agree(receiver: &mut Receiver, ttmem: &Ttmem, pid: u32) -> Result<Pools> {
-    let expected = live_in(ttmem, pid)?;
-    receiver.until("what is live", |seen| live_seen(seen) == expected)?;
-    Ok(expected)
 }
 
 /// The processes that a process has started.
@@ -142,14 +127,7 @@ fn the_end_of_the_process_is_told() {
     let (ttmem, mut driver) = or_skip!(rig());
     driver.all_ok(&["open mesh 0 2 name=m", "hold 20"]).unwrap();
     let mirrored = Mirrored::attach(&ttmem, driver.pid(), &CLIENT).unwrap();
-    let mut receiver = connect(mirrored.port);
-    agree(&mut receiver, &ttmem, driver.pid()).unwrap();
-    driver.caught("oom m L1").unwrap();
-    driver.end_with("crash").unwrap();
-    let seen = receiver.until_end().unwrap();
-    assert!(seen.has_message("the process has exited; 40 allocations were live"), "{seen:?}");
-    assert!(seen.has_message("failed allocation: "), "{:?}", seen.messages);
-    assert!(seen.pools.values().all(|pool| pool.live.is_empty()));
+    the_end_is_told(connect(mirrored.port), &ttmem, driver).unwrap();
     mirrored.ended().unwrap();
 }
 
@@ -245,9 +223,7 @@ fn killed_it_is_started_anew_once_and_ttmem_goes_on() {
     driver.ok("alloc last m DRAM 4096 2048").unwrap();
     let expected = live_in(&ttmem, driver.pid()).unwrap();
     mirrored.end().unwrap();
-    let lines = fs::read_to_string(&output).unwrap();
-    let last: serde_json::Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
-    assert_eq!((&last["exact"], &last["lost"]["ring_full"]), (&true.into(), &0.into()));
+    ended_exact(&output).unwrap();
     assert!(expected.contains_key("TT_Dev0_DRAM"));
 }
 
@@ -315,10 +291,7 @@ fn a_stuck_viewer_delays_nothing() {
     agree(&mut receiver, &ttmem, driver.pid()).unwrap();
     let seen = receiver.disconnect().unwrap();
     mirrored.end().unwrap();
-    let lines = fs::read_to_string(&output).unwrap();
-    let last: serde_json::Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
-    assert_eq!(last["lost"], serde_json::json!({"ring_full": 0, "read_fault": 0}));
-    assert_eq!(last["exact"], true);
+    ended_exact(&output).unwrap();
     println!("{} of some {} events", seen.events, 4 * 3000 * 2 * 32);
 }
 

@@ -8,14 +8,61 @@ pub mod saved;
 pub mod table;
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader},
+    path::Path,
     process::{Child, ChildStderr, Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
 
-use crate::ttmem::{PATIENCE, Ttmem, ended_within, readable_within};
+use self::{
+    expected::{Pools, live_in, live_seen},
+    receiver::Receiver,
+};
+use crate::{
+    standin::{Driver, Standin},
+    ttmem::{PATIENCE, Ttmem, ended_within, readable_within},
+};
+
+/// A user that nobody is.
+pub const STRANGER: &str = "54321";
+
+/// ttmem, and a process on the stand-in library.
+pub fn rig() -> Result<(Ttmem, Driver), String> {
+    let driver = Standin::locate("pimpl")?.start().map_err(|error| format!("{error:#}"))?;
+    Ok((Ttmem::locate()?, driver))
+}
+
+/// Reads until what was told is what is live in the process.
+pub fn agree(receiver: &mut Receiver, ttmem: &Ttmem, pid: u32) -> Result<Pools> {
+    let expected = live_in(ttmem, pid)?;
+    receiver.until("what is live", |seen| live_seen(seen) == expected)?;
+    Ok(expected)
+}
+
+/// A process fails to allocate and ends: whoever watches is told of both, and nothing is left.
+pub fn the_end_is_told(mut receiver: Receiver, ttmem: &Ttmem, mut driver: Driver) -> Result<()> {
+    agree(&mut receiver, ttmem, driver.pid())?;
+    driver.caught("oom m L1")?;
+    driver.end_with("crash")?;
+    let seen = receiver.until_end()?;
+    ensure!(seen.has_message("the process has exited; 40 allocations were live"), "{seen:?}");
+    ensure!(seen.has_message("failed allocation: "), "{:?}", seen.messages);
+    ensure!(seen.pools.values().all(|pool| pool.live.is_empty()), "{:?}", seen.pools);
+    Ok(())
+}
+
+/// The last line of JSON in a file says that all is exact, and that nothing was lost.
+pub fn ended_exact(lines: &Path) -> Result<()> {
+    let lines = fs::read_to_string(lines)?;
+    let last: Value = serde_json::from_str(lines.lines().last().context("no line")?)?;
+    ensure!(last["lost"] == json!({"ring_full": 0, "read_fault": 0}), "{last}");
+    ensure!(last["exact"] == true, "{last}");
+    Ok(())
+}
 
 /// A running `ttmem … --tracy`. Killed when dropped.
 #[derive(Debug)]
@@ -53,7 +100,7 @@ impl Mirrored {
 
     /// Waits until the probes are in place: what happens from here on is seen as it happens.
     pub fn attached(self) -> Result<Self> {
-        let mut receiver = receiver::Receiver::connect(self.port)?;
+        let mut receiver = Receiver::connect(self.port)?;
         receiver.until("the attach", |seen| seen.has_message("the probes are in place"))?;
         receiver.disconnect()?;
         Ok(self)
