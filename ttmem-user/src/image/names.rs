@@ -19,8 +19,10 @@ impl Name {
     /// Of a piece of the file; `None` if it is not one.
     pub fn in_file(name: &str, file: &[u8]) -> Option<Self> {
         let start = (name.as_ptr() as usize).checked_sub(file.as_ptr() as usize)?;
-        let this = Self { start: u32::try_from(start).ok()?, len: u32::try_from(name.len()).ok()? };
-        (this.of(file) == name).then_some(this)
+        if start.checked_add(name.len())? > file.len() {
+            return None;
+        }
+        Some(Self { start: u32::try_from(start).ok()?, len: u32::try_from(name.len()).ok()? })
     }
 
     /// Its text; nothing if this is another file.

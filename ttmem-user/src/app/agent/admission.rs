@@ -16,7 +16,7 @@ use ttmem_common::layout::MAX_SLOTS;
 
 use crate::{
     app::{
-        privileges,
+        memory, privileges,
         share::Share,
         target::{Examiner, Target},
     },
@@ -112,7 +112,15 @@ impl Admission {
 
     /// Attaches to a target. `fresh`: it has not run an instruction of its library yet, and so
     /// there is nothing older than the probes.
-    pub fn admit(&mut self, target: &Target, fresh: bool) -> anyhow::Result<()> {
+    pub fn admit(&mut self, target: Target, fresh: bool) -> anyhow::Result<()> {
+        let admitted = self.attach(&target, fresh);
+        // The parsed library went with it.
+        drop(target);
+        memory::give_back();
+        admitted
+    }
+
+    fn attach(&mut self, target: &Target, fresh: bool) -> anyhow::Result<()> {
         target.check_probes()?;
         if self.options.dispatches {
             target.check_dispatches()?;

@@ -25,7 +25,7 @@ use super::{
     mailbox::{Mailbox, Message},
 };
 use crate::{
-    app::{memory, privileges},
+    app::privileges,
     kernel::mappings::{Mappings, Scope, Seen},
     pipeline::{Command, Notice},
     socket::End,
@@ -91,7 +91,6 @@ impl Search {
             self.admission.tell(Command::AllAdded);
         }
         let failed = result.is_err();
-        memory::give_back();
         // If nobody waits any more, the stop is on its way.
         let _ = started.send(result);
         while !failed && self.wait() {}
@@ -139,7 +138,7 @@ impl Search {
         } else {
             examiner.examine(process)?
         };
-        self.admission.admit(&target, false)
+        self.admission.admit(target, false)
     }
 
     /// Looks at every process; returns those with tt-metal that are not selected.
@@ -180,10 +179,7 @@ impl Search {
             }
             Ok(target) => {
                 let fresh = hint == Hint::Held && target.is_not_relocated().is_ok_and(|is| is);
-                let admitted = self.admission.admit(&target, fresh);
-                drop(target);
-                memory::give_back();
-                match admitted {
+                match self.admission.admit(target, fresh) {
                     Ok(()) => return,
                     Err(error) => error,
                 }
