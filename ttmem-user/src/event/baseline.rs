@@ -13,6 +13,9 @@ pub struct LiveBaseline {
     pub devices: Vec<DeviceSeen>,
     /// Allocators.
     pub allocators: Vec<AllocatorSeen>,
+    /// Those of them that single devices own and that have no buffer: nobody uses them once the
+    /// device is part of a mesh.
+    pub spare: Vec<Avma>,
     /// Live buffers.
     pub buffers: Vec<BaselineBuffer>,
     /// Buffers that lost their block before the attach; a late free of their own may follow.

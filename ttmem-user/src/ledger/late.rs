@@ -122,11 +122,13 @@ impl Ledger {
     /// All probes are in place, every event so far has been applied, and the first reading is about
     /// to begin.
     ///
-    /// Of frees until now the memory says what became of their blocks. A buffer that it will show
-    /// at one of them may have got it since, before the allocations were watched: it has not lost
-    /// it.
+    /// Of frees until now the memory says what became of their buffers and blocks. One that it
+    /// will show at the same place may have come since, before the allocations were watched: it
+    /// has not been freed, nor lost its block.
     pub fn all_probes_attached(&mut self) {
         self.swept.while_reading.clear();
+        self.bulk_freed_while_reading.clear();
+        self.attaching = false;
     }
 
     /// The reading is over: what it found at the blocks that were given back meanwhile, and of

@@ -78,6 +78,9 @@ pub struct Ledger {
     /// Allocations on a device that could not be resolved.
     unknown_devices: u64,
     per_core: per_core::PerCore,
+    /// Only some of the probes are in place. The one on allocations is the last, so what is known
+    /// of a buffer that was seen to be allocated is complete even now; of all others nothing is.
+    attaching: bool,
     /// While the live buffers are being read from memory: every buffer of which an event was
     /// seen. What the events say of them is newer than what is being read.
     touched: Option<HashSet<Avma, foldhash::fast::FixedState>>,
@@ -120,6 +123,7 @@ impl Ledger {
             suspicion: Suspicion::default(),
             unknown_devices: 0,
             per_core: per_core::PerCore::default(),
+            attaching: true,
             touched: Some(HashSet::default()),
             failures: failures::Failures::default(),
             deltas: Deltas::default(),
@@ -228,7 +232,9 @@ impl Ledger {
     }
 
     fn freed(&mut self, freed: &Freed) {
-        self.touch(freed.buffer);
+        if !self.attaching {
+            self.touch(freed.buffer);
+        }
         self.spaces.stir(freed.allocator);
         if self.release(freed.buffer) {
             return;

@@ -19,6 +19,7 @@ impl Ledger {
     }
 
     fn take_baseline_in(&mut self, baseline: Result<LiveBaseline, String>) {
+        self.attaching = false;
         let touched = self.touched.take().unwrap_or_default();
         let baseline = match baseline {
             Ok(baseline) => baseline,
@@ -60,6 +61,9 @@ impl Ledger {
         for allocator in &baseline.allocators {
             if !self.topology.knows_allocator(allocator.allocator) {
                 self.learn_allocator(allocator);
+                if baseline.spare.contains(&allocator.allocator) {
+                    self.topology.make_spare(allocator.allocator);
+                }
             }
         }
     }

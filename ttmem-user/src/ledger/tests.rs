@@ -205,6 +205,7 @@ fn older_buffers_count_as_live_but_not_as_allocations() {
 fn events_decide_over_what_was_read() {
     let mut ledger = Ledger::new(Pid(1), Vec::new());
     ledger.apply(&mesh_of_two());
+    ledger.all_probes_attached();
     ledger.apply(&described_free(1)); // older, freed before it could be read, or after
     ledger.apply(&allocate(2)); // new, and read too
     ledger.apply(&allocate(3)); // new and gone again, but still read
@@ -214,6 +215,23 @@ fn events_decide_over_what_was_read() {
     assert_eq!(ids, [Some(2), Some(4)]);
     let pool = pool(&ledger, 0);
     assert_eq!((pool.allocations, pool.frees, pool.pre_attach_frees), (2, 1, 1));
+    assert_eq!(view(&ledger).anomalies, Anomalies::default());
+}
+
+#[test]
+fn before_the_last_probe_is_in_place_only_what_was_seen_to_come_is_known() {
+    let mut ledger = Ledger::new(Pid(1), Vec::new());
+    ledger.apply(&mesh_of_two());
+    // The probe on allocations is the last: that others have come to the same places was not seen.
+    ledger.apply(&described_free(1));
+    ledger.apply(&Event::BulkFreed { allocator: ALLOCATOR });
+    // That one was put in place meanwhile.
+    ledger.apply(&allocate(3));
+    ledger.apply(&free(3));
+    ledger.all_probes_attached();
+    ledger.finish_baseline(Ok(baseline(&[1, 2, 3])));
+    let ids: Vec<_> = view(&ledger).buffers.unwrap().iter().map(|b| b.unique_id).collect();
+    assert_eq!(ids, [Some(1), Some(2)]);
     assert_eq!(view(&ledger).anomalies, Anomalies::default());
 }
 

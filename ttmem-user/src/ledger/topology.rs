@@ -34,6 +34,9 @@ struct Allocator {
     pools: [Option<Geometry>; BUFFER_TYPES],
     /// Its buffers have been freed in bulk and it has not been seen since: most likely closed.
     closed: bool,
+    /// It was only found as a single device's own, and no event has told of it since: nobody uses
+    /// it if its chip is part of a mesh.
+    spare: bool,
 }
 
 /// An allocator that is open, or the last that was on its chips.
@@ -96,7 +99,7 @@ impl Topology {
             let shares = |other| chips(it).iter().any(|chip| chips(other).contains(chip));
             it.closed && self.allocators.iter().any(|other| newer(other) && shares(other))
         };
-        let shown = self.allocators.iter().filter(|allocator| !is_past(allocator));
+        let shown = self.allocators.iter().filter(|it| !is_past(it) && !self.is_left_to_a_mesh(it));
         let number = |allocator: &Allocator| {
             u32::try_from(self.allocator_at.get(&allocator.address).copied().unwrap_or(0))
         };
@@ -143,7 +146,7 @@ impl Topology {
         let opened = still_open.map_or(self.openings + 1, |known| known.opened);
         self.openings = self.openings.max(opened);
         let (address, pools) = (seen.allocator, seen.pools);
-        let allocator = Allocator { address, opened, device, pools, closed: false };
+        let allocator = Allocator { address, opened, device, pools, closed: false, spare: false };
         if let Some(entry) = known {
             self.allocators[entry] = allocator;
         } else {
@@ -176,6 +179,24 @@ impl Topology {
         }
     }
 
+    /// An allocator was found only as a single device's own, without buffers.
+    pub fn make_spare(&mut self, allocator: Avma) {
+        if let Some(&entry) = self.allocator_at.get(&allocator) {
+            self.allocators[entry].spare = true;
+            self.measure_chips(self.allocators[entry].device);
+        }
+    }
+
+    /// Whether a mesh hands out the memory that this one could.
+    fn is_left_to_a_mesh(&self, allocator: &Allocator) -> bool {
+        let chips = |allocator: &Allocator| &self.devices[allocator.device].chips;
+        let in_a_mesh = |other: &Allocator| {
+            self.devices[other.device].mesh.is_some()
+                && chips(allocator).iter().any(|chip| chips(other).contains(chip))
+        };
+        allocator.spare && self.allocators.iter().any(in_a_mesh)
+    }
+
     fn place_of(&mut self, chip: ChipId) -> usize {
         self.chips.iter().position(|&known| known == chip).unwrap_or_else(|| {
             self.chips.push(chip);
@@ -192,7 +213,7 @@ impl Topology {
                 let largest = self
                     .allocators
                     .iter()
-                    .filter(|allocator| !allocator.closed)
+                    .filter(|allocator| !allocator.closed && !self.is_left_to_a_mesh(allocator))
                     .filter(|allocator| self.devices[allocator.device].chips.contains(&chip))
                     .filter_map(|allocator| allocator.pools[buffer_type])
                     .max_by_key(Geometry::capacity);
@@ -288,6 +309,24 @@ mod tests {
         assert_eq!(shown(&topology), [(12, false)]);
         topology.learn_allocator(&allocator(10, 1, 1000));
         assert_eq!(shown(&topology), [(10, false), (12, false)], "seen again");
+    }
+
+    #[test]
+    fn a_chips_own_allocator_is_left_out_once_a_mesh_has_the_chip() {
+        let mut topology = Topology::default();
+        let shown = |topology: &Topology| -> Vec<u64> {
+            topology.open_allocators().iter().map(|allocator| allocator.address.0).collect()
+        };
+        topology.learn_device(&device(1, None, &[0]));
+        topology.learn_allocator(&allocator(10, 1, 1000));
+        topology.make_spare(Avma(10));
+        assert_eq!(shown(&topology), [10], "it may be all there is");
+        topology.learn_device(&device(2, Some(0), &[0, 1]));
+        topology.learn_allocator(&allocator(11, 2, 900));
+        assert_eq!(shown(&topology), [11]);
+        assert_eq!(dram(&topology, 0), Some(900));
+        topology.learn_allocator(&allocator(10, 1, 1000));
+        assert_eq!(shown(&topology), [10, 11], "an event of it says that it is used");
     }
 
     #[test]

@@ -68,6 +68,7 @@ fn target(slot: u32, read_live: ReadLive) -> NewTarget {
         ledger: Ledger::of_process(Arc::new(process), Vec::new()),
         ended: never_ready(),
         same_program: Box::new(|| true),
+        fresh: false,
         read_live,
         table: None,
         sinks: Vec::new(),

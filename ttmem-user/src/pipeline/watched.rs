@@ -27,6 +27,9 @@ pub struct NewTarget {
     pub ended: OwnedFd,
     /// Whether the program that was attached to is still what it runs.
     pub same_program: Box<dyn Fn() -> bool + Send>,
+    /// It has not run an instruction of its library before the probes are in place: nothing is
+    /// older than they are.
+    pub fresh: bool,
     /// Reads its live buffers.
     pub read_live: ReadLive,
     /// Where its totals are written for others to read, if anywhere.
@@ -65,7 +68,7 @@ enum Phase {
 
 /// How long to wait before differences are looked at once more.
 const CONFIRM: Duration = Duration::from_millis(20);
-/// How long after the first reading another one looks for frees that were under way at the attach.
+/// How long after the first reading another one looks for what was under way at the attach.
 const CONFIRM_FIRST_NS: u64 = 1_000_000_000;
 /// Loss comes in bursts: a reading begins this long after the first is noticed.
 const CALM_NS: u64 = 50_000_000;
@@ -110,6 +113,10 @@ impl Watched {
         if self.phase == Phase::Attaching {
             self.phase = Phase::Baseline;
             self.target.ledger.all_probes_attached();
+            if self.target.fresh {
+                self.finish_reading(Ok(LiveBaseline::default()), 0, readers);
+                return;
+            }
             if !readers.request(self.serial(), &self.target.read_live, Duration::ZERO) {
                 self.finish_reading(Err("their reader is gone".to_owned()), 0, readers);
             }
@@ -177,8 +184,8 @@ impl Watched {
         }
         match std::mem::replace(&mut self.phase, Phase::Settled) {
             Phase::Attaching | Phase::Baseline => {
-                let any = reading.as_ref().is_ok_and(|reading| !reading.buffers.is_empty());
-                self.confirm_at = any.then(|| now_ns.saturating_add(CONFIRM_FIRST_NS));
+                let confirms = reading.is_ok() && !self.target.fresh;
+                self.confirm_at = confirms.then(|| now_ns.saturating_add(CONFIRM_FIRST_NS));
                 ledger.finish_baseline(reading);
             }
             Phase::Resync(begun) => match ledger.finish_resync(begun, now_ns, reading) {

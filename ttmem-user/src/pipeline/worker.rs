@@ -150,6 +150,7 @@ impl<S: EventSource> Worker<S> {
                 self.take_in(true);
                 if let Some(watched) = at(&mut self.targets, slot) {
                     watched.attached(&self.readers);
+                    self.report_now |= !watched.awaits_baseline();
                 }
             }
             Command::Withdraw(slot) => {

@@ -50,6 +50,7 @@ impl Rig {
             ledger: Ledger::of_process(Arc::new(process), Vec::new()),
             ended: never(),
             same_program: Box::new(|| true),
+            fresh: false,
             read_live: Arc::new(|| Ok(LiveBaseline::default())),
             table: None,
             sinks: Vec::new(),

@@ -282,17 +282,16 @@ impl Walk<'_> {
     fn read_owners(&self, objects: &[(Avma, Class)], closed: &[Avma], baseline: &mut LiveBaseline) {
         let allocators: Vec<Avma> = of_class(objects, Class::Allocator).collect();
         let mut add = |device: Avma, chain, but_not: &[Avma]| {
-            let Ok(allocator) = self.memory.chain(device, chain).map(Avma) else { return };
-            if but_not.contains(&allocator) {
-                return;
-            }
+            let allocator = self.memory.chain(device, chain).map(Avma).ok()?;
             let known = baseline.allocators.iter().any(|known| known.allocator == allocator);
-            if allocators.contains(&allocator) && !known {
-                let described = self.describe_allocator(allocator, device);
-                if described.pools.iter().any(Option::is_some) {
-                    baseline.allocators.push(described);
-                }
+            if known || but_not.contains(&allocator) || !allocators.contains(&allocator) {
+                return None;
             }
+            let described = self.describe_allocator(allocator, device);
+            described.pools.iter().any(Option::is_some).then(|| {
+                baseline.allocators.push(described);
+                allocator
+            })
         };
         let meshes: Vec<Avma> = of_class(objects, Class::Mesh).collect();
         if let Some(chain) = &self.memory_layout.mesh_allocator {
@@ -304,7 +303,8 @@ impl Walk<'_> {
         if meshes.is_empty()
             && let Some(chain) = &self.memory_layout.device_allocator
         {
-            of_class(objects, Class::Device).for_each(|device| add(device, chain, closed));
+            let devices = of_class(objects, Class::Device);
+            baseline.spare = devices.filter_map(|device| add(device, chain, closed)).collect();
         }
     }
 

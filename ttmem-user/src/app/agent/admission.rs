@@ -4,11 +4,7 @@ use std::{
     collections::HashMap,
     io,
     os::fd::AsFd as _,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-        mpsc,
-    },
+    sync::{Arc, mpsc},
 };
 
 use anyhow::{Context as _, anyhow};
@@ -20,7 +16,6 @@ use crate::{
         share::Share,
         target::{Examiner, Target},
     },
-    event::LiveBaseline,
     kernel::{Attacher, Link},
     ledger::{Ledger, report::Unwatched, snapshot::ProcessLabel},
     pipeline::{Command, Control, NewTarget, ReadLive},
@@ -172,15 +167,8 @@ impl Admission {
         let read_live: ReadLive = match reader {
             Ok(reader) => {
                 let reader = if self.options.audit { reader.with_shared_memory() } else { reader };
-                let nothing_older = AtomicBool::new(fresh);
-                Arc::new(move || {
-                    if nothing_older.swap(false, Ordering::Relaxed) {
-                        return Ok(LiveBaseline::default());
-                    }
-                    reader.read()
-                })
+                Arc::new(move || reader.read())
             }
-            Err(_) if fresh => Arc::new(|| Ok(LiveBaseline::default())),
             Err(reason) => Arc::new(move || Err(reason.clone())),
         };
         let mut ledger = Ledger::of_process(label, target.doubtful());
@@ -195,6 +183,7 @@ impl Admission {
             ledger,
             same_program: target.program_check()?,
             ended: target.process.as_fd().try_clone_to_owned().context("cannot duplicate")?,
+            fresh,
             read_live,
             table,
             sinks,
