@@ -222,7 +222,11 @@ fn examine_plan(report: &mut Report, plan: &AttachPlan) {
             InstructionCost::Emulated => "emulated",
             InstructionCost::SingleStepped => "SINGLE-STEPPED: about 20 times dearer",
         };
-        let at = format!("{} at file offset {}, {cost}", point.symbol, point.offset);
+        let behind = match point.behind_entry {
+            0 => String::new(),
+            bytes => format!(" ({bytes} bytes behind its entry)"),
+        };
+        let at = format!("{} at file offset {}{behind}, {cost}", point.symbol, point.offset);
         report.good(point.probe.name(), at);
     }
     report.section("Fields");

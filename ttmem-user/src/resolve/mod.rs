@@ -14,6 +14,7 @@ mod free_list;
 mod per_core;
 pub mod plan;
 mod probes;
+mod prologue;
 mod shard;
 pub mod symbolic;
 

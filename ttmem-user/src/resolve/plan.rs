@@ -32,6 +32,8 @@ pub struct AttachPoint {
     pub symbol: String,
     /// Its address in the ELF file.
     pub address: Svma,
+    /// How far behind the function's first instruction that is, bytes.
+    pub behind_entry: u64,
     /// Its offset in the file.
     pub offset: FileOffset,
     /// What the kernel does with the instruction there.

@@ -1,16 +1,17 @@
 //! Where the probes go.
 //!
-//! Every probe sits on the first instruction of an exported function whose arguments are known
-//! from its mangled name.
+//! Every probe sits at the start of an exported function whose arguments are known from its mangled
+//! name: on its first instruction, or on one shortly behind that the kernel can emulate, if that
+//! one is always reached and the arguments are still where they were (`prologue.rs`).
 
-use iced_x86::{Code, Decoder, DecoderOptions, Mnemonic, OpKind};
 use ttmem_common::probe::ProbeId;
 
 use super::{
     field::Refusal,
     plan::{AttachPoint, InstructionCost},
+    prologue,
 };
-use crate::{image::Image, units::Svma};
+use crate::image::Image;
 
 /// The function that every buffer allocation passes through; no other library has it.
 pub const ALLOCATE: &str = "_ZN2tt8tt_metal12GraphTracker14track_allocateEPKNS0_6BufferE";
@@ -55,27 +56,6 @@ fn symbol_of(image: &Image<'_>, probe: ProbeId) -> Result<String, Refusal> {
     }
 }
 
-/// What the kernel does with the instruction at an address.
-fn cost(image: &Image<'_>, address: Svma) -> Result<InstructionCost, Refusal> {
-    let code = image.code_at(address).ok_or_else(|| format!("{address} is not code"))?;
-    let instruction = Decoder::with_ip(64, code, address.0, DecoderOptions::NONE).decode();
-    if instruction.is_invalid() {
-        return Err(format!("there is no instruction at {address}"));
-    }
-    // uprobes emulate only this much (arch/x86/kernel/uprobes.c: branch_setup_xol_ops and
-    // push_setup_xol_ops); endbr64 is not among it.
-    let emulated = match instruction.mnemonic() {
-        Mnemonic::Push => {
-            instruction.op0_kind() == OpKind::Register && instruction.code() == Code::Push_r64
-        }
-        Mnemonic::Nop => code.first() != Some(&0x2e),
-        Mnemonic::Jmp => instruction.is_jmp_short_or_near(),
-        Mnemonic::Call => instruction.is_call_near(),
-        _ => instruction.is_jcc_short_or_near(),
-    };
-    Ok(if emulated { InstructionCost::Emulated } else { InstructionCost::SingleStepped })
-}
-
 /// Where one probe goes.
 pub fn attach_point(image: &Image<'_>, probe: ProbeId) -> Result<AttachPoint, Refusal> {
     point_at(image, probe, symbol_of(image, probe)?)
@@ -84,16 +64,18 @@ pub fn attach_point(image: &Image<'_>, probe: ProbeId) -> Result<AttachPoint, Re
 /// The point of a probe on the function of a name.
 pub fn point_at(image: &Image<'_>, probe: ProbeId, symbol: String) -> Result<AttachPoint, Refusal> {
     let found = image.symbol(&symbol).filter(|found| found.is_function);
-    let address = found.ok_or_else(|| format!("there is no function {symbol}"))?.address;
+    let function = found.ok_or_else(|| format!("there is no function {symbol}"))?;
+    let (address, cost) = prologue::best_place(image, function)?;
     let offset =
         image.file_offset(address).ok_or_else(|| format!("{address} is not in the file"))?;
-    Ok(AttachPoint { probe, cost: cost(image, address)?, symbol, address, offset })
+    let behind_entry = address.0 - function.address.0;
+    Ok(AttachPoint { probe, cost, symbol, address, behind_entry, offset })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::sample;
+    use crate::{image::sample, units::Svma};
 
     const FREE: &str = "_ZN2tt8tt_metal13AllocatorImpl17deallocate_bufferEPNS0_6BufferE";
     const OLD_FREE: &str = "_ZN2tt8tt_metal9Allocator17deallocate_bufferEPNS0_6BufferE";

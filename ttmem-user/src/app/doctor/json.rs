@@ -136,6 +136,7 @@ mod tests {
                 probe: ProbeId::Allocate,
                 symbol: "_Zf".into(),
                 address: Svma(0x2000),
+                behind_entry: 0,
                 offset: FileOffset(0x1000),
                 cost: InstructionCost::SingleStepped,
             }],
