@@ -8,7 +8,7 @@ use ttmem_common::probe::ProbeId;
 
 use super::{
     field::Refusal,
-    plan::{AttachPoint, InstructionCost},
+    plan::AttachPoint,
     prologue,
 };
 use crate::image::Image;
