@@ -6,11 +6,7 @@
 
 use ttmem_common::probe::ProbeId;
 
-use super::{
-    field::Refusal,
-    plan::AttachPoint,
-    prologue,
-};
+use super::{field::Refusal, plan::AttachPoint, prologue};
 use crate::image::Image;
 
 /// The function that every buffer allocation passes through; no other library has it.
@@ -69,13 +65,13 @@ pub fn point_at(image: &Image<'_>, probe: ProbeId, symbol: String) -> Result<Att
     let offset =
         image.file_offset(address).ok_or_else(|| format!("{address} is not in the file"))?;
     let behind_entry = address.0 - function.address.0;
-    Ok(AttachPoint { probe, cost, symbol, address, behind_entry, offset })
+    Ok(AttachPoint { probe, symbol, address, behind_entry, offset, cost })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{image::sample, units::Svma};
+    use crate::{image::sample, resolve::plan::InstructionCost, units::Svma};
 
     const FREE: &str = "_ZN2tt8tt_metal13AllocatorImpl17deallocate_bufferEPNS0_6BufferE";
     const OLD_FREE: &str = "_ZN2tt8tt_metal9Allocator17deallocate_bufferEPNS0_6BufferE";
