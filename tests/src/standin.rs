@@ -193,6 +193,11 @@ impl Answer {
         self.0.get(key).map(String::as_str).with_context(|| format!("no {key} in {self:?}"))
     }
 
+    /// Counts, one after the other.
+    pub fn numbers(&self, key: &str) -> Result<Vec<u64>> {
+        self.text(key)?.split(',').map(|number| Ok(number.parse()?)).collect()
+    }
+
     /// A count.
     pub fn number(&self, key: &str) -> Result<u64> {
         Ok(self.text(key)?.parse()?)

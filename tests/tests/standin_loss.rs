@@ -1,9 +1,9 @@
 //! Nothing is lost without being counted, and with the usual ring nothing is lost.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Error, Result, ensure};
 use e2e::{
     or_skip,
-    standin::{Driver, Standin, count_by_chip},
+    standin::{Answer, Driver, Standin, count_by_chip},
     ttmem::{Attached, Ttmem, now_ns},
 };
 use rustix::process::Signal;
@@ -64,13 +64,14 @@ fn every_record_is_seen_or_counted_as_lost() {
 fn small_ring(ttmem: &Ttmem, standin: &Standin) -> Result<()> {
     let options = ["--ring-size", "4", "--refresh", "20"];
     let (mut driver, mut watch) = attach_described(ttmem, standin, &options)?;
+    let before = watch.at_or_after(now_ns())?["witness"].clone();
     watch.signal(Signal::STOP)?;
     wait_until_stopped(watch.pid())?;
-    let made = driver.ok("churn 2 3000 5")?;
+    let told = driver.ok("churn 2 3000 5")?;
     watch.signal(Signal::CONT)?;
     let snapshot = watch.at_or_after(now_ns())?;
 
-    let made = made.number("allocations")? + made.number("frees")?;
+    let made = told.number("allocations")? + told.number("frees")?;
     let lost = number(&snapshot["lost"]["ring_full"])?;
     let allocations = count(&snapshot, "allocations")? - 1;
     let frees = count(&snapshot, "frees")?;
@@ -83,6 +84,7 @@ fn small_ring(ttmem: &Ttmem, standin: &Standin) -> Result<()> {
     );
     ensure!(made == seen + lost, "{made} events, {seen} seen, {lost} lost: {snapshot}");
     ensure!(lost > 0 && seen > 0, "{seen} seen, {lost} lost");
+    witness_knows_all(&before, &told, &snapshot["witness"])?;
     ensure!(snapshot["lost"]["read_fault"] == 0, "{snapshot}");
     says_so(&snapshot, lost)?;
     watch.signal(Signal::TERM)?;
@@ -90,6 +92,26 @@ fn small_ring(ttmem: &Ttmem, standin: &Standin) -> Result<()> {
     says_so(rest.last().context("no last snapshot")?, lost)?;
     ensure!(status.code() == Some(2), "{status}");
     ensure!(driver.end_with("quit")?.success());
+    Ok(())
+}
+
+/// What the probes counted is what the driver did, type by type and byte by byte, whatever was lost.
+fn witness_knows_all(before: &Value, told: &Answer, after: &Value) -> Result<()> {
+    let grown = |of: fn(&Value) -> &Value| Ok::<_, Error>(number(of(after))? - number(of(before))?);
+    ensure!(grown(|it| &it["frees"])? == told.number("frees")?, "{before} {after}");
+    ensure!(grown(|it| &it["bulk_frees"])? == 0 && after["unread_allocations"] == 0, "{after}");
+    let rows = |it: &Value| it["allocations"].as_array().cloned().context("no rows");
+    let (rows_before, rows_after) = (rows(before)?, rows(after)?);
+    let (counts, bytes) = (told.numbers("of_type")?, told.numbers("bytes")?);
+    ensure!(counts.len() == rows_after.len() && counts.iter().all(|count| *count > 0));
+    for (at, (was, is)) in rows_before.iter().zip(&rows_after).enumerate() {
+        let grown = |what: &str| Ok::<_, Error>(number(&is[what])? - number(&was[what])?);
+        let grown = (grown("count")?, grown("logical_bytes")?);
+        ensure!(
+            grown == (counts[at], bytes[at]),
+            "{was} {is}: {grown:?}, not {counts:?} {bytes:?}"
+        );
+    }
     Ok(())
 }
 

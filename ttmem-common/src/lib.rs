@@ -1,5 +1,5 @@
 //! What the eBPF side, the agent and outside readers agree on: record layouts,
-//! the probes, the field offsets and the loss counters.
+//! the probes, the field offsets, the loss counters and the witness.
 //!
 //! Plain `repr(C)` data and constants. No allocation, no I/O, no `unsafe`.
 #![no_std]
@@ -11,3 +11,4 @@ pub mod loss;
 pub mod probe;
 pub mod record;
 pub mod table;
+pub mod witness;

@@ -1,19 +1,16 @@
 //! Records into the ring buffer, or into the loss counters.
 
-use core::arch::asm;
-
 use aya_ebpf::{
     bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
-    helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns},
+    helpers::bpf_ktime_get_ns,
     maps::ring_buf::RingBufEntry,
 };
-use ttmem_common::{
-    control::WAKE_ARMED,
-    loss::{LossCause, loss_index},
-    record::RecordHeader,
-};
+use ttmem_common::{control::WAKE_ARMED, loss::LossCause, record::RecordHeader};
 
-use crate::maps::{CONTROL, EVENTS, LOSS};
+use crate::{
+    count::lose,
+    maps::{CONTROL, EVENTS},
+};
 
 /// Who hit a probe.
 #[derive(Clone, Copy)]
@@ -84,18 +81,4 @@ fn take_wake_request() -> bool {
 pub fn control(word: u32) -> bool {
     // SAFETY: a live element of an array map; aligned, and only ever a whole word.
     CONTROL.get_ptr(word).is_some_and(|word| unsafe { word.read_volatile() } != 0)
-}
-
-/// Counts a lost record. Atomic: the program can be preempted, and another one run on this CPU.
-#[inline(always)]
-pub fn lose(cause: LossCause) {
-    // SAFETY: the helper has no preconditions.
-    let cpu = unsafe { bpf_get_smp_processor_id() };
-    if let Some(count) = LOSS.get_ptr_mut(loss_index(cpu, cause)) {
-        // SAFETY: a live, aligned element of an array map. In assembly because `AtomicU64` has
-        // no `fetch_add` for a target without compare-and-swap.
-        unsafe {
-            asm!("lock *(u64 *)({count} + 0) += {one}", count = in(reg) count, one = in(reg) 1_u64)
-        };
-    }
 }

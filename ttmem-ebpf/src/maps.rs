@@ -9,6 +9,7 @@ use ttmem_common::{
     control::CONTROL_WORDS,
     layout::{LayoutTable, MAX_SLOTS, MAX_SPAN},
     loss::LOSS_STRIDE,
+    witness::WitnessRow,
 };
 
 /// Records on their way to the agent. The agent sets the size.
@@ -27,6 +28,11 @@ pub static CONTROL: Array<u32> = Array::with_max_entries(CONTROL_WORDS, BPF_F_MM
 /// agent's memory, which has to read it without any capability. The agent sets the size.
 #[map]
 pub static LOSS: Array<u64> = Array::with_max_entries(LOSS_STRIDE, BPF_F_MMAPABLE);
+
+/// `ttmem_common::witness`: what happened, delivered or not. Mapped as [`LOSS`] is; the agent sets
+/// the size.
+#[map]
+pub static WITNESS: Array<WitnessRow> = Array::with_max_entries(MAX_SLOTS, BPF_F_MMAPABLE);
 
 /// Number of words of a [`Span`]; a power of two.
 pub const SPAN_WORDS: usize = MAX_SPAN as usize / 8;

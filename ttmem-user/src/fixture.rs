@@ -245,6 +245,7 @@ pub(crate) fn empty() -> Snapshot {
         exact: true,
         inexact_because: Vec::new(),
         lost: Lost::default(),
+        witness: None,
         anomalies: Anomalies::default(),
         taken_blocks: 0,
         resync: ResyncSnapshot::default(),

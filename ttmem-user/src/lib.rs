@@ -21,6 +21,7 @@ pub mod target;
 pub mod tracy;
 pub mod tui;
 pub mod units;
+pub mod witness;
 pub mod words;
 
 #[cfg(test)]

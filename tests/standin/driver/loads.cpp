@@ -43,7 +43,7 @@ void churn_one(
         slot.buffer.reset();
         try {
             slot = allocate_random(devices, only, random);
-            ++counts.allocations;
+            counts.allocated(*slot.buffer);
         } catch (const std::exception&) {
             ++counts.failed;
         }
@@ -55,7 +55,7 @@ void churn_one(
     for (std::uint64_t i = 0; i < keep; ++i) {
         try {
             kept.push_back(allocate_random(devices, only, random));
-            ++counts.allocations;
+            counts.allocated(*kept.back().buffer);
             ++counts.kept;
         } catch (const std::exception&) {
             ++counts.failed;
@@ -64,6 +64,24 @@ void churn_one(
 }
 
 }  // namespace
+
+void Counts::allocated(const Buffer& buffer) {
+    const auto type = static_cast<std::size_t>(buffer.buffer_type());
+    ++allocations;
+    ++of_type.at(type);
+    bytes_of_type.at(type) += buffer.size();
+}
+
+void Counts::add(const Counts& other) {
+    allocations += other.allocations;
+    for (std::size_t type = 0; type < of_type.size(); ++type) {
+        of_type.at(type) += other.of_type.at(type);
+        bytes_of_type.at(type) += other.bytes_of_type.at(type);
+    }
+    frees += other.frees;
+    failed += other.failed;
+    kept += other.kept;
+}
 
 Counts churn(
     Session& session,
@@ -84,10 +102,7 @@ Counts churn(
     Counts total;
     for (unsigned i = 0; i < threads; ++i) {
         workers[i].join();
-        total.allocations += counts[i].allocations;
-        total.frees += counts[i].frees;
-        total.failed += counts[i].failed;
-        total.kept += counts[i].kept;
+        total.add(counts[i]);
         for (NamedBuffer& buffer : kept[i]) {
             session.keep(std::move(buffer));
         }
@@ -104,7 +119,7 @@ Counts storm(Session& session, std::uint64_t count, bool hold) {
     for (std::uint64_t i = 0; i < count; ++i) {
         try {
             live.push_back(allocate(device, BufferType::DRAM, 2048, 2048));
-            ++counts.allocations;
+            counts.allocated(*live.back().buffer);
         } catch (const std::exception&) {
             ++counts.failed;
         }
@@ -137,8 +152,7 @@ Counts paced(Session& session, double per_second, double seconds) {
         }
         // Catches up after a late wake-up, so that the mean is right.
         while (static_cast<double>(counts.allocations + counts.frees) < elapsed * per_second) {
-            allocate(device, BufferType::DRAM, 4096, 2048);
-            ++counts.allocations;
+            counts.allocated(*allocate(device, BufferType::DRAM, 4096, 2048).buffer);
             ++counts.frees;
         }
         std::this_thread::sleep_for(std::chrono::microseconds(200));

@@ -1,6 +1,7 @@
 // Loads: many allocations and frees, with exact counts.
 #pragma once
 
+#include <array>
 #include <optional>
 
 #include "session.hpp"
@@ -25,10 +26,16 @@ private:
 
 struct Counts {
     std::uint64_t allocations = 0;
+    /// The same by buffer type, and the sum of their sizes.
+    std::array<std::uint64_t, tt::tt_metal::kBufferTypes> of_type{};
+    std::array<std::uint64_t, tt::tt_metal::kBufferTypes> bytes_of_type{};
     std::uint64_t frees = 0;
     std::uint64_t failed = 0;
     std::uint64_t kept = 0;
     double seconds = 0;
+
+    void allocated(const Buffer& buffer);
+    void add(const Counts& other);
 };
 
 /// `pairs` allocations and frees on each of `threads` threads, over all open devices; `keep`

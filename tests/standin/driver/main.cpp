@@ -91,9 +91,18 @@ std::string answer(const OpenDevice& opened) {
            " host=" + hex(opened.device.get()) + " allocator=" + hex(opened.device->allocator_impl().get());
 }
 
+std::string listed(const auto& numbers) {
+    std::string text;
+    for (const std::uint64_t number : numbers) {
+        text += (text.empty() ? "" : ",") + std::to_string(number);
+    }
+    return text;
+}
+
 std::string answer(const Counts& counts) {
     return "ok allocations=" + std::to_string(counts.allocations) + " frees=" + std::to_string(counts.frees) +
            " failed=" + std::to_string(counts.failed) + " kept=" + std::to_string(counts.kept) +
+           " of_type=" + listed(counts.of_type) + " bytes=" + listed(counts.bytes_of_type) +
            " seconds=" + std::to_string(counts.seconds);
 }
 

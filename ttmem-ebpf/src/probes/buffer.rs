@@ -12,6 +12,7 @@ use ttmem_common::{
         KIND_ALLOCATE_SHARDED, KIND_BULK_FREE, KIND_FREE, KIND_FREE_DESCRIBED, ShardedRecord,
         Sharding,
     },
+    witness::{BULK_FREES, FREES, UNREAD_ALLOCATIONS},
 };
 
 use super::{
@@ -19,7 +20,8 @@ use super::{
     fields::{Fields, fields_of},
 };
 use crate::{
-    emit::{Hit, control, lose, reserve, submit},
+    count::{self, lose},
+    emit::{Hit, control, reserve, submit},
     user_memory::{Fault, read},
 };
 
@@ -81,12 +83,17 @@ pub fn on_allocate(ctx: &ProbeContext, hit: &Hit, layout: &LayoutTable) -> Optio
 #[inline(always)]
 fn allocate(buffer: u64, hit: &Hit, table: &LayoutTable) -> Result<(), Fault> {
     let layout = &table.buffer;
-    let fields = fields_of(buffer, layout)?;
-    let read = Fields::read(fields, layout)?;
+    let read = fields_of(buffer, layout)
+        .and_then(|fields| Fields::read(fields, layout).map(|read| (fields, read)));
+    let Ok((fields, read)) = read else {
+        count::one::<UNREAD_ALLOCATIONS>(hit);
+        return Err(Fault);
+    };
     if read.hooked != 0 {
         // A graph capture pretended to allocate; nothing was.
         return Ok(());
     }
+    count::allocation(hit, read.buffer_type, read.size);
     let Fields { device, allocator, memory_layout, .. } = read;
     let mut record = AllocateRecord {
         header: hit.header_of(0, KIND_ALLOCATE),
@@ -124,6 +131,7 @@ fn allocate(buffer: u64, hit: &Hit, table: &LayoutTable) -> Result<(), Fault> {
 pub fn on_free(ctx: &ProbeContext, hit: &Hit, layout: &LayoutTable) -> Option<()> {
     let allocator = ctx.arg(0)?;
     let buffer = ctx.arg(1)?;
+    count::one::<FREES>(hit);
     if control(DESCRIBE_FREES)
         && let Ok(described) = Description::read(buffer, &layout.buffer)
     {
@@ -172,6 +180,7 @@ impl Description {
 pub fn on_bulk_free(ctx: &ProbeContext, hit: &Hit) -> Option<()> {
     let allocator: u64 = ctx.arg(0)?;
     debug!(ctx, "bulk free of allocator {:x}", allocator);
+    count::one::<BULK_FREES>(hit);
     // The device is being closed: its address may soon mean another one.
     describe::forget(allocator, hit);
     let mut entry = reserve::<BulkFreeRecord>()?;

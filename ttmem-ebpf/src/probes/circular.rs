@@ -20,7 +20,8 @@ use ttmem_common::{
 };
 
 use crate::{
-    emit::{Hit, lose, reserve, submit},
+    count::lose,
+    emit::{Hit, reserve, submit},
     maps::{PLACING, Placing},
     user_memory::{Fault, read, read_chain, read_into},
 };

@@ -15,7 +15,8 @@ use ttmem_common::{
 };
 
 use crate::{
-    emit::{Hit, lose, reserve, submit},
+    count::lose,
+    emit::{Hit, reserve, submit},
     maps::{KNOWN, KNOWN_ENTRIES, Known},
     user_memory::{Fault, read, read_chain, read_field},
 };

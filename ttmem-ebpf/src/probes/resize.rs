@@ -13,7 +13,8 @@ use ttmem_common::{
 
 use super::describe::{NO_MEMORY, read_geometry};
 use crate::{
-    emit::{Hit, lose, reserve, submit},
+    count::lose,
+    emit::{Hit, reserve, submit},
     user_memory::read,
 };
 

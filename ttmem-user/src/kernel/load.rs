@@ -7,7 +7,9 @@ use std::{
 };
 
 use aya::{Ebpf, EbpfLoader, maps::Map, programs::ProgramError};
-use ttmem_common::{control::CONTROL_WORDS, loss::LOSS_STRIDE};
+use ttmem_common::{
+    control::CONTROL_WORDS, layout::MAX_SLOTS, loss::LOSS_STRIDE, witness::WITNESS_WORDS,
+};
 
 use super::{Attacher, Records, multi, perf, ring::Ring, support};
 use crate::{units::FileOffset, words::Words};
@@ -115,6 +117,7 @@ impl Kernel {
             .btf(None)
             .map_max_entries("EVENTS", options.ring_bytes)
             .map_max_entries("LOSS", cpus * LOSS_STRIDE)
+            .map_max_entries("WITNESS", cpus * MAX_SLOTS)
             .override_global("PID_NS_DEV", &namespace_dev, true)
             .override_global("PID_NS_INO", &namespace_ino, true)
             .override_global("AYA_LOG_LEVEL", &log_level, false)
@@ -130,9 +133,11 @@ impl Kernel {
             .map_err(|source| KernelError::Load { what: "the ring buffer's mapping", source })?;
         let control = map_words(&ebpf, "CONTROL", CONTROL_WORDS)?;
         let loss = map_words(&ebpf, "LOSS", cpus * LOSS_STRIDE)?;
+        let rows = cpus * MAX_SLOTS;
+        let witness = map_words(&ebpf, "WITNESS", rows * WITNESS_WORDS)?;
         Ok(Self {
             attacher: Attacher::new(ebpf, multi),
-            records: Records::new(ring, control, loss, cpus),
+            records: Records::new(ring, control, loss, witness, cpus),
         })
     }
 }
@@ -198,9 +203,9 @@ fn map_fd(ebpf: &Ebpf, name: &'static str) -> Result<OwnedFd, KernelError> {
         .map_err(|source| KernelError::Load { what: name, source })
 }
 
-fn map_words(ebpf: &Ebpf, name: &'static str, elements: u32) -> Result<Words, KernelError> {
+fn map_words(ebpf: &Ebpf, name: &'static str, words: u32) -> Result<Words, KernelError> {
     let fd = map_fd(ebpf, name)?;
-    Words::map(fd.as_fd(), elements as usize * 8)
+    Words::map(fd.as_fd(), words as usize * 8)
         .map_err(|source| KernelError::Load { what: name, source })
 }
 

@@ -7,23 +7,36 @@ use std::{
 
 use ttmem_common::{
     control::{DESCRIBE_FREES, WAKE_ARMED},
+    layout::BUFFER_TYPES,
     loss::{LossCause, loss_index},
+    witness::{self as row, WITNESS_WORDS, witness_row},
 };
 
 use super::ring::Ring;
-use crate::{missing::Lost, source::EventSource, words::Words};
+use crate::{missing::Lost, source::EventSource, witness::Witness, words::Words};
 
 /// The part of the eBPF side that delivers records.
 pub struct Records {
     ring: Ring,
     control: Words,
     loss: Words,
+    witness: Words,
     cpus: u32,
 }
 
 impl Records {
-    pub(super) fn new(ring: Ring, control: Words, loss: Words, cpus: u32) -> Self {
-        Self { ring, control, loss, cpus }
+    pub(super) fn new(ring: Ring, control: Words, loss: Words, witness: Words, cpus: u32) -> Self {
+        Self { ring, control, loss, witness, cpus }
+    }
+
+    /// A word of a target's row, over all CPUs.
+    fn counted(&self, slot: u32, word: usize) -> u64 {
+        let of = |cpu| {
+            let word = u32::try_from(word).unwrap_or(u32::MAX);
+            let at = witness_row(cpu, slot) * WITNESS_WORDS + word;
+            self.witness.long(at).load(Ordering::Relaxed)
+        };
+        (0..self.cpus).map(of).fold(0, u64::wrapping_add)
     }
 }
 
@@ -59,5 +72,18 @@ impl EventSource for Records {
                 .sum()
         };
         Lost { ring_full: sum(LossCause::RingFull), read_fault: sum(LossCause::ReadFault) }
+    }
+
+    fn witness(&self, slot: u32) -> Option<Witness> {
+        let by_type = |beside: usize| -> [u64; BUFFER_TYPES] {
+            std::array::from_fn(|kind| self.counted(slot, row::allocations(kind) + beside))
+        };
+        Some(Witness {
+            allocations: by_type(0),
+            bytes: by_type(1),
+            unread_allocations: self.counted(slot, row::UNREAD_ALLOCATIONS),
+            frees: self.counted(slot, row::FREES),
+            bulk_frees: self.counted(slot, row::BULK_FREES),
+        })
     }
 }

@@ -52,6 +52,7 @@ use topology::Topology;
 use crate::{
     event::{Allocated, BufferShape, BufferType, Described, DeviceSeen, Event, Freed, Place},
     units::{Avma, ChipId, Pid},
+    witness::Witness,
 };
 
 /// The state of one target.
@@ -67,6 +68,8 @@ pub struct Ledger {
     chips: Vec<ChipCounters>,
     anomalies: Anomalies,
     lost: Lost,
+    /// What the probes counted; `None` if nothing is attached.
+    witness: Option<Witness>,
     unresolved: Vec<Unresolved>,
     baseline: BaselineState,
     /// What has been set right by a reading since, and raises no doubt any more.
@@ -115,6 +118,7 @@ impl Ledger {
             chips: Vec::new(),
             anomalies: Anomalies::default(),
             lost: Lost::default(),
+            witness: None,
             unresolved,
             baseline: BaselineState::Pending,
             settled: Settled::default(),
@@ -148,6 +152,11 @@ impl Ledger {
     /// Sets how many records were lost so far.
     pub fn set_lost(&mut self, lost: Lost) {
         self.lost = lost;
+    }
+
+    /// Sets what the probes have counted so far.
+    pub fn set_witness(&mut self, witness: Option<Witness>) {
+        self.witness = witness;
     }
 
     /// Counts a record that could not be decoded.

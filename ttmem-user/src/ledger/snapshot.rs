@@ -17,6 +17,7 @@ pub use crate::missing::{Lost, Unresolved};
 use crate::{
     event::BufferType,
     units::{ChipId, DeviceAddr, MeshId, Pid, Tid},
+    witness::Witness,
 };
 
 /// Name and version of the JSON schema.
@@ -42,6 +43,8 @@ pub struct Snapshot {
     pub inexact_because: Vec<String>,
     /// Records that could not be delivered.
     pub lost: Lost,
+    /// What the probes counted before anything could be lost; `None` if nothing is attached.
+    pub witness: Option<WitnessSnapshot>,
     /// Events that disagree with what was known.
     pub anomalies: Anomalies,
     /// Live buffers whose block was given back by the late free of another, so far: tt-metal counts
@@ -115,6 +118,48 @@ impl ProcessLabel {
     /// A process of which nothing but the id is known.
     pub fn of_pid(pid: Pid) -> Self {
         Self { pid, ..Self::default() }
+    }
+}
+
+/// What the probes counted in the kernel, before they tried to deliver a record: it is right
+/// whatever was lost. A hit that is under way may be counted here and not be applied yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WitnessSnapshot {
+    /// Allocations by buffer type, each once however many chips it lies on.
+    pub allocations: Vec<WitnessRow>,
+    /// Allocations whose fields could not be read, or of a type that is not known.
+    pub unread_allocations: u64,
+    /// Frees of single buffers.
+    pub frees: u64,
+    /// Frees of all buffers of an allocator.
+    pub bulk_frees: u64,
+}
+
+/// The allocations of one type.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WitnessRow {
+    /// Buffer type.
+    #[serde(rename = "type")]
+    pub buffer_type: BufferType,
+    /// Allocations.
+    pub count: u64,
+    /// Sum of their logical sizes (`Buffer::size()`), bytes.
+    pub logical_bytes: u64,
+}
+
+impl WitnessSnapshot {
+    pub(super) fn of(witness: &Witness) -> Self {
+        let row = |buffer_type: BufferType| WitnessRow {
+            buffer_type,
+            count: witness.allocations[buffer_type.index()],
+            logical_bytes: witness.bytes[buffer_type.index()],
+        };
+        Self {
+            allocations: BufferType::ALL.map(row).to_vec(),
+            unread_allocations: witness.unread_allocations,
+            frees: witness.frees,
+            bulk_frees: witness.bulk_frees,
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
     circular::view::L1,
     snapshot::{
         BufferSnapshot, ChipSnapshot, Detail, PoolSnapshot, ProgramSnapshot, SCHEMA, Snapshot,
-        TargetState,
+        TargetState, WitnessSnapshot,
     },
 };
 use crate::{event::BufferType, units::DeviceAddr};
@@ -29,6 +29,7 @@ impl Ledger {
             exact: inexact_because.is_empty(),
             inexact_because,
             lost: self.lost,
+            witness: self.witness.as_ref().map(WitnessSnapshot::of),
             anomalies: self.anomalies,
             taken_blocks: self.swept.taken(),
             resync: self.resync,

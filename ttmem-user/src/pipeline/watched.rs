@@ -15,6 +15,7 @@ use crate::{
     },
     sink::DeltaSink,
     table::writer::Writer,
+    witness::Witness,
 };
 
 /// A target, as it is handed to the pipeline.
@@ -43,6 +44,8 @@ pub(super) struct Watched {
     pub(super) target: NewTarget,
     /// What had been lost when it came.
     lost_before: Lost,
+    /// What had been counted in its slot before it came.
+    witness_before: Option<Witness>,
     phase: Phase,
     /// Readings to be repeated because something was lost meanwhile.
     unsettled: bool,
@@ -76,12 +79,13 @@ const CALM_NS: u64 = 50_000_000;
 const MAX_DOUBLINGS: u32 = 10;
 
 impl Watched {
-    pub(super) fn new(mut target: NewTarget, lost: Lost) -> Self {
+    pub(super) fn new(mut target: NewTarget, lost: Lost, witness: Option<Witness>) -> Self {
         let phase = Phase::Attaching;
         target.ledger.want_deltas(!target.sinks.is_empty());
         Self {
             target,
             lost_before: lost,
+            witness_before: witness,
             phase,
             unsettled: false,
             doubtful_since: None,
@@ -106,6 +110,12 @@ impl Watched {
 
     pub(super) fn set_lost(&mut self, lost: Lost) {
         self.target.ledger.set_lost(lost.since(self.lost_before));
+    }
+
+    /// `now`: what has been counted in its slot.
+    pub(super) fn set_witness(&mut self, now: Option<Witness>) {
+        let since = |(now, before): (Witness, Witness)| now.since(&before);
+        self.target.ledger.set_witness(now.zip(self.witness_before).map(since));
     }
 
     /// Its probes are in place: its older buffers can be read.

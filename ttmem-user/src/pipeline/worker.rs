@@ -177,6 +177,7 @@ impl<S: EventSource> Worker<S> {
     /// Lets somebody look at a target as it is now.
     fn answer(&mut self, query: Query) {
         let time_ns = now_ns();
+        self.note_witness();
         self.take_in(true);
         self.note_loss();
         self.pass_on(Some(time_ns));
@@ -203,9 +204,9 @@ impl<S: EventSource> Worker<S> {
     fn add(&mut self, target: NewTarget) {
         let slot = target.slot as usize;
         self.unwatched.retain(|process| process.pid != target.ledger.process().pid);
-        let lost = self.source.lost();
+        let (lost, witness) = (self.source.lost(), self.source.witness(target.slot));
         if let Some(place) = self.targets.get_mut(slot) {
-            *place = Some(Box::new(Watched::new(target, lost)));
+            *place = Some(Box::new(Watched::new(target, lost, witness)));
         }
         self.describe_frees_while_reading();
     }
@@ -316,6 +317,7 @@ impl<S: EventSource> Worker<S> {
         self.finish_readings(slot, "it ended while they were being read");
         let Some(mut watched) = self.targets[slot].take() else { return };
         watched.set_lost(self.source.lost());
+        watched.set_witness(self.source.witness(watched.target.slot));
         watched.close_table(Some(state), time_ns);
         let pid = watched.target.ledger.process().pid;
         self.ended.push_back(watched.snapshot(time_ns, state, self.detail()));
@@ -382,9 +384,18 @@ impl<S: EventSource> Worker<S> {
         }
     }
 
+    /// Takes over what the probes counted. It may be a hit ahead of the records: a hit is counted
+    /// first.
+    fn note_witness(&mut self) {
+        for watched in self.targets.iter_mut().flatten() {
+            watched.set_witness(self.source.witness(watched.target.slot));
+        }
+    }
+
     /// Publishes a report that holds every event up to its time.
     fn publish(&mut self) {
         let time_ns = now_ns();
+        self.note_witness();
         self.take_in(true);
         self.look_at_targets();
         self.note_loss();

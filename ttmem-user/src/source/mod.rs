@@ -2,7 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use crate::missing::Lost;
+use crate::{missing::Lost, witness::Witness};
 
 /// A source of raw records. Whatever the source, the same decoder reads them.
 pub trait EventSource {
@@ -14,6 +14,12 @@ pub trait EventSource {
 
     /// How many records were lost so far.
     fn lost(&self) -> Lost;
+
+    /// What was counted of the target in a slot, before anything could be lost: since the start, so
+    /// also of those that had the slot before. `None` if this source does not count.
+    fn witness(&self, _slot: u32) -> Option<Witness> {
+        None
+    }
 
     /// Asks for the descriptor below to become readable with the next record.
     fn request_wake_up(&self, wanted: bool);

@@ -32,6 +32,7 @@ pub fn snapshot(table: &Table, chips: &[ChipId], now_ns: u64) -> Result<Snapshot
         exact: inexact_because.is_empty(),
         inexact_because,
         lost: header.lost,
+        witness: None,
         anomalies: Anomalies::default(),
         taken_blocks: 0,
         resync: ResyncSnapshot::default(),

@@ -16,6 +16,7 @@ use crate::paths;
 const TABLE: &[(&str, &[&str])] = &[
     ("units", &[]),
     ("missing", &[]),
+    ("witness", &[]),
     ("words", &[]),
     ("image", &[]),
     ("event", &[]),
@@ -36,7 +37,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("fixture", &["event", "ledger", "source"]),
 ];
 /// May be imported by all.
-const FREE: [&str; 3] = ["units", "missing", "words"];
+const FREE: [&str; 4] = ["units", "missing", "witness", "words"];
 /// May import all: the composition root and what is only about it.
 const UNBOUND: [&str; 4] = ["app", "cli", "main", "lib"];
 

@@ -1,0 +1,32 @@
+//! What the eBPF side counts of each target before it tries to deliver a record: nothing that is
+//! lost later is missing here.
+//!
+//! One row for each CPU and target, two cache lines, so that CPUs do not share one. The sum over
+//! all CPUs is what happened.
+
+use crate::layout::{BUFFER_TYPES, MAX_SLOTS};
+
+/// Words of a row.
+pub const WITNESS_WORDS: u32 = 16;
+
+/// A row.
+pub type WitnessRow = [u64; WITNESS_WORDS as usize];
+
+/// Where a row counts the frees of single buffers.
+pub const FREES: usize = 2 * BUFFER_TYPES;
+/// Where a row counts the bulk frees.
+pub const BULK_FREES: usize = FREES + 1;
+/// Where a row counts allocations whose fields could not be read, or of an unknown type.
+pub const UNREAD_ALLOCATIONS: usize = FREES + 2;
+
+/// Where a row counts the allocations of a type; the word behind it sums their bytes.
+pub const fn allocations(buffer_type: usize) -> usize {
+    2 * buffer_type
+}
+
+/// The row of a CPU and a target's slot.
+pub const fn witness_row(cpu: u32, slot: u32) -> u32 {
+    cpu * MAX_SLOTS + slot
+}
+
+const _: () = assert!(UNREAD_ALLOCATIONS < WITNESS_WORDS as usize);
