@@ -29,8 +29,11 @@ const HAND_BACK: u64 = 64 << 10;
 pub struct Ring {
     fd: OwnedFd,
     consumer: Mapping,
-    /// Producer position, then the data, twice in a row so that no record is ever split.
+    /// Producer position, then the data.
     producer: Mapping,
+    /// A record that goes on at the start of the data, put together. The kernel can map the data
+    /// twice in a row, so that none is ever split; but that counts twice as this process's memory.
+    joined: Vec<u8>,
     page: usize,
     size: u64,
     position: u64,
@@ -82,10 +85,11 @@ impl Ring {
         let page = rustix::param::page_size();
         let rw = ProtFlags::READ | ProtFlags::WRITE;
         let consumer = Mapping::new(fd.as_fd(), page, 0, rw)?;
-        let data_len = page + 2 * size as usize;
-        let producer = Mapping::new(fd.as_fd(), data_len, page as u64, ProtFlags::READ)?;
+        let len = page + size as usize;
+        let producer = Mapping::new(fd.as_fd(), len, page as u64, ProtFlags::READ)?;
         let position = consumer.position().load(Ordering::Acquire);
-        Ok(Self { fd, consumer, producer, page, size: u64::from(size), position })
+        let (size, joined) = (u64::from(size), Vec::new());
+        Ok(Self { fd, consumer, producer, joined, page, size, position })
     }
 
     /// Hands over what is there.
@@ -116,26 +120,18 @@ impl Ring {
         let mut handed_back = self.position;
         let mut stopped = Stopped::Empty;
         while self.position < end {
-            let at = self.page + usize::try_from(self.position & (self.size - 1)).unwrap_or(0);
             // SAFETY: the position is inside the data area, 8-aligned as every record is.
-            let length =
-                unsafe { AtomicU32::from_ptr(self.producer.start.as_ptr().add(at).cast()) }
-                    .load(Ordering::Acquire);
+            let length = unsafe { AtomicU32::from_ptr(self.data(self.position).cast()) }
+                .load(Ordering::Acquire);
             if length & BUSY != 0 {
                 stopped = Stopped::Busy;
                 break;
             }
             let len = length & !(BUSY | DISCARDED);
             if length & DISCARDED == 0 {
-                // SAFETY: the kernel has released the record; the data area is mapped twice, so
-                // it is contiguous; it is not overwritten before the position is handed back.
-                let record = unsafe {
-                    std::slice::from_raw_parts(
-                        self.producer.start.as_ptr().add(at + HEADER),
-                        len as usize,
-                    )
-                };
-                each(record);
+                // SAFETY: the kernel has released the record, and does not overwrite it before the
+                // position is handed back.
+                unsafe { self.hand_over(len as usize, each) };
             }
             self.position += (u64::from(len) + HEADER as u64).next_multiple_of(8);
             if self.position - handed_back >= HAND_BACK {
@@ -145,6 +141,35 @@ impl Ring {
         }
         self.consumer.position().store(self.position, Ordering::Release);
         stopped
+    }
+}
+
+impl Ring {
+    /// Where the data of a position is.
+    fn data(&self, position: u64) -> *mut u8 {
+        let at = usize::try_from(position & (self.size - 1)).unwrap_or(0);
+        // SAFETY: `size` is a power of two, so that is inside the data area.
+        unsafe { self.producer.start.as_ptr().add(self.page + at) }
+    }
+
+    /// Hands over the record at the position, of `len` bytes behind its header.
+    ///
+    /// # Safety
+    /// The kernel has released the record, and it is not handed back yet.
+    unsafe fn hand_over(&mut self, len: usize, each: &mut dyn FnMut(&[u8])) {
+        let start = self.position + HEADER as u64;
+        let to_end = usize::try_from(self.size - (start & (self.size - 1))).unwrap_or(usize::MAX);
+        // SAFETY: both pieces are inside the data area; what they hold is as the caller says.
+        let piece = |position, len| unsafe { std::slice::from_raw_parts(self.data(position), len) };
+        if len <= to_end {
+            each(piece(start, len));
+            return;
+        }
+        let (first, rest) = (piece(start, to_end), piece(start + to_end as u64, len - to_end));
+        self.joined.clear();
+        self.joined.extend_from_slice(first);
+        self.joined.extend_from_slice(rest);
+        each(&self.joined);
     }
 }
 
