@@ -88,6 +88,11 @@ impl ReadOnlyWords {
         self.0.long(index).load(order)
     }
 
+    /// A word to be loaded again and again.
+    pub fn word(&self, index: u32) -> ReadOnlyWord<'_> {
+        ReadOnlyWord(self.0.long(index))
+    }
+
     /// As many words as `into` has room for, from word `index` on, each by a load of its own.
     ///
     /// # Panics
@@ -105,5 +110,17 @@ impl ReadOnlyWords {
         for (to, word) in into.iter_mut().zip(words) {
             *to = word.load(Ordering::Relaxed);
         }
+    }
+}
+
+/// One word of [`ReadOnlyWords`].
+#[derive(Clone, Copy, Debug)]
+pub struct ReadOnlyWord<'a>(&'a AtomicU64);
+
+impl ReadOnlyWord<'_> {
+    /// Its value.
+    #[inline]
+    pub fn load(self, order: Ordering) -> u64 {
+        self.0.load(order)
     }
 }

@@ -10,7 +10,7 @@ pub(super) const CHIP_WORDS: usize = words(chip::LAST_BYTE);
 pub(super) const POOL_WORDS: usize = words(pool::LAST_BYTE);
 
 /// The words of one chip at one instant.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Device {
     pub(super) chip: [u64; CHIP_WORDS],
     pub(super) pools: [[u64; POOL_WORDS]; POOLS],
@@ -82,6 +82,7 @@ pub struct Chip {
 }
 
 /// A word that may stand for "unknown".
+#[inline]
 pub(super) fn known(word: u64) -> Option<u64> {
     (word != UNKNOWN).then_some(word)
 }

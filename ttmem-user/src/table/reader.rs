@@ -17,16 +17,20 @@ use rustix::{
     fs::{FileType, Mode, OFlags, fstat, openat},
     process::geteuid,
 };
-use ttmem_common::table::{POOLS, chip, header, state as state_word};
+use ttmem_common::table::{chip, header, state as state_word};
 
 use super::{
     agent::Identity,
-    device::{CHIP_WORDS, Chip, Device, POOL_WORDS, known},
+    device::{Chip, Device, known},
     directory::{Directory, DirectoryError},
     shape::Shape,
     writer::file_name,
 };
-use crate::{event::BufferType, missing::Lost, words::ReadOnlyWords};
+use crate::{
+    event::BufferType,
+    missing::Lost,
+    words::{ReadOnlyWord, ReadOnlyWords},
+};
 
 /// A chip's block may not be larger: it bounds what a broken header can ask for.
 const MAX_FILE_BYTES: u64 = 64 << 20;
@@ -83,6 +87,18 @@ pub struct Table {
     words: ReadOnlyWords,
     path: PathBuf,
     shape: Shape,
+}
+
+/// One figure of a table.
+#[derive(Clone, Copy, Debug)]
+pub struct Counter<'a>(ReadOnlyWord<'a>);
+
+impl Counter<'_> {
+    /// The figure now; `None` if it is not known. One load.
+    #[inline]
+    pub fn read(self) -> Option<u64> {
+        known(u64::from_le(self.0.load(Ordering::Relaxed)))
+    }
 }
 
 /// What the header says.
@@ -288,24 +304,29 @@ impl Table {
     /// The figures of one chip, by its place in the file, all of the same instant. Allocates
     /// nothing.
     pub fn device(&self, slot: usize) -> Result<Device, ReadError> {
+        let mut device = Device::default();
+        self.read_device(slot, &mut device)?;
+        Ok(device)
+    }
+
+    /// The same, into what was read before: to move it takes as long as to read it.
+    pub fn read_device(&self, slot: usize, device: &mut Device) -> Result<(), ReadError> {
         let block = self.block(slot);
         let pools = block + self.shape.pools_offset;
         let step = self.shape.pool_bytes;
         self.consistent(block + chip::SEQUENCE as u64, || {
-            let mut device = Device { chip: [0; CHIP_WORDS], pools: [[0; POOL_WORDS]; POOLS] };
             self.words.load_all(index(block), &mut device.chip);
             for (pool, at) in device.pools.iter_mut().zip((0..).map(|kind| pools + kind * step)) {
                 self.words.load_all(index(at), pool);
             }
-            device
         })
     }
 
-    /// One figure of one pool, by the chip's place and the figure's offset in [`pool`]; `None` if
-    /// it is not known. One load.
-    pub fn figure(&self, slot: usize, buffer_type: BufferType, figure: usize) -> Option<u64> {
+    /// Where one figure of one pool is, by the chip's place and the figure's offset in [`pool`]: to
+    /// be looked up once, and read as often as one likes.
+    pub fn counter(&self, slot: usize, buffer_type: BufferType, figure: usize) -> Counter<'_> {
         let pool = self.pool_block(self.block(slot), buffer_type);
-        known(load(&self.words, pool + figure as u64))
+        Counter(self.words.word(index(pool + figure as u64)))
     }
 
     fn block(&self, slot: usize) -> u64 {
@@ -318,7 +339,7 @@ impl Table {
     }
 
     /// Reads until no write came between.
-    fn consistent<T>(&self, sequence: u64, read: impl Fn() -> T) -> Result<T, ReadError> {
+    fn consistent<T>(&self, sequence: u64, mut read: impl FnMut() -> T) -> Result<T, ReadError> {
         let index = index(sequence);
         let mut since = None;
         for spins in 0_u32.. {

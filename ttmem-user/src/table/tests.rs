@@ -136,7 +136,7 @@ fn what_is_written_is_read() {
     let snapshot = ledger.pool_snapshot(0, BufferType::Dram).expect("a pool");
     assert_eq!(chips[0].pools, std::slice::from_ref(&snapshot));
     assert_eq!(chips[0].circular_core_bytes, None);
-    let used = table.figure(1, BufferType::Dram, pool::USED_BYTES);
+    let used = table.counter(1, BufferType::Dram, pool::USED_BYTES).read();
     assert_eq!(used, snapshot.used_bytes);
     assert_eq!(pids(&rig.path), [7]);
 }

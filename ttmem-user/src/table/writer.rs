@@ -168,7 +168,10 @@ impl Writer {
                 self.store(block + chip::CORE_CAPACITY_BYTES, UNKNOWN);
             }
             for (word, value) in pools.iter().enumerate() {
-                self.store(at(word), *value);
+                // What stays the same stays in the readers' caches.
+                if self.load(at(word)) != *value {
+                    self.store(at(word), *value);
+                }
             }
         });
     }
