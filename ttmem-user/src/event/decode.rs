@@ -67,6 +67,7 @@ pub struct Decoded {
 }
 
 /// Decodes one record.
+#[inline]
 pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     let (header, _) = RecordHeader::read_from_prefix(bytes).map_err(|_| DecodeError::Length {
         kind: 0,
@@ -107,6 +108,7 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     Ok(Decoded { time_ns: header.time_ns, slot: header.slot, pid, tid, event })
 }
 
+#[inline]
 fn whole<T: zerocopy::FromBytes>(bytes: &[u8], kind: u32) -> Result<T, DecodeError> {
     T::read_from_bytes(bytes).map_err(|_| DecodeError::Length {
         kind,
@@ -123,6 +125,7 @@ fn unique_id(flags: u32, id: u64) -> Option<u64> {
     (flags & FLAG_NO_UNIQUE_ID == 0).then_some(id)
 }
 
+#[inline]
 fn allocated(record: &AllocateRecord, spread: Spread) -> Result<Allocated, DecodeError> {
     Ok(Allocated {
         time_ns: record.header.time_ns,
@@ -139,6 +142,7 @@ pub(crate) fn sharded_shape(record: &ShardedRecord) -> Result<BufferShape, Decod
     shape(&record.buffer, spread(record))
 }
 
+#[inline]
 fn shape(record: &AllocateRecord, spread: Spread) -> Result<BufferShape, DecodeError> {
     Ok(BufferShape {
         unique_id: unique_id(record.flags, record.unique_id),
@@ -151,6 +155,7 @@ fn shape(record: &AllocateRecord, spread: Spread) -> Result<BufferShape, DecodeE
 }
 
 /// Of a buffer of which nothing but the fields of all is known.
+#[inline]
 const fn not_sharded(record: &AllocateRecord) -> Spread {
     if record.memory_layout < FIRST_SHARDED { Spread::Interleaved } else { Spread::Unknown }
 }
@@ -206,6 +211,7 @@ const fn high(pair: u64) -> u32 {
     (pair >> 32) as u32
 }
 
+#[inline]
 const fn freed(record: &FreeRecord, described: Option<Described>) -> Freed {
     Freed { buffer: Avma(record.buffer), allocator: Avma(record.allocator), described }
 }

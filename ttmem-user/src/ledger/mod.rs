@@ -7,6 +7,7 @@
 //! Never asks for the time, never does I/O.
 
 pub mod audit;
+mod by_address;
 mod circular;
 mod counters;
 pub mod delta;
@@ -204,6 +205,7 @@ impl Ledger {
         places.iter().map(|&place| self.topology.chips()[place]).collect()
     }
 
+    #[inline]
     fn allocated(&mut self, allocated: &Allocated) {
         self.touch(allocated.buffer);
         self.spaces.stir(allocated.allocator);
@@ -240,6 +242,7 @@ impl Ledger {
         }
     }
 
+    #[inline]
     fn freed(&mut self, freed: &Freed) {
         if !self.attaching {
             self.touch(freed.buffer);
@@ -294,6 +297,7 @@ impl Ledger {
         true
     }
 
+    #[inline]
     fn insert(&mut self, buffer: Avma, live: &Live) {
         self.failures.note_change();
         self.per_core.enter(live.shape.spread);
@@ -304,6 +308,7 @@ impl Ledger {
         self.count(live, |pool| pool.enter(share));
     }
 
+    #[inline]
     fn remove(&mut self, buffer: Avma) -> Option<Live> {
         let live = self.live.remove(buffer)?;
         self.note(Change::Freed, buffer, &live);
@@ -315,12 +320,14 @@ impl Ledger {
     }
 
     /// Does something for each pool that a buffer lies in.
+    #[inline]
     fn count(&self, live: &Live, what: impl Fn(&PoolCounters)) {
         for &chip in self.chips_of_live(live.device) {
             what(self.pool(chip, live.shape.buffer_type));
         }
     }
 
+    #[inline]
     fn measure(&self, allocator: Avma, shape: &BufferShape) -> Option<Measured> {
         let geometry = self.topology.geometry(allocator, shape.buffer_type)?;
         let bank_bytes = geometry.bank_bytes(shape)?;

@@ -1,10 +1,11 @@
 //! The [`Space`]s of all allocators, and how the ledger keeps them.
 
-use hashbrown::HashMap;
+use hashbrown::HashSet;
 use ttmem_common::layout::BUFFER_TYPES;
 
 use super::{
     Ledger, Live,
+    by_address::ByAddress,
     space::{Range, Space},
 };
 use crate::{
@@ -12,30 +13,28 @@ use crate::{
     units::Avma,
 };
 
-type ByAddress<T> = HashMap<Avma, T, foldhash::fast::FixedState>;
-
 /// By allocator and buffer type. `None`: there is no such pool, or its allocator is not known.
 #[derive(Debug, Default)]
 pub(super) struct Spaces {
     of: ByAddress<Box<[Option<Space>; BUFFER_TYPES]>>,
     /// Allocators of which an event was seen since the attach, while that matters: what was read
     /// of their free lists may be older.
-    stirred: Option<ByAddress<()>>,
+    stirred: Option<HashSet<Avma, foldhash::fast::FixedState>>,
 }
 
 impl Spaces {
     /// Waits for what is read of the target's free lists.
     pub fn new() -> Self {
-        Self { of: HashMap::default(), stirred: Some(HashMap::default()) }
+        Self { of: ByAddress::default(), stirred: Some(HashSet::default()) }
     }
 
     /// The space of an allocator's pool.
     pub fn get(&self, allocator: Avma, buffer_type: BufferType) -> Option<&Space> {
-        self.of.get(&allocator)?[buffer_type.index()].as_ref()
+        self.of.get(allocator)?[buffer_type.index()].as_ref()
     }
 
     fn get_mut(&mut self, allocator: Avma, buffer_type: BufferType) -> Option<&mut Space> {
-        self.of.get_mut(&allocator)?[buffer_type.index()].as_mut()
+        self.of.get_mut(allocator)?[buffer_type.index()].as_mut()
     }
 
     /// The banks of a pool have free lists of their own.
@@ -64,13 +63,13 @@ impl Spaces {
     /// Notes that an allocator's free lists may have changed.
     pub fn stir(&mut self, allocator: Avma) {
         if let Some(stirred) = &mut self.stirred {
-            stirred.insert(allocator, ());
+            stirred.insert(allocator);
         }
     }
 
     /// Takes the pools of an allocator in; `true` if its live buffers have to be entered anew.
     fn learn(&mut self, allocator: Avma, pools: &[Option<Geometry>; BUFFER_TYPES]) -> bool {
-        let known = self.of.get(&allocator);
+        let known = self.of.get(allocator);
         let same = known.is_some_and(|spaces| {
             spaces.iter().zip(pools).all(|(space, pool)| match (space, pool) {
                 (Some(space), Some(pool)) => space.is(pool),
@@ -141,8 +140,8 @@ impl Ledger {
         }
         self.spaces
             .of
-            .values_mut()
-            .flat_map(|spaces| spaces.iter_mut().flatten())
+            .iter_mut()
+            .flat_map(|(_, spaces)| spaces.iter_mut().flatten())
             .for_each(Space::restart);
         for (buffer, live) in self.live.iter() {
             if !enter(&mut self.spaces, buffer, &live) {
@@ -162,10 +161,10 @@ impl Ledger {
             }
         }
         let stirred = self.spaces.stirred.take().unwrap_or_default();
-        for spaces in self.spaces.of.iter_mut().filter(|(at, _)| stirred.contains_key(*at)) {
+        for spaces in self.spaces.of.iter_mut().filter(|(at, _)| stirred.contains(at)) {
             spaces.1.iter_mut().flatten().for_each(Space::drop_suspicion);
         }
-        for list in seen.iter().filter(|list| !stirred.contains_key(&list.allocator)) {
+        for list in seen.iter().filter(|list| !stirred.contains(&list.allocator)) {
             let own: Vec<_> = list.holes.iter().map(|(start, end)| (start.0, end.0)).collect();
             let space = self.spaces.get_mut(list.allocator, list.buffer_type);
             if space.is_some_and(|space| !space.check(&own, *steady)) {

@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
 use ttmem_common::layout::BUFFER_TYPES;
 
+use super::by_address::ByAddress;
 use crate::{
     event::{AllocatorSeen, BufferType, DeviceSeen, Geometry},
     units::{Avma, ChipId, MeshId},
@@ -64,8 +64,8 @@ pub struct Topology {
     allocators: Vec<Allocator>,
     /// Counts when allocators were opened.
     openings: u64,
-    device_at: HashMap<Avma, usize, foldhash::fast::FixedState>,
-    allocator_at: HashMap<Avma, usize, foldhash::fast::FixedState>,
+    device_at: ByAddress<usize>,
+    allocator_at: ByAddress<usize>,
 }
 
 impl Topology {
@@ -81,12 +81,12 @@ impl Topology {
 
     /// The entry of the device that lives at an address now.
     pub fn device_at(&self, address: Avma) -> Option<usize> {
-        self.device_at.get(&address).copied()
+        self.device_at.get(address).copied()
     }
 
     /// The pool of the allocator that lives at an address now.
     pub fn geometry(&self, allocator: Avma, buffer_type: BufferType) -> Option<Geometry> {
-        let entry = *self.allocator_at.get(&allocator)?;
+        let entry = *self.allocator_at.get(allocator)?;
         self.allocators[entry].pools[buffer_type.index()]
     }
 
@@ -101,7 +101,7 @@ impl Topology {
         };
         let shown = self.allocators.iter().filter(|it| !is_past(it) && !self.is_left_to_a_mesh(it));
         let number = |allocator: &Allocator| {
-            u32::try_from(self.allocator_at.get(&allocator.address).copied().unwrap_or(0))
+            u32::try_from(self.allocator_at.get(allocator.address).copied().unwrap_or(0))
         };
         let mut shown: Vec<OpenAllocator<'_>> = shown
             .map(|allocator| OpenAllocator {
@@ -118,7 +118,7 @@ impl Topology {
 
     /// Whether an allocator at this address has been described.
     pub fn knows_allocator(&self, allocator: Avma) -> bool {
-        self.allocator_at.contains_key(&allocator)
+        self.allocator_at.get(allocator).is_some()
     }
 
     /// What a chip's pool measures, by the chip's place.
@@ -141,7 +141,7 @@ impl Topology {
     /// Takes a description of an allocator in; its device must be known.
     pub fn learn_allocator(&mut self, seen: &AllocatorSeen) {
         let Some(device) = self.device_at(seen.device) else { return };
-        let known = self.allocator_at.get(&seen.allocator).copied();
+        let known = self.allocator_at.get(seen.allocator).copied();
         let still_open = known.map(|entry| &self.allocators[entry]).filter(|known| !known.closed);
         let opened = still_open.map_or(self.openings + 1, |known| known.opened);
         self.openings = self.openings.max(opened);
@@ -163,7 +163,7 @@ impl Topology {
         buffer_type: BufferType,
         geometry: Geometry,
     ) -> Option<[Option<Geometry>; BUFFER_TYPES]> {
-        let entry = *self.allocator_at.get(&allocator)?;
+        let entry = *self.allocator_at.get(allocator)?;
         let known = &mut self.allocators[entry];
         known.pools[buffer_type.index()] = Some(geometry);
         let (device, pools) = (known.device, known.pools);
@@ -173,7 +173,7 @@ impl Topology {
 
     /// The buffers of an allocator have been freed in bulk.
     pub fn close_allocator(&mut self, allocator: Avma) {
-        if let Some(&entry) = self.allocator_at.get(&allocator) {
+        if let Some(&entry) = self.allocator_at.get(allocator) {
             self.allocators[entry].closed = true;
             self.measure_chips(self.allocators[entry].device);
         }
@@ -181,7 +181,7 @@ impl Topology {
 
     /// An allocator was found only as a single device's own, without buffers.
     pub fn make_spare(&mut self, allocator: Avma) {
-        if let Some(&entry) = self.allocator_at.get(&allocator) {
+        if let Some(&entry) = self.allocator_at.get(allocator) {
             self.allocators[entry].spare = true;
             self.measure_chips(self.allocators[entry].device);
         }

@@ -57,11 +57,12 @@ impl<K: Key> Index<K> {
     }
 
     /// Notes where the entry of a key is; returns where it was noted to be before.
+    #[inline]
     pub fn set(&mut self, place: u32, entries: &Pages) -> Option<u32> {
         let len = self.places.len();
         if len == self.places.capacity() {
-            // With some room above: what was taken out may block places in the table too.
-            self.rebuild(len + len / 4 + 1, entries);
+            // At most half full: what was taken out blocks places too, and makes every search long.
+            self.rebuild(len * 2 + 1, entries);
         }
         let key = K::of(entries.get(place));
         let hasher = &self.hasher;
@@ -77,6 +78,7 @@ impl<K: Key> Index<K> {
     }
 
     /// Takes the place of a key's entry out.
+    #[inline]
     pub fn take(&mut self, key: K, entries: &Pages) -> Option<u32> {
         let hash = self.hasher.hash_one(key);
         let same = |&place: &u32| K::of(entries.get(place)) == key;
@@ -92,6 +94,7 @@ impl<K: Key> Index<K> {
     }
 
     /// The entry at one place is about to come to another.
+    #[inline]
     pub fn relocate(&mut self, from: u32, to: u32, entries: &Pages) {
         let hash = self.hash(from, entries);
         if let Some(place) = self.places.find_mut(hash, |&place| place == from) {

@@ -83,12 +83,14 @@ impl LiveSet {
     }
 
     /// The buffer at a host address.
+    #[inline]
     pub fn get(&self, buffer: Avma) -> Option<Live> {
         let place = self.by_buffer.find(buffer, &self.entries)?;
         Some(self.entries.get(place).live())
     }
 
     /// Takes a buffer in. One that is there already is replaced.
+    #[inline]
     pub fn insert(&mut self, buffer: Avma, live: &Live) {
         let mut place = self.entries.push(Packed::new(buffer, live));
         if let Some(older) = self.by_buffer.set(place, &self.entries) {
@@ -112,6 +114,7 @@ impl LiveSet {
     }
 
     /// Takes a buffer out.
+    #[inline]
     pub fn remove(&mut self, buffer: Avma) -> Option<Live> {
         let place = self.by_buffer.take(buffer, &self.entries)?;
         let last = self.entries.last_place();

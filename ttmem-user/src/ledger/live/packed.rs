@@ -61,6 +61,7 @@ enum OriginKind {
 
 impl Packed {
     /// Packs what is known of a buffer.
+    #[inline]
     pub fn new(buffer: Avma, live: &Live) -> Self {
         let shape = &live.shape;
         let (spread, pages_per_bank) = match shape.spread {

@@ -43,6 +43,7 @@ impl Pages {
     }
 
     /// Adds an entry behind the last one; returns its place.
+    #[inline]
     pub fn push(&mut self, entry: Packed) -> u32 {
         let page = self.len / PAGE;
         if page == self.pages.len() {
@@ -54,6 +55,7 @@ impl Pages {
     }
 
     /// Takes an entry out; the last one comes to its place.
+    #[inline]
     pub fn swap_remove(&mut self, place: u32) -> Packed {
         let place = place as usize;
         self.len -= 1;

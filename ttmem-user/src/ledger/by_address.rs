@@ -1,0 +1,88 @@
+//! Few things by their host address, of which the same one is asked for again and again.
+
+use std::cell::Cell;
+
+use hashbrown::HashMap;
+
+use crate::units::Avma;
+
+/// Devices, allocators and the like. Nothing is ever taken out.
+#[derive(Debug)]
+pub(super) struct ByAddress<T> {
+    things: Vec<(Avma, T)>,
+    /// By address: the place among the things.
+    places: HashMap<Avma, usize, foldhash::fast::RandomState>,
+    /// The place that was asked for last.
+    last: Cell<usize>,
+}
+
+impl<T> Default for ByAddress<T> {
+    fn default() -> Self {
+        Self { things: Vec::new(), places: HashMap::default(), last: Cell::new(0) }
+    }
+}
+
+impl<T> ByAddress<T> {
+    #[inline]
+    fn place(&self, address: Avma) -> Option<usize> {
+        let last = self.last.get();
+        if self.things.get(last).is_some_and(|(at, _)| *at == address) {
+            return Some(last);
+        }
+        let place = *self.places.get(&address)?;
+        self.last.set(place);
+        Some(place)
+    }
+
+    /// What is at an address.
+    #[inline]
+    pub fn get(&self, address: Avma) -> Option<&T> {
+        self.place(address).map(|place| &self.things[place].1)
+    }
+
+    /// The same, to be changed.
+    #[inline]
+    pub fn get_mut(&mut self, address: Avma) -> Option<&mut T> {
+        self.place(address).map(|place| &mut self.things[place].1)
+    }
+
+    /// Puts something at an address; what was there before.
+    pub fn insert(&mut self, address: Avma, thing: T) -> Option<T> {
+        if let Some(known) = self.get_mut(address) {
+            return Some(std::mem::replace(known, thing));
+        }
+        self.places.insert(address, self.things.len());
+        self.things.push((address, thing));
+        None
+    }
+
+    /// All things, in the order in which their addresses came.
+    pub fn values(&self) -> impl Iterator<Item = &T> {
+        self.things.iter().map(|(_, thing)| thing)
+    }
+
+    /// The same with their addresses, to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (Avma, &mut T)> {
+        self.things.iter_mut().map(|(at, thing)| (*at, thing))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_one_asked_for_is_not_taken_for_another() {
+        let mut things = ByAddress::default();
+        assert_eq!((things.insert(Avma(1), 'a'), things.insert(Avma(2), 'b')), (None, None));
+        for _ in 0..2 {
+            assert_eq!((things.get(Avma(1)), things.get(Avma(1))), (Some(&'a'), Some(&'a')));
+            assert_eq!((things.get(Avma(2)), things.get(Avma(3))), (Some(&'b'), None));
+        }
+        assert_eq!(things.insert(Avma(1), 'c'), Some('a'));
+        *things.get_mut(Avma(2)).unwrap() = 'd';
+        assert!(things.values().eq(&['c', 'd']));
+        things.iter_mut().for_each(|(at, thing)| *thing = if at == Avma(1) { 'e' } else { 'f' });
+        assert!(things.values().eq(&['e', 'f']));
+    }
+}
