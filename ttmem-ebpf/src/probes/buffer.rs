@@ -15,10 +15,7 @@ use ttmem_common::{
     witness::{BULK_FREES, FREES, UNREAD_ALLOCATIONS},
 };
 
-use super::{
-    describe,
-    fields::{Fields, fields_of},
-};
+use super::{describe, fields::Fields};
 use crate::{
     count::{self, lose},
     emit::{Hit, control, reserve, submit},
@@ -83,9 +80,7 @@ pub fn on_allocate(ctx: &ProbeContext, hit: &Hit, layout: &LayoutTable) -> Optio
 #[inline(always)]
 fn allocate(buffer: u64, hit: &Hit, table: &LayoutTable) -> Result<(), Fault> {
     let layout = &table.buffer;
-    let read = fields_of(buffer, layout)
-        .and_then(|fields| Fields::read(fields, layout).map(|read| (fields, read)));
-    let Ok((fields, read)) = read else {
+    let Ok((fields, read)) = Fields::read(buffer, layout) else {
         count::one::<UNREAD_ALLOCATIONS>(hit);
         return Err(Fault);
     };
@@ -159,8 +154,7 @@ struct Description {
 impl Description {
     #[inline(always)]
     fn read(buffer: u64, layout: &BufferLayout) -> Result<Self, Fault> {
-        let fields = fields_of(buffer, layout)?;
-        let mut read = Fields::read(fields, layout)?;
+        let (fields, mut read) = Fields::read(buffer, layout)?;
         if is_per_core(fields, layout)? {
             read.flags |= FLAG_PER_CORE;
         }

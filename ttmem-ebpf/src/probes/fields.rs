@@ -36,23 +36,24 @@ pub struct Fields {
 }
 
 impl Fields {
-    /// Reads them from the object that holds them.
+    /// Reads them; and the address of the object that holds them.
     #[inline(always)]
-    pub fn read(fields: u64, layout: &BufferLayout) -> Result<Self, Fault> {
-        if let Some(read) = Self::read_at_once(fields, layout) {
+    pub fn read(buffer: u64, layout: &BufferLayout) -> Result<(u64, Self), Fault> {
+        if let Some(read) = Self::read_at_once(buffer, layout) {
             return Ok(read);
         }
+        let fields = fields_of(buffer, layout)?;
         let window = Window::read(fields, layout)?;
         let unique_id = match layout.unique_id {
             ABSENT => None,
             offset => Some(read(fields.wrapping_add(u64::from(offset)))?),
         };
-        Ok(Self::of(layout, unique_id, |offset| window.word(offset)))
+        Ok((fields, Self::of(layout, unique_id, |offset| window.word(offset))))
     }
 
     /// `None`: that is not possible now, or not with this layout.
     #[inline(always)]
-    fn read_at_once(fields: u64, layout: &BufferLayout) -> Option<Self> {
+    fn read_at_once(buffer: u64, layout: &BufferLayout) -> Option<(u64, Self)> {
         let (start, len) = (layout.window_start, layout.span_len);
         if len == 0 || len > MAX_SPAN {
             return None;
@@ -67,7 +68,17 @@ impl Fields {
             (&raw mut (*span).in_use).write_volatile(1);
             compiler_fence(Ordering::SeqCst);
             let words = &raw mut (*span).words;
-            let error = read_raw(words.cast(), len, fields.wrapping_add(u64::from(start)));
+            let mut fields = buffer;
+            let mut error = 0;
+            if layout.implementation != ABSENT {
+                // Not onto the stack: the kernel would look whether it is the stack's.
+                let from = buffer.wrapping_add(u64::from(layout.implementation));
+                error = read_raw(words.cast(), 8, from);
+                fields = (*words)[0];
+            }
+            if error == 0 {
+                error = read_raw(words.cast(), len, fields.wrapping_add(u64::from(start)));
+            }
             let word = |offset: u32| {
                 // A mask for the verifier: the agent refuses a layout with a field elsewhere.
                 let index = offset.wrapping_sub(start) as usize / 8;
@@ -77,7 +88,7 @@ impl Fields {
             compiler_fence(Ordering::SeqCst);
             (&raw mut (*span).in_use).write_volatile(0);
             // What cannot be read in one piece may be read in two.
-            (error == 0).then_some(read)
+            (error == 0).then_some((fields, read))
         }
     }
 
