@@ -161,18 +161,13 @@ impl Mirror {
     }
 
     fn entry(&mut self, delta: &Delta, at: At) -> Entry {
-        let size = delta.bank_bytes.unwrap_or(delta.size);
+        let (size, used) = takes(delta);
         self.oddities.unmeasured += u64::from(delta.bank_bytes.is_none());
-        let clipped = size > MAX_SIZE || delta.address.0 > ADDRESS_MASK;
+        let clipped =
+            delta.bank_bytes.unwrap_or(delta.size) > MAX_SIZE || delta.address.0 > ADDRESS_MASK;
         self.oddities.clipped += u64::from(clipped);
         self.oddities.nowhere += u64::from(delta.chips.is_empty());
-        Entry {
-            owner: delta.buffer,
-            at,
-            size: size.min(MAX_SIZE),
-            used: delta.used_bytes.unwrap_or(size),
-            on_some_cores: delta.cores.is_some(),
-        }
+        Entry { owner: delta.buffer, at, size, used, on_some_cores: delta.cores.is_some() }
     }
 
     fn came(
@@ -260,6 +255,12 @@ impl Mirror {
         }
         out(Op::Point { plot: name, at, value });
     }
+}
+
+/// What a buffer takes of each bank, as it is announced, and of all banks of a chip.
+fn takes(delta: &Delta) -> (u64, u64) {
+    let size = delta.bank_bytes.unwrap_or(delta.size);
+    (size.min(MAX_SIZE), delta.used_bytes.unwrap_or(size))
 }
 
 #[cfg(test)]
