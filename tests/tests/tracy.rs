@@ -9,133 +9,101 @@ use std::{
 
 use e2e::{
     or_skip,
+    real::both,
     standin::Standin,
     tracy::{
-        Mirrored, STRANGER, agree, ended_exact,
+        Mirrored, STRANGER, agree,
         receiver::{Receiver, Seen},
-        rig, the_end_is_told,
+        rig,
+        scenarios::{self, Backend},
     },
     ttmem::{PATIENCE, Ttmem},
 };
 
 #[test]
 fn it_is_what_the_allocators_hold_whenever_one_connects() {
-    let (ttmem, mut driver) = or_skip!(rig());
-    driver.all_ok(&["open mesh 0 2 name=m", "hold 500", "alloc old m L1 65536 2048"]).unwrap();
-    let mirrored = Mirrored::attach(&ttmem, driver.pid(), &[]).unwrap();
-    for round in 0..4 {
-        let mut receiver = Receiver::connect(mirrored.port).unwrap();
-        let expected = agree(&mut receiver, &ttmem, driver.pid()).unwrap();
-        driver.ok(&format!("churn 2 400 {round} keep=5")).unwrap();
-        driver.ok(&format!("alloc r{round} m TRACE 8192 2048")).unwrap();
-        let more = agree(&mut receiver, &ttmem, driver.pid()).unwrap();
-        assert_ne!(more, expected);
-        let seen = receiver.disconnect().unwrap();
-        assert_eq!(seen.program.1, u64::from(driver.pid()));
-        assert!(seen.about.iter().any(|line| line.contains("driver")), "{:?}", seen.about);
-        assert!(seen.plots.contains_key("TT_Dev1_DRAM capacity"), "{:?}", seen.plots);
-        let threads: Vec<&String> = seen.threads.values().collect();
-        assert!(threads.iter().any(|name| name.as_str() == "driver"), "{threads:?}");
-        println!("{} events in round {round}", seen.events);
-    }
-    mirrored.end().unwrap();
+    let (ttmem, driver) = or_skip!(rig());
+    scenarios::whenever_one_connects(Backend::Wire, &ttmem, driver).unwrap();
 }
 
 #[test]
 fn allocators_of_one_chip_do_not_mix_and_addresses_come_again() {
-    let (ttmem, mut driver) = or_skip!(rig());
-    driver.ok("open mesh 0 2 name=m").unwrap();
-    let mirrored = Mirrored::attach(&ttmem, driver.pid(), &[]).unwrap();
-    let mut receiver = Receiver::connect(mirrored.port).unwrap();
-    driver
-        .all_ok(&[
-            "alloc a m L1 65536 2048",
-            "submesh m 1 1 name=s",
-            "alloc b s L1 65536 2048",
-            "alloc p0 m L1 2048 2048 cores=4 shard=32x32 page=32x32 percore=1",
-        ])
-        .unwrap();
-    agree(&mut receiver, &ttmem, driver.pid()).unwrap();
-    assert!(receiver.seen().pools.contains_key("TT_Dev1_L1#2"), "the submesh has its own");
-    for _ in 0..20 {
-        driver
-            .all_ok(&["free a", "free b", "alloc a m L1 65536 2048", "alloc b s L1 65536 2048"])
-            .unwrap();
-    }
-    agree(&mut receiver, &ttmem, driver.pid()).unwrap();
-    // Closing frees all at once; the next device starts anew at the same addresses.
-    driver
-        .all_ok(&["close s", "close m", "open mesh 0 2 name=n", "alloc c n L1 65536 2048"])
-        .unwrap();
-    agree(&mut receiver, &ttmem, driver.pid()).unwrap();
-    receiver.disconnect().unwrap();
-    mirrored.end().unwrap();
+    let (ttmem, driver) = or_skip!(rig());
+    scenarios::addresses_come_again(Backend::Wire, &ttmem, driver).unwrap();
 }
 
 #[test]
 fn three_hundred_pools() {
-    let (ttmem, mut driver) = or_skip!(rig());
-    driver.ok("open mesh 0 64 name=m").unwrap();
-    let mirrored = Mirrored::attach(&ttmem, driver.pid(), &[]).unwrap();
-    let mut receiver = Receiver::connect(mirrored.port).unwrap();
-    for kind in ["DRAM", "L1", "L1_SMALL", "TRACE", "SYSTEM_MEMORY"] {
-        driver.ok(&format!("alloc {kind} m {kind} 4096 2048")).unwrap();
-    }
-    receiver.until("320 pools", |seen| seen.pools.len() == 320).unwrap();
-    agree(&mut receiver, &ttmem, driver.pid()).unwrap();
-    receiver.disconnect().unwrap();
-    mirrored.end().unwrap();
+    let (ttmem, driver) = or_skip!(rig());
+    scenarios::three_hundred_pools(Backend::Wire, &ttmem, driver).unwrap();
 }
 
 #[test]
-fn the_end_of_the_process_is_told() {
-    let (ttmem, mut driver) = or_skip!(rig());
-    driver.all_ok(&["open mesh 0 2 name=m", "hold 20"]).unwrap();
-    let mirrored = Mirrored::attach(&ttmem, driver.pid(), &[]).unwrap();
-    the_end_is_told(Receiver::connect(mirrored.port).unwrap(), &ttmem, driver).unwrap();
-    mirrored.ended().unwrap();
+fn a_storm_is_told_to_the_last_of_it() {
+    let (ttmem, driver) = or_skip!(rig());
+    scenarios::a_storm(Backend::Wire, &ttmem, driver).unwrap();
 }
 
 #[test]
 fn a_storm_and_a_loss_end_in_the_truth() {
-    let (ttmem, mut driver) = or_skip!(rig());
-    driver.all_ok(&["open mesh 0 4 name=m", "hold 100"]).unwrap();
-    // A ring that is far too small: records are lost.
-    let more = ["--ring-size", "4"];
-    let mirrored = Mirrored::attach(&ttmem, driver.pid(), &more).unwrap();
-    let mut receiver = Receiver::connect(mirrored.port).unwrap();
-    driver.ok("churn 4 20000 7 keep=50").unwrap();
-    agree(&mut receiver, &ttmem, driver.pid()).unwrap();
-    receiver.until("the loss", |seen| seen.has_message("records were lost")).unwrap();
-    receiver.until("that it is over", |seen| seen.has_message("exact from here on")).unwrap();
-    let seen = receiver.disconnect().unwrap();
-    assert!(seen.has_message("memory was read again"), "{:?}", seen.messages);
-    println!("{} events", seen.events);
-    mirrored.end().unwrap();
+    let (ttmem, driver) = or_skip!(rig());
+    scenarios::a_storm_and_a_loss(Backend::Wire, &ttmem, driver).unwrap();
+}
+
+#[test]
+fn the_end_of_the_process_is_told() {
+    let (ttmem, driver) = or_skip!(rig());
+    scenarios::the_end_is_told(Backend::Wire, &ttmem, driver).unwrap();
 }
 
 #[test]
 fn a_viewer_that_is_stuck_delays_nothing_and_is_told_later() {
+    let (ttmem, driver) = or_skip!(rig());
+    scenarios::a_viewer_that_is_stopped(Backend::Wire, &ttmem, driver).unwrap();
+}
+
+#[test]
+fn a_mirror_that_is_stuck_delays_nothing_and_catches_up() {
+    let (ttmem, driver) = or_skip!(rig());
+    scenarios::a_mirror_that_is_stopped(Backend::Wire, &ttmem, driver).unwrap();
+}
+
+#[test]
+fn the_real_ttnn_on_two_chips_agrees_at_each_checkpoint() {
+    let (real, ttmem) = or_skip!(both());
+    let program = ("n300", &["--mesh", "1x2", "--random", "7", "--steps", "150"][..]);
+    scenarios::the_real_ttnn(Backend::Wire, (&real, &ttmem), program, 2).unwrap();
+}
+
+#[test]
+fn the_real_ttnn_on_eight_chips_agrees_at_each_checkpoint() {
+    let (real, ttmem) = or_skip!(both());
+    let program = ("t3k", &["--mesh", "2x4", "--random", "9", "--steps", "60"][..]);
+    scenarios::the_real_ttnn(Backend::Wire, (&real, &ttmem), program, 8).unwrap();
+}
+
+#[test]
+fn viewers_of_every_protocol_are_told_the_same() {
     let (ttmem, mut driver) = or_skip!(rig());
-    driver.ok("open mesh 0 32 name=m").unwrap();
-    let place = tempfile::tempdir().unwrap();
-    let output = place.path().join("lines");
-    let mirrored = Mirrored::attach(
-        &ttmem,
-        driver.pid(),
-        &["--ring-size", "65536", "--format", "json", "-o", output.to_str().unwrap()],
-    )
-    .unwrap();
-    let mut receiver = Receiver::connect(mirrored.port).unwrap();
-    // It does not read while this goes on, which is more than waits for anybody.
-    driver.ok("churn 4 15000 3 keep=20").unwrap();
-    agree(&mut receiver, &ttmem, driver.pid()).unwrap();
-    receiver.until("what was missed", |seen| seen.has_message("the viewer was too slow")).unwrap();
-    agree(&mut receiver, &ttmem, driver.pid()).unwrap();
-    let seen = receiver.disconnect().unwrap();
+    driver.all_ok(&["open mesh 0 2 name=m", "hold 100"]).unwrap();
+    let mirrored = Mirrored::attach(&ttmem, driver.pid(), &[]).unwrap().attached().unwrap();
+    for version in [66, 69, 72, 74, 76, 82] {
+        let mut receiver = Receiver::connect_as(mirrored.port, version).unwrap();
+        agree(&mut receiver, &ttmem, driver.pid()).unwrap();
+        driver.ok(&format!("churn 2 200 {version} keep=10")).unwrap();
+        driver.caught("oom m DRAM").unwrap();
+        agree(&mut receiver, &ttmem, driver.pid()).unwrap();
+        receiver.until("it", |seen| seen.has_message("failed allocation: ")).unwrap();
+        let seen = receiver.disconnect().unwrap();
+        assert_eq!(seen.program.1, u64::from(driver.pid()), "{version}");
+        assert!(seen.program.0.starts_with("driver "), "{version}: {:?}", seen.program);
+        assert!(seen.events > 400, "{version}: {}", seen.events);
+        assert!(seen.threads.values().any(|name| name == "driver"), "{version}: {seen:?}");
+        assert!(seen.plots["TT_Dev0_DRAM used"].0 > 0, "{version}: {:?}", seen.plots);
+        // 4 is an error.
+        assert_eq!(seen.severities.contains(&4), version >= 77, "{version}");
+    }
     mirrored.end().unwrap();
-    ended_exact(&output).unwrap();
-    println!("{} of some {} events", seen.events, 4 * 15_000 * 2 * 32);
 }
 
 #[test]

@@ -12,9 +12,14 @@ use std::{
 use anyhow::{Context as _, Result};
 use e2e::{
     or_skip,
+    real::both,
     tracy::{
-        Mirrored, STRANGER, agree, ended_exact, expected::live_in, receiver::Receiver, rig,
-        the_end_is_told,
+        Mirrored, STRANGER, agree, ended_exact,
+        expected::live_in,
+        receiver::Receiver,
+        rig,
+        scenarios::{self, Backend, lines_are_right},
+        stopped::Stopped,
     },
     ttmem::PATIENCE,
 };
@@ -26,9 +31,8 @@ const SECRET: &str = "TTMEM_TEST_SECRET=correct-horse-battery-staple";
 /// Whose processes they are.
 const NOBODY: &str = "65534";
 
-/// A client may tell of a free that belongs to the connection before.
 fn connect(port: u16) -> Receiver {
-    Receiver::connect(port).unwrap().lenient()
+    Backend::Client.connect(port).unwrap()
 }
 
 /// The processes that a process has started.
@@ -78,57 +82,64 @@ fn has_in_memory(pid: u32, text: &str) -> Result<bool> {
 
 #[test]
 fn it_is_what_the_allocators_hold_whenever_one_connects() {
-    let (ttmem, mut driver) = or_skip!(rig());
-    driver.all_ok(&["open mesh 0 2 name=m", "hold 500", "alloc old m L1 65536 2048"]).unwrap();
-    let mirrored = Mirrored::attach(&ttmem, driver.pid(), &CLIENT).unwrap().attached().unwrap();
-    for round in 0..4 {
-        let mut receiver = connect(mirrored.port);
-        let expected = agree(&mut receiver, &ttmem, driver.pid()).unwrap();
-        driver.all_ok(&[&format!("churn 2 400 {round} keep=5"), "submesh m 1 1 name=s"]).unwrap();
-        driver.ok(&format!("alloc r{round} m TRACE 8192 2048")).unwrap();
-        driver.all_ok(&["alloc b s L1 65536 2048"]).unwrap();
-        let more = agree(&mut receiver, &ttmem, driver.pid()).unwrap();
-        assert_ne!(more, expected);
-        driver.all_ok(&["free b", "close s"]).unwrap();
-        agree(&mut receiver, &ttmem, driver.pid()).unwrap();
-        // The last one leaves without a word.
-        if round < 3 {
-            let seen = receiver.disconnect().unwrap();
-            assert!(seen.about.iter().any(|line| line.contains("driver")), "{:?}", seen.about);
-            assert!(seen.plots.contains_key("TT_Dev1_DRAM capacity"), "{:?}", seen.plots);
-            println!("{} events in round {round}", seen.events);
-        }
-    }
-    let mut receiver = connect(mirrored.port);
-    agree(&mut receiver, &ttmem, driver.pid()).unwrap();
-    receiver.disconnect().unwrap();
-    mirrored.end().unwrap();
+    let (ttmem, driver) = or_skip!(rig());
+    scenarios::whenever_one_connects(Backend::Client, &ttmem, driver).unwrap();
 }
 
 #[test]
-fn three_hundred_pools_and_a_storm() {
-    let (ttmem, mut driver) = or_skip!(rig());
-    driver.ok("open mesh 0 64 name=m").unwrap();
-    let mirrored = Mirrored::attach(&ttmem, driver.pid(), &CLIENT).unwrap();
-    let mut receiver = connect(mirrored.port);
-    for kind in ["DRAM", "L1", "L1_SMALL", "TRACE", "SYSTEM_MEMORY"] {
-        driver.ok(&format!("alloc {kind} m {kind} 4096 2048")).unwrap();
-    }
-    receiver.until("320 pools", |seen| seen.pools.len() == 320).unwrap();
-    driver.ok("churn 4 1500 3 keep=20").unwrap();
-    agree(&mut receiver, &ttmem, driver.pid()).unwrap();
-    let seen = receiver.disconnect().unwrap();
-    println!("{} events", seen.events);
-    mirrored.end().unwrap();
+fn allocators_of_one_chip_do_not_mix_and_addresses_come_again() {
+    let (ttmem, driver) = or_skip!(rig());
+    scenarios::addresses_come_again(Backend::Client, &ttmem, driver).unwrap();
+}
+
+#[test]
+fn three_hundred_pools() {
+    let (ttmem, driver) = or_skip!(rig());
+    scenarios::three_hundred_pools(Backend::Client, &ttmem, driver).unwrap();
+}
+
+#[test]
+fn a_storm_is_told_to_the_last_of_it() {
+    let (ttmem, driver) = or_skip!(rig());
+    scenarios::a_storm(Backend::Client, &ttmem, driver).unwrap();
+}
+
+#[test]
+fn a_storm_and_a_loss_end_in_the_truth() {
+    let (ttmem, driver) = or_skip!(rig());
+    scenarios::a_storm_and_a_loss(Backend::Client, &ttmem, driver).unwrap();
 }
 
 #[test]
 fn the_end_of_the_process_is_told() {
-    let (ttmem, mut driver) = or_skip!(rig());
-    driver.all_ok(&["open mesh 0 2 name=m", "hold 20"]).unwrap();
-    let mirrored = Mirrored::attach(&ttmem, driver.pid(), &CLIENT).unwrap();
-    the_end_is_told(connect(mirrored.port), &ttmem, driver).unwrap();
-    mirrored.ended().unwrap();
+    let (ttmem, driver) = or_skip!(rig());
+    scenarios::the_end_is_told(Backend::Client, &ttmem, driver).unwrap();
+}
+
+#[test]
+fn a_viewer_that_is_stuck_delays_nothing_and_is_told_later() {
+    let (ttmem, driver) = or_skip!(rig());
+    scenarios::a_viewer_that_is_stopped(Backend::Client, &ttmem, driver).unwrap();
+}
+
+#[test]
+fn a_mirror_that_is_stuck_delays_nothing_and_catches_up() {
+    let (ttmem, driver) = or_skip!(rig());
+    scenarios::a_mirror_that_is_stopped(Backend::Client, &ttmem, driver).unwrap();
+}
+
+#[test]
+fn the_real_ttnn_on_two_chips_agrees_at_each_checkpoint() {
+    let (real, ttmem) = or_skip!(both());
+    let program = ("n300", &["--mesh", "1x2", "--random", "7", "--steps", "150"][..]);
+    scenarios::the_real_ttnn(Backend::Client, (&real, &ttmem), program, 2).unwrap();
+}
+
+#[test]
+fn the_real_ttnn_on_eight_chips_agrees_at_each_checkpoint() {
+    let (real, ttmem) = or_skip!(both());
+    let program = ("t3k", &["--mesh", "2x4", "--random", "9", "--steps", "60"][..]);
+    scenarios::the_real_ttnn(Backend::Client, (&real, &ttmem), program, 8).unwrap();
 }
 
 #[test]
@@ -228,6 +239,32 @@ fn killed_it_is_started_anew_once_and_ttmem_goes_on() {
 }
 
 #[test]
+fn stopped_it_delays_nothing_and_catches_up() {
+    let (ttmem, mut driver) = or_skip!(rig());
+    driver.ok("open mesh 0 32 name=m").unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let output = place.path().join("lines");
+    let more = ["--ring-size", "65536", "--format", "json", "-o", output.to_str().unwrap()];
+    let mirrored = Backend::Client.attach(&ttmem, driver.pid(), &more).unwrap();
+    let mirrored = mirrored.attached().unwrap();
+    let mut receiver = connect(mirrored.port);
+    driver.ok("alloc first m DRAM 4096 2048").unwrap();
+    agree(&mut receiver, &ttmem, driver.pid()).unwrap();
+    // Nothing is taken from the pipe while more is told than waits there.
+    let stopped = Stopped::process(family(&mirrored).unwrap().1[0]).unwrap();
+    driver.all_ok(&["free first", "churn 4 8000 3 keep=20"]).unwrap();
+    lines_are_right(&output, &mut driver).unwrap();
+    stopped.go_on().unwrap();
+    receiver
+        .until("what was missed", |seen| seen.has_message("Tracy's client was too slow"))
+        .unwrap();
+    agree(&mut receiver, &ttmem, driver.pid()).unwrap();
+    receiver.disconnect().unwrap();
+    mirrored.end().unwrap();
+    ended_exact(&output).unwrap();
+}
+
+#[test]
 fn a_stranger_may_end_the_client_and_gets_nothing_of_ttmem() {
     let (ttmem, mut driver) = or_skip!(rig());
     driver.all_ok(&["open mesh 0 1 name=m", "alloc a m DRAM 4096 2048"]).unwrap();
@@ -273,26 +310,6 @@ print(got.find(b'correct-horse'))",
     agree(&mut receiver, &ttmem, driver.pid()).unwrap();
     receiver.disconnect().unwrap();
     mirrored.end().unwrap();
-}
-
-#[test]
-fn a_stuck_viewer_delays_nothing() {
-    let (ttmem, mut driver) = or_skip!(rig());
-    driver.ok("open mesh 0 32 name=m").unwrap();
-    let place = tempfile::tempdir().unwrap();
-    let output = place.path().join("lines");
-    let mut more = vec!["--ring-size", "65536", "--format", "json"];
-    more.extend(["-o", output.to_str().unwrap()]);
-    more.extend(CLIENT);
-    let mirrored = Mirrored::attach(&ttmem, driver.pid(), &more).unwrap().attached().unwrap();
-    let mut receiver = connect(mirrored.port);
-    // It does not read while this goes on.
-    driver.ok("churn 4 3000 3 keep=20").unwrap();
-    agree(&mut receiver, &ttmem, driver.pid()).unwrap();
-    let seen = receiver.disconnect().unwrap();
-    mirrored.end().unwrap();
-    ended_exact(&output).unwrap();
-    println!("{} of some {} events", seen.events, 4 * 3000 * 2 * 32);
 }
 
 #[test]

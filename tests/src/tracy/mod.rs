@@ -5,6 +5,8 @@ pub mod expected;
 pub mod picture;
 pub mod receiver;
 pub mod saved;
+pub mod scenarios;
+pub mod stopped;
 pub mod table;
 
 use std::{
@@ -41,18 +43,6 @@ pub fn agree(receiver: &mut Receiver, ttmem: &Ttmem, pid: u32) -> Result<Pools> 
     let expected = live_in(ttmem, pid)?;
     receiver.until("what is live", |seen| live_seen(seen) == expected)?;
     Ok(expected)
-}
-
-/// A process fails to allocate and ends: whoever watches is told of both, and nothing is left.
-pub fn the_end_is_told(mut receiver: Receiver, ttmem: &Ttmem, mut driver: Driver) -> Result<()> {
-    agree(&mut receiver, ttmem, driver.pid())?;
-    driver.caught("oom m L1")?;
-    driver.end_with("crash")?;
-    let seen = receiver.until_end()?;
-    ensure!(seen.has_message("the process has exited; 40 allocations were live"), "{seen:?}");
-    ensure!(seen.has_message("failed allocation: "), "{:?}", seen.messages);
-    ensure!(seen.pools.values().all(|pool| pool.live.is_empty()), "{:?}", seen.pools);
-    Ok(())
 }
 
 /// The last line of JSON in a file says that all is exact, and that nothing was lost.

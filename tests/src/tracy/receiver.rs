@@ -1,4 +1,6 @@
-//! A Tracy server of our own, for protocol 82: it asks as a viewer does, and takes no nonsense.
+//! A Tracy server of our own: it asks as a viewer does, and takes no nonsense.
+//!
+//! What it insists on is what Tracy's `TracyWorker.cpp` does, with its assertions on.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,16 +11,40 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::table::ITEMS;
+use super::table::items;
 use crate::ttmem::PATIENCE;
 
+/// The version of the protocol that both backends speak.
 const VERSION: u32 = 82;
 const WELCOME: usize = 1170;
+/// Before this version the welcome has one field more.
+const NO_DELAY: u32 = 75;
 const FRAME: usize = 256 * 1024;
+/// What a frame may take when it is compressed.
+const BLOCK: usize = FRAME + FRAME / 255 + 16;
+/// Sizes are kept in 47 bits.
+const SIZE_LIMIT: u64 = 1 << 47;
 /// Frames of the C++ client refer to so much of what came before.
 const DICTIONARY: usize = 64 * 1024;
 /// How often it is looked whether time is up.
 const TICK: Duration = Duration::from_millis(100);
+
+/// Items that take the text before them.
+const WITH_TEXT: [&str; 13] = [
+    "Message",
+    "MessageColor",
+    "MessageCallstack",
+    "MessageColorCallstack",
+    "MessageAppInfo",
+    "ZoneText",
+    "ZoneName",
+    "LockName",
+    "GpuContextName",
+    "GpuAnnotationName",
+    "CallstackFrameSize",
+    "CallstackFrame",
+    "SymbolInformation",
+];
 
 const TEXT: u8 = 1;
 const THREAD: u8 = 2;
@@ -47,6 +73,8 @@ pub struct Pool {
 pub struct Seen {
     /// The program's name and its process id.
     pub program: (String, u64),
+    /// When the trace begins, in the client's units.
+    pub begun: i64,
     /// Pools by name.
     pub pools: BTreeMap<String, Pool>,
     /// The last values of plots, and how many there were.
@@ -55,6 +83,8 @@ pub struct Seen {
     pub threads: BTreeMap<u64, String>,
     /// Messages in their order.
     pub messages: Vec<String>,
+    /// How much they matter, where the version has that.
+    pub severities: Vec<u8>,
     /// Lines about the whole trace.
     pub about: Vec<String>,
     /// Events of pools, in all.
@@ -71,15 +101,20 @@ impl Seen {
 /// A connection.
 pub struct Receiver {
     stream: TcpStream,
+    version: u32,
+    items: Vec<(&'static str, usize)>,
     inbox: Vec<u8>,
     before: Vec<u8>,
     texts: BTreeMap<(u8, u64), String>,
     asked: BTreeSet<(u8, u64)>,
     pools: BTreeMap<u64, Pool>,
     plots: BTreeMap<u64, (i64, u64)>,
-    pool: u64,
+    /// Of the next event.
+    pool: Option<u64>,
     serial: i64,
-    single: String,
+    /// For the next item that takes texts.
+    single: Option<String>,
+    second: Option<String>,
     seen: Seen,
     strict: bool,
     terminated: bool,
@@ -89,33 +124,46 @@ pub struct Receiver {
 impl Receiver {
     /// Connects, as a viewer does.
     pub fn connect(port: u16) -> Result<Self> {
+        Self::connect_as(port, VERSION)
+    }
+
+    /// Connects as a viewer of that version of the protocol.
+    pub fn connect_as(port: u16, version: u32) -> Result<Self> {
         let mut stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.write_all(b"TracyPrf")?;
-        stream.write_all(&VERSION.to_le_bytes())?;
+        stream.write_all(&version.to_le_bytes())?;
         let mut status = [0];
         stream.read_exact(&mut status).context("no answer to the handshake")?;
         ensure!(status == [1], "refused with {}", status[0]);
-        let mut welcome = [0; WELCOME + 16];
+        let delay = if version < NO_DELAY { 8 } else { 0 };
+        let mut welcome = vec![0; delay + WELCOME + 16];
         stream.read_exact(&mut welcome)?;
+        ensure!(f64::from_le_bytes(welcome[..8].try_into()?) > 0.0, "no unit of time");
+        let (begun, ended) = (signed(&welcome, 8), signed(&welcome, 16));
+        ensure!(ended >= begun, "time goes back by {} at the start", begun - ended);
+        welcome.drain(24..24 + delay);
         stream.set_read_timeout(Some(TICK))?;
         let text = |bytes: &[u8]| {
             let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
             String::from_utf8_lossy(&bytes[..end]).into_owned()
         };
-        let pid = number(&welcome, 48);
-        let seen = Seen { program: (text(&welcome[82..146]), pid), ..Seen::default() };
+        let program = (text(&welcome[82..146]), number(&welcome, 48));
+        let seen = Seen { program, begun, ..Seen::default() };
         Ok(Self {
             stream,
+            version,
+            items: items(version),
             inbox: Vec::new(),
             before: Vec::new(),
             texts: BTreeMap::new(),
             asked: BTreeSet::new(),
             pools: BTreeMap::new(),
             plots: BTreeMap::new(),
-            pool: 0,
+            pool: None,
             serial: 0,
-            single: String::new(),
+            single: None,
+            second: None,
             seen,
             strict: true,
             terminated: false,
@@ -200,6 +248,7 @@ impl Receiver {
         }
         while let Some(len) = self.inbox.first_chunk::<4>().map(|len| u32::from_le_bytes(*len)) {
             let len = len as usize;
+            ensure!(len <= BLOCK, "a frame of {len} bytes");
             if self.inbox.len() < 4 + len {
                 break;
             }
@@ -219,10 +268,12 @@ impl Receiver {
     fn take_frame(&mut self, frame: &[u8]) -> Result<()> {
         let mut left = frame;
         while let Some(kind) = left.first() {
-            let (name, len) = *ITEMS.get(usize::from(*kind)).context("no such item")?;
+            let (name, len) = *self.items.get(usize::from(*kind)).context("no such item")?;
+            // From this version on, lengths below 256 have an item of their own.
+            let short_strings = if self.version >= 80 { 256 } else { 0 };
             let len = match name {
                 "SingleStringData8" | "SecondStringData8" => 2 + usize::from(left[1]),
-                "SingleStringData" | "SecondStringData" => 3 + 256 + short(left, 1),
+                "SingleStringData" | "SecondStringData" => 3 + short_strings + short(left, 1),
                 "FrameImageData" | "SymbolCode" | "SourceCode" => 13 + word(left, 9) as usize,
                 "StringData"
                 | "ThreadName"
@@ -246,27 +297,34 @@ impl Receiver {
 
     fn take_item(&mut self, name: &str, item: &[u8]) -> Result<()> {
         let text = |from: usize| String::from_utf8_lossy(&item[from..]).into_owned();
+        let single = if WITH_TEXT.contains(&name) {
+            Some(self.single.take().context("no text before it")?)
+        } else {
+            None
+        };
         match name {
-            "SingleStringData8" => self.single = text(2),
-            "SingleStringData" => self.single = text(3),
-            "StringData" => drop(self.texts.insert((TEXT, number(item, 1)), text(11))),
-            "ThreadName" => drop(self.texts.insert((THREAD, number(item, 1)), text(11))),
-            "PlotName" => drop(self.texts.insert((PLOT, number(item, 1)), text(11))),
+            "SingleStringData8" => set(&mut self.single, text(2))?,
+            "SingleStringData" => set(&mut self.single, text(3))?,
+            "SecondStringData8" => set(&mut self.second, text(2))?,
+            "SecondStringData" => set(&mut self.second, text(3))?,
+            "CallstackFrame" => drop(self.second.take().context("no second text before it")?),
+            "StringData" => self.answer(TEXT, number(item, 1), text(11))?,
+            "ThreadName" => self.answer(THREAD, number(item, 1), text(11))?,
+            "PlotName" => self.answer(PLOT, number(item, 1), text(11))?,
             "MemNamePayload" => {
-                self.pool = number(item, 1);
-                self.ask(TEXT, self.pool)?;
+                let pool = number(item, 1);
+                ensure!(pool != 0, "no name");
+                ensure!(self.pool.replace(pool).is_none(), "a second name before an event");
+                self.ask(TEXT, pool)?;
             }
             "MemAllocNamed"
             | "MemAllocCallstackNamed"
             | "MemFreeNamed"
             | "MemFreeCallstackNamed" => self.take_event(name.starts_with("MemAlloc"), item)?,
-            "MemDiscard" => {
-                self.serial += signed(item, 1);
-                let pool = self.pools.entry(number(item, 13)).or_default();
-                pool.live.clear();
-                pool.discarded += 1;
+            "MemDiscard" => self.discard(item)?,
+            "MemAlloc" | "MemFree" | "MemAllocCallstack" | "MemFreeCallstack" => {
+                bail!("an event of no pool")
             }
-            "MemAlloc" | "MemFree" => bail!("an event of no pool"),
             "PlotConfig" => self.ask(PLOT, number(item, 1))?,
             "PlotDataInt" => {
                 let key = number(item, 1);
@@ -274,11 +332,25 @@ impl Receiver {
                 let plot = self.plots.entry(key).or_default();
                 *plot = (signed(item, 17), plot.1 + 1);
             }
-            "Message" | "MessageColor" => self.seen.messages.push(self.single.clone()),
-            "MessageAppInfo" => self.seen.about.push(self.single.clone()),
+            "Message" | "MessageColor" => {
+                self.seen.messages.extend(single);
+                if self.version >= 77 {
+                    let metadata = item.last().copied().unwrap_or(u8::MAX);
+                    ensure!(metadata & 15 < 2 && metadata >> 4 < 6, "of kind {metadata:#x}");
+                    self.seen.severities.push(metadata >> 4);
+                }
+            }
+            "MessageAppInfo" => self.seen.about.extend(single),
             "Terminate" => self.terminated = true,
             _ => {}
         }
+        Ok(())
+    }
+
+    /// An answer to something that was asked, and that nobody has answered.
+    fn answer(&mut self, kind: u8, key: u64, text: String) -> Result<()> {
+        ensure!(self.asked.contains(&(kind, key)), "{text:?} is {key:#x}, which nobody asked");
+        ensure!(self.texts.insert((kind, key), text).is_none(), "{key:#x} is answered twice");
         Ok(())
     }
 
@@ -286,13 +358,13 @@ impl Receiver {
         self.serial += signed(item, 1);
         self.ask(THREAD, word(item, 9).into())?;
         let address = number(item, 13);
-        let pool = self.pools.entry(self.pool).or_default();
-        let (first, last) = pool.times.unwrap_or((self.serial, self.serial));
-        ensure!(self.serial >= last, "time goes back by {} ns", last - self.serial);
-        pool.times = Some((first, self.serial));
+        let name = self.pool.take().context("no name before it")?;
+        let pool = self.pools.entry(name).or_default();
+        pool.at(self.serial, self.seen.begun)?;
         self.seen.events += 1;
         if came {
             let size = u64::from(word(item, 21)) | (short(item, 25) as u64) << 32;
+            ensure!(size < SIZE_LIMIT, "{size} bytes");
             let twice = pool.live.insert(address, size);
             ensure!(twice.is_none(), "a second allocation at {address:#x}");
             pool.came += 1;
@@ -304,6 +376,36 @@ impl Receiver {
         }
         Ok(())
     }
+
+    fn discard(&mut self, item: &[u8]) -> Result<()> {
+        ensure!(self.pool.is_none(), "a name before it");
+        self.serial += signed(item, 1);
+        self.ask(THREAD, word(item, 9).into())?;
+        // Tracy leaves out the whole item then, and with it what its time adds to all later ones.
+        let pool = self.pools.get_mut(&number(item, 13)).context("of an unknown pool")?;
+        pool.at(self.serial, self.seen.begun)?;
+        pool.live.clear();
+        pool.discarded += 1;
+        Ok(())
+    }
+}
+
+impl Pool {
+    /// Something happens now.
+    fn at(&mut self, now: i64, begun: i64) -> Result<()> {
+        ensure!(now >= begun, "{} before the trace begins", begun - now);
+        let (first, last) = self.times.unwrap_or((now, now));
+        ensure!(now >= last, "time goes back by {}", last - now);
+        self.times = Some((first, now));
+        Ok(())
+    }
+}
+
+/// A text for the next item. There must be none.
+fn set(text: &mut Option<String>, new: String) -> Result<()> {
+    ensure!(text.is_none(), "nothing has taken {text:?}");
+    *text = Some(new);
+    Ok(())
 }
 
 fn number(bytes: &[u8], at: usize) -> u64 {

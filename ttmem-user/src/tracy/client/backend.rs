@@ -5,23 +5,21 @@
 
 use std::{
     io::{self, Write as _},
-    os::{
-        fd::{AsFd as _, BorrowedFd},
-        unix::net::UnixStream,
-    },
+    os::{fd::AsFd as _, unix::net::UnixStream},
     thread,
     time::{Duration, Instant},
 };
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    net::{RecvFlags, getsockname, recv, sockopt::socket_acceptconn},
+    net::{RecvFlags, recv},
 };
 
 use super::{
     codec::{News, Order, next},
     emit::Client,
     jail,
+    pace::{Pace, is_listening},
 };
 
 /// How often it is looked whether somebody has connected.
@@ -32,8 +30,10 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const LISTENS: Duration = Duration::from_millis(2);
 /// How long a viewer may take to hear the end, seconds.
 const LAST_WORDS: u32 = 5;
-/// Descriptors that may be Tracy's.
-const DESCRIPTORS: std::ops::Range<i32> = 3..64;
+/// The same while its viewer does not read.
+const RARELY: Duration = Duration::from_secs(1);
+/// How often it is looked whether Tracy can take more.
+const REST: Timespec = Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
 /// Bytes that are read at once.
 const CHUNK: usize = 65_536;
 
@@ -45,6 +45,9 @@ pub fn run(port: u16) -> anyhow::Result<()> {
         client: Client::start(port),
         connection: None,
         begun: false,
+        pace: Pace::default(),
+        port,
+        looked: Instant::now(),
     };
     if !listens(port) {
         return Ok(backend.news.write_all(&News::NoPort.bytes())?);
@@ -63,6 +66,9 @@ struct Backend {
     connection: Option<u64>,
     /// The connection has been told what is live, or is being told.
     begun: bool,
+    pace: Pace,
+    port: u16,
+    looked: Instant,
 }
 
 impl Backend {
@@ -70,12 +76,22 @@ impl Backend {
         let mut inbox = Vec::new();
         let mut chunk = vec![0; CHUNK];
         loop {
-            let mut ready = [PollFd::from_borrowed_fd(self.news.as_fd(), PollFlags::IN)];
-            let count = match poll(&mut ready, Some(&LOOK)) {
+            // What is not read waits for whoever sends it, who knows what to do then.
+            let is_full = self.pace.is_full();
+            let (wanted, patience) =
+                if is_full { (PollFlags::RDHUP, REST) } else { (PollFlags::IN, LOOK) };
+            let mut ready = [PollFd::from_borrowed_fd(self.news.as_fd(), wanted)];
+            let count = match poll(&mut ready, Some(&patience)) {
                 Err(rustix::io::Errno::INTR) => continue,
                 count => count?,
             };
-            self.look()?;
+            if is_full {
+                self.pace.look(self.port);
+            }
+            // To look is to tell Tracy something: not often while that stays where it is.
+            if !is_full || !self.client.is_connected() || self.looked.elapsed() > RARELY {
+                self.look()?;
+            }
             if count == 0 {
                 continue;
             }
@@ -95,11 +111,16 @@ impl Backend {
 
     /// Looks who is connected, and tells what has changed.
     fn look(&mut self) -> io::Result<()> {
+        self.looked = Instant::now();
         let connection = self.client.connection();
         if connection == self.connection {
+            if self.begun {
+                self.client.settle();
+            }
             return Ok(());
         }
         (self.connection, self.begun) = (connection, false);
+        self.pace.begin();
         let news = connection.map_or(News::Disconnected, News::Connected);
         self.news.write_all(&news.bytes())
     }
@@ -113,7 +134,10 @@ impl Backend {
                 }
             }
             Order::Name(name, text) => self.client.name(*name, text),
-            Order::Op(op) if self.begun => self.client.emit(op),
+            Order::Op(op) if self.begun => {
+                self.client.emit(op);
+                self.pace.tell();
+            }
             Order::Op(_) => {}
         }
     }
@@ -123,19 +147,10 @@ impl Backend {
 fn listens(port: u16) -> bool {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
-        if DESCRIPTORS.into_iter().any(|fd| is_listening(fd, port)) {
+        if is_listening(port) {
             return true;
         }
         thread::sleep(LISTENS);
     }
     false
-}
-
-fn is_listening(fd: i32, port: u16) -> bool {
-    #[expect(unsafe_code, reason = "the descriptors of this process that are Tracy's")]
-    // SAFETY: it is only asked what it is; if it is closed meanwhile, the answer is an error.
-    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-    let of = |address: rustix::net::SocketAddrAny| std::net::SocketAddr::try_from(address).ok();
-    socket_acceptconn(fd) == Ok(true)
-        && getsockname(fd).ok().and_then(of).is_some_and(|address| address.port() == port)
 }

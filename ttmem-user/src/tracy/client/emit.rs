@@ -20,10 +20,13 @@ const MAX_SIZE: u64 = (1 << 47) - 1;
 /// What the zones are called in which it is looked who is connected.
 const LOOK: &str = "ttmem";
 
-/// A name, and whether it is a pool's.
+/// An address that nothing has.
+const NOWHERE: u64 = u64::MAX;
+
+/// A name, and whether something has happened in the pool of that name since [`Client::settle`].
 struct Known {
     text: &'static CStr,
-    is_pool: bool,
+    is_fresh: bool,
 }
 
 /// Tracy's client, of which a process has one.
@@ -69,20 +72,40 @@ impl Client {
         (zone.active != 0).then_some(zone.connectionId)
     }
 
+    /// Whether there is a connection.
+    #[expect(clippy::unused_self, reason = "it must have been started")]
+    pub fn is_connected(&self) -> bool {
+        // SAFETY: it was started.
+        unsafe { sys::___tracy_connected() != 0 }
+    }
+
     /// The text of a name. They come in the order of their numbers.
     pub fn name(&mut self, name: Name, text: &str) {
         if name.0 as usize == self.names.len() {
             let text: String = text.chars().filter(|char| *char != '\0').collect();
             let text = CString::new(text).unwrap_or_default();
-            self.names.push(Known { text: Box::leak(text.into_boxed_c_str()), is_pool: false });
+            self.names.push(Known { text: Box::leak(text.into_boxed_c_str()), is_fresh: false });
         }
     }
 
-    /// Takes all that has been said of pools back.
+    /// All that has been said of pools so far was for the connection that there is.
+    pub fn settle(&mut self) {
+        for known in &mut self.names {
+            known.is_fresh = false;
+        }
+    }
+
+    /// Takes back what has been said of pools since then, and may be for one connection or the next.
+    ///
+    /// The viewer loses its clock over a pool that it has never heard of. It hears of it by a free
+    /// that it takes no notice of.
     pub fn discard(&self) {
-        for known in self.names.iter().filter(|known| known.is_pool) {
-            // SAFETY: the text lives for ever.
-            unsafe { sys::___tracy_emit_memory_discard(known.text.as_ptr()) };
+        for known in self.names.iter().filter(|known| known.is_fresh) {
+            // SAFETY: the text lives for ever; the address is only a number to it.
+            unsafe {
+                sys::___tracy_emit_memory_free_named(place(NOWHERE), known.text.as_ptr());
+                sys::___tracy_emit_memory_discard(known.text.as_ptr());
+            }
         }
     }
 
@@ -91,7 +114,7 @@ impl Client {
         match op {
             Op::Alloc { pool, address, size, .. } => {
                 let Some(known) = self.names.get_mut(pool.0 as usize) else { return };
-                known.is_pool = true;
+                known.is_fresh = true;
                 let size = usize::try_from(*size.min(&MAX_SIZE)).unwrap_or(usize::MAX);
                 // SAFETY: the address is only a number to it; the text lives for ever.
                 unsafe {
@@ -103,9 +126,12 @@ impl Client {
                 }
             }
             Op::Free { pool, address, .. } => {
-                let Some(text) = self.text(*pool) else { return };
+                let Some(known) = self.names.get_mut(pool.0 as usize) else { return };
+                known.is_fresh = true;
                 // SAFETY: as above.
-                unsafe { sys::___tracy_emit_memory_free_named(place(*address), text) };
+                unsafe {
+                    sys::___tracy_emit_memory_free_named(place(*address), known.text.as_ptr());
+                }
             }
             Op::Plot { plot, format } => {
                 let Some(text) = self.text(*plot) else { return };

@@ -6,11 +6,13 @@
 //! operations to it, and goes on without it if it ends.
 //!
 //! `nursery` starts such processes, `jail` takes their rights, `backend` is what they do, `emit` is
-//! Tracy's C interface, `codec` is what goes between, and `serve` is this program's end.
+//! Tracy's C interface, `pace` is how far that is behind, `codec` is what goes between, and `serve`
+//! is this program's end.
 
 pub mod backend;
 pub mod codec;
 mod emit;
 mod jail;
 pub mod nursery;
+mod pace;
 pub mod serve;

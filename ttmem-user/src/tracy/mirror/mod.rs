@@ -161,18 +161,13 @@ impl Mirror {
     }
 
     fn entry(&mut self, delta: &Delta, at: At) -> Entry {
-        let size = delta.bank_bytes.unwrap_or(delta.size);
+        let (size, used) = takes(delta);
         self.oddities.unmeasured += u64::from(delta.bank_bytes.is_none());
-        let clipped = size > MAX_SIZE || delta.address.0 > ADDRESS_MASK;
+        let clipped =
+            delta.bank_bytes.unwrap_or(delta.size) > MAX_SIZE || delta.address.0 > ADDRESS_MASK;
         self.oddities.clipped += u64::from(clipped);
         self.oddities.nowhere += u64::from(delta.chips.is_empty());
-        Entry {
-            owner: delta.buffer,
-            at,
-            size: size.min(MAX_SIZE),
-            used: delta.used_bytes.unwrap_or(size),
-            on_some_cores: delta.cores.is_some(),
-        }
+        Entry { owner: delta.buffer, at, size, used, on_some_cores: delta.cores.is_some() }
     }
 
     fn came(
@@ -182,24 +177,22 @@ impl Mirror {
         entry: Entry,
         out: &mut impl FnMut(Op<'_>),
     ) {
-        let pools = &mut self.pools;
-        let own = self.used_by.get(&place).into_iter().flatten().copied();
-        for number in own.filter(|number| pools[*number].owner == place.0) {
-            let Some(there) = pools[number].live.get(&address) else {
-                pools[number].insert(address, entry, out);
-                return;
-            };
+        for number in self.used_by.get(&place).into_iter().flatten() {
+            let pool = &mut self.pools[*number];
+            if pool.owner != place.0 {
+                continue;
+            }
+            let Err(there) = pool.insert(address, entry, out) else { return };
             let side_by_side = there.on_some_cores || entry.on_some_cores;
             if there.owner == entry.owner || !side_by_side {
                 // One of the two records was lost, or what it says is wrong.
                 self.oddities.replaced += 1;
-                pools[number].remove(address, entry.at, out);
-                pools[number].insert(address, entry, out);
+                pool.replace(address, entry, out);
                 return;
             }
         }
         let number = self.claim(place, out);
-        self.pools[number].insert(address, entry, out);
+        self.pools[number].replace(address, entry, out);
     }
 
     fn went(
@@ -212,9 +205,7 @@ impl Mirror {
     ) {
         for number in self.used_by.get(&place).into_iter().flatten() {
             let pool = &mut self.pools[*number];
-            let it_is = pool.live.get(&address).is_some_and(|there| there.owner == buffer);
-            if pool.owner == place.0 && it_is {
-                pool.remove(address, at, out);
+            if pool.owner == place.0 && pool.remove_owned(address, buffer, at, out) {
                 return;
             }
         }
@@ -260,6 +251,12 @@ impl Mirror {
         }
         out(Op::Point { plot: name, at, value });
     }
+}
+
+/// What a buffer takes of each bank, as it is announced, and of all banks of a chip.
+fn takes(delta: &Delta) -> (u64, u64) {
+    let size = delta.bank_bytes.unwrap_or(delta.size);
+    (size.min(MAX_SIZE), delta.used_bytes.unwrap_or(size))
 }
 
 #[cfg(test)]

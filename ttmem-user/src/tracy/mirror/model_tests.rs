@@ -54,8 +54,8 @@ fn deltas() -> impl Strategy<Value = Vec<Delta>> {
         let chips: &[ChipId] = if extra & 1 == 0 { &[ChipId(0)] } else { &[ChipId(0), ChipId(1)] };
         let buffer_type = if address == 3 { BufferType::Dram } else { BufferType::L1 };
         let cores = (extra & 2 != 0).then_some(3);
-        let bank_bytes = Some(64 << address);
-        let used_bytes = Some(1000 + buffer);
+        let bank_bytes = Some(64 + time % 3);
+        let used_bytes = Some(1000 + time % 3);
         Delta {
             allocator: Avma(allocator),
             chips: chips.into(),
@@ -166,8 +166,12 @@ proptest! {
         let live: Vec<Delta> = ledger.values().cloned().collect();
         mirror.replace(&live, (100, 1), &mut |op| server.take(op));
         prop_assert_eq!(&server.live, &live_in(&mirror));
-        let expected: usize = ledger.values().map(|delta| delta.chips.len()).sum();
-        prop_assert_eq!(server.live.len(), expected);
+        let sizes = |delta: &Delta| vec![delta.bank_bytes.unwrap(); delta.chips.len()];
+        let mut expected: Vec<u64> = ledger.values().flat_map(sizes).collect();
+        let mut found: Vec<u64> = server.live.values().copied().collect();
+        expected.sort_unstable();
+        found.sort_unstable();
+        prop_assert_eq!(found, expected);
     }
 
     #[test]

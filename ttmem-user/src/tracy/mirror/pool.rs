@@ -1,6 +1,6 @@
 //! One pool: what lies in it, and what that adds up to.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry as Place};
 
 use foldhash::fast::RandomState;
 
@@ -54,22 +54,60 @@ impl Pool {
         Self { name, plot, owner, live, used: 0, last_point_ns: 0, point_due: false }
     }
 
-    /// Takes something in. There must be nothing at that address.
-    pub fn insert(&mut self, address: u64, entry: Entry, out: &mut impl FnMut(Op<'_>)) {
+    /// Takes something in, if there is nothing at that address; or what is there.
+    pub fn insert(
+        &mut self,
+        address: u64,
+        entry: Entry,
+        out: &mut impl FnMut(Op<'_>),
+    ) -> Result<(), Entry> {
+        match self.live.entry(address) {
+            Place::Occupied(there) => return Err(*there.get()),
+            Place::Vacant(place) => _ = place.insert(entry),
+        }
         let (pool, at, size) = (self.name, entry.at, entry.size);
-        self.live.insert(address, entry);
         self.used = self.used.saturating_add(entry.used);
         out(Op::Alloc { pool, at, address, size, stack: &[] });
         self.changed(at, out);
+        Ok(())
+    }
+
+    /// Takes something in instead of what is at that address.
+    pub fn replace(&mut self, address: u64, entry: Entry, out: &mut impl FnMut(Op<'_>)) {
+        self.remove(address, entry.at, out);
+        // There is nothing there now.
+        let _ = self.insert(address, entry, out);
+    }
+
+    /// Lets go of what is at an address, if it is that.
+    pub fn remove_owned(
+        &mut self,
+        address: u64,
+        owner: Avma,
+        at: At,
+        out: &mut impl FnMut(Op<'_>),
+    ) -> bool {
+        match self.live.entry(address) {
+            Place::Occupied(there) if there.get().owner == owner => {
+                let entry = there.remove();
+                self.removed(address, entry.used, at, out);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Lets go of what is at an address, if it is there.
     pub fn remove(&mut self, address: u64, at: At, out: &mut impl FnMut(Op<'_>)) -> bool {
         let Some(entry) = self.live.remove(&address) else { return false };
-        self.used = self.used.saturating_sub(entry.used);
+        self.removed(address, entry.used, at, out);
+        true
+    }
+
+    fn removed(&mut self, address: u64, used: u64, at: At, out: &mut impl FnMut(Op<'_>)) {
+        self.used = self.used.saturating_sub(used);
         out(Op::Free { pool: self.name, at, address, stack: &[] });
         self.changed(at, out);
-        true
     }
 
     fn changed(&mut self, at: At, out: &mut impl FnMut(Op<'_>)) {

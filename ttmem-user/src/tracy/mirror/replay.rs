@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
-use super::{ADDRESS_MASK, Entry, Kind, Mirror, notes, signed};
+use super::{ADDRESS_MASK, Entry, Kind, Mirror, notes, signed, takes};
 use crate::{
     ledger::delta::Delta,
     tracy::op::{At, Format, Op, Severity},
@@ -90,14 +90,16 @@ impl Mirror {
         }
     }
 
-    /// Takes in all that is live at an instant, after `left_out` deltas were missed.
+    /// Takes in all that is live at an instant, after `left_out` deltas were missed. What is live
+    /// comes in the order of its times.
     pub fn replace(
         &mut self,
         live: &[Delta],
         (time_ns, left_out): (u64, u64),
         out: &mut impl FnMut(Op<'_>),
     ) {
-        let at = self.at(time_ns, None);
+        // When they went is not known any more: as early as an address may have been taken anew.
+        let gap = self.now();
         let key = |chip, delta: &Delta| {
             let address = delta.address.0 & ADDRESS_MASK;
             (delta.allocator, chip, Kind::Buffers(delta.buffer_type), address, delta.buffer)
@@ -113,13 +115,17 @@ impl Mirror {
                 let mut gone = Vec::new();
                 for (address, there) in &pool.live {
                     let key = (pool.owner, *chip, *kind, *address, there.owner);
-                    if missing.remove(&key).is_none() {
+                    // A buffer may have gone, and another have come in its place.
+                    let is_it = |number: &usize| takes(&live[*number]) == (there.size, there.used);
+                    if missing.get(&key).is_some_and(is_it) {
+                        missing.remove(&key);
+                    } else {
                         gone.push(*address);
                     }
                 }
                 gone.sort_unstable();
                 for address in gone {
-                    pool.remove(address, at, out);
+                    pool.remove(address, gap, out);
                 }
             }
         }
@@ -127,10 +133,11 @@ impl Mirror {
         missing.sort_unstable_by_key(|((_, chip, ..), number)| (*number, *chip));
         for ((allocator, chip, kind, address, _), number) in missing {
             let delta = &live[number];
-            let at = At { tid: delta.tid.map_or(at.tid, |tid| tid.0), ..at };
+            let at = self.at(delta.time_ns, delta.tid);
             let entry = self.entry(delta, at);
             self.came((allocator, chip, kind), address, entry, out);
         }
+        self.at(time_ns, None);
         self.settle(out);
         let text = format!("{left_out} allocations and frees came too fast to be shown one by one");
         self.message(Severity::Warning, &text, out);

@@ -4,7 +4,10 @@
 //! are differences to the one before: one series for pools, and one for the thread that plots and
 //! messages are on.
 
-use super::protocol::{Item, Protocol};
+use super::{
+    lz4::{Alike, Compressor},
+    protocol::{Item, Protocol},
+};
 use crate::tracy::op::{At, Format, Name, Op, Severity};
 
 /// The most that one block holds, bytes before it is compressed.
@@ -45,6 +48,11 @@ pub struct Frame {
 pub struct Encoder {
     protocol: Protocol,
     raw: Vec<u8>,
+    /// What in it is like something before it.
+    alike: Vec<Alike>,
+    /// Where the last allocation and the last free of a pool are in it.
+    last: [Option<usize>; 2],
+    compressor: Compressor,
     /// Compressed frames.
     ready: Vec<u8>,
     serial_ns: i64,
@@ -55,8 +63,17 @@ pub struct Encoder {
 impl Encoder {
     /// At the start of a connection.
     pub fn new(protocol: Protocol) -> Self {
-        let (raw, ready) = (Vec::with_capacity(FRAME), Vec::new());
-        Self { protocol, raw, ready, serial_ns: 0, thread_ns: 0, thread: 0 }
+        Self {
+            protocol,
+            raw: Vec::with_capacity(FRAME),
+            alike: Vec::new(),
+            last: [None; 2],
+            compressor: Compressor::new(FRAME),
+            ready: Vec::new(),
+            serial_ns: 0,
+            thread_ns: 0,
+            thread: 0,
+        }
     }
 
     /// Adds an operation.
@@ -120,7 +137,14 @@ impl Encoder {
         bytes[18..22].copy_from_slice(&at.tid.to_le_bytes());
         bytes[22..30].copy_from_slice(&address.to_le_bytes());
         bytes[30..30 + size.len()].copy_from_slice(size);
-        self.raw.extend_from_slice(&bytes[..30 + size.len()]);
+        let (at, len) = (self.raw.len(), 30 + size.len());
+        let last = &mut self.last[usize::from(size.is_empty())];
+        if let Some(before) = last.replace(at) {
+            self.alike.push(Alike { at, before, len });
+        }
+        // A copy of a fixed length is the fastest; what is too much goes again.
+        self.raw.extend_from_slice(&bytes);
+        self.raw.truncate(at + len);
     }
 
     /// The stack of the next event of a pool.
@@ -240,15 +264,12 @@ impl Encoder {
         if self.raw.is_empty() {
             return;
         }
-        let start = self.ready.len();
-        let most = lz4_flex::block::get_maximum_output_size(self.raw.len());
-        self.ready.resize(start + 4 + most, 0);
-        let block = &mut self.ready[start + 4..];
-        // It fits: that much is enough for anything.
-        let len = lz4_flex::block::compress_into(&self.raw, block).unwrap_or(0);
-        let prefix = u32::try_from(len).unwrap_or(0).to_le_bytes();
-        self.ready[start..start + 4].copy_from_slice(&prefix);
-        self.ready.truncate(start + 4 + len);
+        let block = self.compressor.compress(&self.raw, &self.alike);
+        let len = u32::try_from(block.len()).unwrap_or(0);
+        self.ready.extend_from_slice(&len.to_le_bytes());
+        self.ready.extend_from_slice(block);
+        self.alike.clear();
+        self.last = [None; 2];
         self.raw.clear();
     }
 

@@ -5,6 +5,7 @@
 
 pub mod encoder;
 pub mod handshake;
+mod lz4;
 pub mod peer;
 pub mod port;
 pub mod protocol;
