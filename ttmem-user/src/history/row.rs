@@ -126,6 +126,8 @@ pub(super) struct Packed {
     cores: u32,
     mesh: MeshId,
     pub place: u32,
+    /// Tells it from every other row of its live set; see [`super::live::Slot`].
+    pub stamp: u32,
     pub buffer_type: BufferType,
     known: u8,
 }
@@ -166,6 +168,7 @@ impl Packed {
             cores: delta.cores.unwrap_or(0),
             mesh: delta.mesh.unwrap_or_default(),
             place,
+            stamp: 0,
             buffer_type: delta.buffer_type,
             known: flag(delta.unique_id.is_some(), UNIQUE_ID)
                 | flag(delta.bank_bytes.is_some(), BANK_BYTES)

@@ -2,7 +2,7 @@
 
 use crate::{
     event::BufferType,
-    history::{Bin, History, ThreadRow, bin_start},
+    history::{Bin, Tally, ThreadRow, bin_start},
     tui::{
         Action,
         field::Field,
@@ -77,12 +77,12 @@ impl Histograms {
     }
 
     /// Takes in what is to be shown in a view of `height` lines.
-    pub fn observe(&mut self, height: u16, history: &History, now_ns: u64) {
-        let histogram = history.tally().histogram(self.buffer_type);
+    pub fn observe(&mut self, height: u16, tally: &Tally, now_ns: u64) {
+        let histogram = tally.histogram(self.buffer_type);
         self.live = bars(&histogram.live);
         self.allocated = bars(&histogram.allocated);
         self.lifetimes = bars(&histogram.lifetimes);
-        let (mut threads, others) = history.tally().threads(now_ns);
+        let (mut threads, others) = tally.threads(now_ns);
         threads.extend(others);
         let rows = height.saturating_sub(Self::bars(height) + 1);
         self.table.take(threads, rows.into());
