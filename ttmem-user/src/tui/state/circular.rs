@@ -1,11 +1,14 @@
 //! What programs keep in L1: the programs as rows.
 
+use serde_json::Value;
+
 use crate::{
     format::UNKNOWN,
     ledger::snapshot::{ProgramSnapshot, Snapshot},
     tui::{
+        export::Export,
         field::Field,
-        table::{Column, Heading, Table},
+        table::{Column, Heading, Table, Tabular as _},
     },
 };
 
@@ -81,6 +84,45 @@ impl Circular {
     pub fn chip_lines(height: u16, snapshot: &Snapshot) -> u16 {
         let wanted = u16::try_from(snapshot.devices.len()).unwrap_or(u16::MAX).saturating_add(1);
         wanted.min(height / 2)
+    }
+
+    /// The chips, and the programs that pass the filter.
+    pub fn export(&self, snapshot: &Snapshot) -> Export {
+        let programs = self.table.export("programs");
+        let of_programs = programs.columns.len();
+        let mut columns = vec!["what"];
+        columns.extend(programs.columns);
+        columns.extend([
+            "core_capacity_bytes",
+            "headroom_bytes",
+            "bounding_program",
+            "lowest_buffer",
+        ]);
+        let mut rows = Vec::new();
+        for chip in &snapshot.devices {
+            let circular = &chip.circular;
+            let value = |column: &&str| match *column {
+                "core_bytes" => circular.core_bytes.into(),
+                "buffers" => circular.buffers.into(),
+                "end" => circular.headroom.circular_end.map(|end| end.0).into(),
+                "chips" => chip.chip.to_string().into(),
+                _ => Value::Null,
+            };
+            let mut row = vec!["chip".into()];
+            row.extend(columns[1..=of_programs].iter().map(value));
+            let headroom = &circular.headroom;
+            row.extend([circular.core_capacity_bytes.into(), headroom.bytes.into()]);
+            row.push(headroom.program.map(|program| program.to_string()).into());
+            row.push(headroom.lowest_buffer.map(|lowest| lowest.0).into());
+            rows.push(row);
+        }
+        rows.extend(programs.rows.into_iter().map(|row| {
+            let mut cells = vec![Value::from("program")];
+            cells.extend(row);
+            cells.resize(columns.len(), Value::Null);
+            cells
+        }));
+        Export { view: "programs", columns, rows }
     }
 
     /// Takes in what is to be shown in a view of `height` lines.

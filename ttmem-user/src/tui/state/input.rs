@@ -184,8 +184,16 @@ impl State {
             }
             Tab::Map => Some(self.map.export()),
             Tab::Timeline => Some(self.timeline.export()),
+            Tab::Circular => Some(self.circular.export(&shown)),
+            Tab::Histograms => Some(self.histograms.export()),
             Tab::Buffers if !self.buffers.shows_groups() => self.export_buffers(shown.time_ns),
-            _ => self.table().map(|table| table.export(name(tab))),
+            Tab::Buffers => Some(self.buffers.shown().export("groups")),
+            Tab::Failures if self.failures.open.is_some() => {
+                Some(self.failures.shown().export("failure"))
+            }
+            Tab::Failures => Some(self.failures.shown().export("failures")),
+            Tab::Events => Some(self.events.table.export("events")),
+            Tab::Health => Some(self.health.table.export("health")),
         };
         match export {
             Some(export) => {
@@ -279,21 +287,6 @@ impl State {
     pub(super) fn clamp(&mut self) {
         let page = usize::from(Overlay::inner(self.size).height);
         self.overlay_offset = self.overlay_offset.min(self.overlay_lines.saturating_sub(page));
-    }
-}
-
-/// The name of a view in exports.
-const fn name(tab: Tab) -> &'static str {
-    match tab {
-        Tab::Overview => "overview",
-        Tab::Buffers => "buffers",
-        Tab::Map => "map",
-        Tab::Circular => "programs",
-        Tab::Timeline => "timeline",
-        Tab::Histograms => "histograms",
-        Tab::Failures => "failures",
-        Tab::Events => "events",
-        Tab::Health => "health",
     }
 }
 

@@ -316,3 +316,47 @@ fn a_filter_over_many_rows_takes_several_frames() {
     let expected = (1..=30_000).filter(has).count();
     assert!(last.contains(&format!("  {expected} buffers, ")), "{expected}: {last}");
 }
+
+/// The columns that the documentation names, by view.
+fn documented() -> std::collections::BTreeMap<String, Vec<String>> {
+    let page = include_str!("../../../../../docs/live-view.md");
+    let mut views = std::collections::BTreeMap::new();
+    for section in page.split("\n### `").skip(1) {
+        let (view, rest) = section.split_once('`').unwrap();
+        let rows = rest.lines().filter_map(|line| line.strip_prefix("| `"));
+        let columns = rows.map(|row| row.split('`').next().unwrap().to_owned()).collect();
+        views.insert(view.to_owned(), columns);
+    }
+    views
+}
+
+/// Each column of each export is documented, in its order, and no other.
+#[test]
+fn every_exported_column_is_documented() {
+    let mut documented = documented();
+    let mapped = with_details(fixture::normal());
+    for pressed in ["1", "2", "2b", "3", "4", "5", "6", "7", "7G\n", "8", "9"] {
+        let mut ui = ui().with_histories(recorded());
+        draw(&mut ui, &mapped, 80, 24);
+        for key in pressed.chars() {
+            keys(&mut ui, &key.to_string());
+            draw(&mut ui, &mapped, 80, 24);
+        }
+        ui.take_requests();
+        keys(&mut ui, "eE");
+        let [Request::Export(json), Request::Export(csv)] = &ui.take_requests()[..] else {
+            panic!("two files")
+        };
+        let value: serde_json::Value = serde_json::from_str(&json.text).unwrap();
+        let view = value["view"].as_str().unwrap();
+        let columns = documented.remove(view).unwrap_or_else(|| panic!("{view} is new"));
+        let heading: Vec<&str> = csv.text.lines().next().unwrap().split(',').collect();
+        assert_eq!(heading, columns, "{view}");
+        let rows = value["rows"].as_array().unwrap();
+        assert_eq!(rows.len() + 1, csv.text.lines().count(), "{view}");
+        let mut names: Vec<&String> = rows[0].as_object().unwrap().keys().collect();
+        names.sort_by_key(|name| columns.iter().position(|column| column == *name));
+        assert_eq!(names, columns.iter().collect::<Vec<_>>(), "{view}");
+    }
+    assert!(documented.is_empty(), "nothing exports {documented:?}");
+}
