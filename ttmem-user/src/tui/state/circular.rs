@@ -52,11 +52,14 @@ pub const COLUMNS: &[Column<ProgramSnapshot>] = &[
 
 /// Chips as they are written: `0-7`, `0,2,5`, `0-3,8`.
 pub fn chips(chips: &[crate::units::ChipId]) -> String {
+    // A mesh has them in the order of its rows and columns.
+    let mut ids: Vec<i32> = chips.iter().map(|chip| chip.0).collect();
+    ids.sort_unstable();
     let mut runs: Vec<(i32, i32)> = Vec::new();
-    for chip in chips {
+    for id in ids {
         match runs.last_mut() {
-            Some((_, last)) if last.checked_add(1) == Some(chip.0) => *last = chip.0,
-            _ => runs.push((chip.0, chip.0)),
+            Some((_, last)) if last.checked_add(1) == Some(id) => *last = id,
+            _ => runs.push((id, id)),
         }
     }
     let text = |(first, last): (i32, i32)| {
@@ -142,6 +145,7 @@ mod tests {
         assert_eq!(text(&[]), "–");
         assert_eq!(text(&[3]), "3");
         assert_eq!(text(&[0, 1, 2, 3, 8, 10, 11]), "0-3,8,10-11");
-        assert_eq!(text(&[i32::MAX, i32::MIN]), "2147483647,-2147483648");
+        assert_eq!(text(&[4, 0, 2, 6, 7, 3, 1, 5]), "0-7");
+        assert_eq!(text(&[i32::MAX, i32::MIN]), "-2147483648,2147483647");
     }
 }

@@ -25,8 +25,8 @@ pub struct Fact {
 
 const COLUMNS: &[Column<Fact>] = &[
     Column { heading: Heading::words("about", "about", 8), field: |row| Field::text(row.about) },
-    Column { heading: Heading::words("what", "what", 30), field: |row| Field::text(&*row.what) },
-    Column { heading: Heading::words("value", "value", 20), field: |row| Field::text(&*row.value) },
+    Column { heading: Heading::words("what", "what", 27), field: |row| Field::text(&*row.what) },
+    Column { heading: Heading::words("value", "value", 10), field: |row| Field::text(&*row.value) },
 ];
 
 /// The state of the view.

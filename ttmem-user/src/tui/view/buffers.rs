@@ -12,7 +12,8 @@ pub fn view(frame: &mut Frame, area: Rect, scene: &Scene) {
     let buffers = &scene.state.buffers;
     let title = Rect { height: area.height.min(TITLE), ..area };
     let table = Rect { y: title.bottom(), height: area.height - title.height, ..area };
-    let text = ellipsize(&text(scene), usize::from(area.width).saturating_sub(2));
+    let text = if buffers.missing.is_some() { String::new() } else { text(scene) };
+    let text = ellipsize(&text, usize::from(area.width).saturating_sub(2));
     frame.render_widget(Line::styled(format!("  {text}"), scene.theme.strong()), title);
     let empty = buffers.missing.as_deref().unwrap_or("nothing is live");
     table::view(frame, table, scene, buffers.shown(), empty);

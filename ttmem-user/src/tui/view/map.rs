@@ -124,7 +124,7 @@ fn at_cursor(scene: &Scene) -> String {
             let id = one.unique_id.map_or_else(String::new, |id| format!(" id {id}"));
             let size = format::bytes_or_unknown(one.size);
             format!(
-                "buffer{id} at {}, {} of the bank, {size} in all",
+                "buffer{id} at {}, {} per bank, {size} in all",
                 one.start,
                 format::bytes(one.bytes())
             )
@@ -133,7 +133,7 @@ fn at_cursor(scene: &Scene) -> String {
         ([], []) => "nothing".to_owned(),
         (many, holes) => format!("{} buffers, {} holes", many.len(), holes.len()),
     };
-    format!("{start:#x}–{end:#x}: {what}")
+    format!("{what}  ({start:#x}–{end:#x})")
 }
 
 fn answer(scene: &Scene) -> (String, Style) {
