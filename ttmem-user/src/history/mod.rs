@@ -41,7 +41,7 @@ use note::Notes;
 pub use note::{MAX_NOTES, Note, Remark};
 pub use past::{Past, Unreachable};
 use row::Packed;
-pub use row::{OwnedRow, ROW_BYTES, Row};
+pub use row::{OwnedRow, ROW_BYTES, Row, RowOf};
 pub use tally::{BINS, Bin, Histogram, RATE_SECONDS, Tally, ThreadRow, bin, bin_start};
 pub use timeline::Timeline;
 
