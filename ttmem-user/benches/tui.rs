@@ -66,6 +66,7 @@ fn frames(bench: &Bench, group: &str, live: u64, arriving: bool) {
     };
     let again = RefCell::new(Screen::new(&target, "2G"));
     let typed = RefCell::new(Screen::new(&target, "2/'0x7"));
+    let back = RefCell::new(Screen::new(&target, "5"));
     bench
         .group(group)
         .variant("overview", screen("1"))
@@ -74,6 +75,7 @@ fn frames(bench: &Bench, group: &str, live: u64, arriving: bool) {
         .variant("buffers, again", move || again.borrow_mut().again())
         .variant("buffers, filtered", screen("2/'0x77"))
         .variant("buffers, a filter being typed", move || typed.borrow_mut().typed())
+        .variant("buffers, an earlier instant", move || back.borrow_mut().earlier())
         .variant("groups", screen("2b"))
         .variant("map", screen("3"))
         .variant("circular buffers", screen("4"))
@@ -220,6 +222,17 @@ impl Screen {
         while self.ui.is_unfinished() {
             self.again();
         }
+    }
+
+    /// A step back in time, and what was live then: two frames.
+    fn earlier(&mut self) -> u64 {
+        for code in [KeyCode::Char('5'), KeyCode::Left, KeyCode::Char('2')] {
+            self.ui.handle(&Pressed::Key(KeyEvent::new(code, KeyModifiers::NONE)));
+            if code != KeyCode::Left {
+                self.again();
+            }
+        }
+        self.report.time_ns
     }
 
     /// The first frame after a key by which every row is to be looked at again.

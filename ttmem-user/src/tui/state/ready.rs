@@ -106,8 +106,11 @@ impl State {
     pub(super) fn observe_target(&mut self, snapshot: &Arc<Snapshot>) {
         let body = self.areas().body;
         let size = body.as_size();
-        // At once, whichever view is open: later it may be too far back.
-        self.look_back(snapshot);
+        // Of what is held at once, whichever view is open: later it may be too far back.
+        let is_held = self.frozen.is_some() && self.timeline.instant.is_none();
+        if is_held || self.instant().is_none() || matches!(self.tab, Tab::Overview | Tab::Buffers) {
+            self.look_back(snapshot);
+        }
         match self.tab {
             Tab::Overview => {
                 let then = self.shown_then().map(|then| Arc::clone(&then.snapshot));
