@@ -8,7 +8,7 @@ use e2e::{
     terminal::Terminal,
     ttmem::Ttmem,
 };
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 /// A driver with something of every kind, that stays as it is.
 fn still_target() -> Result<Driver, String> {
@@ -97,16 +97,24 @@ fn signals_give_the_terminal_back() {
     }
 }
 
+/// However the target ends, what it was like last stays, and the terminal is given back after that.
 #[test]
 fn the_targets_last_state_stays() {
-    let (terminal, driver, _) = or_skip!(shown("last"));
-    let before = terminal.screen().unwrap();
-    let pools = lines_of_chip(&before, 0).iter().map(ToString::to_string).collect::<Vec<_>>();
-    assert!(driver.end_with("quit").unwrap().success());
-    let after = terminal.until("the end", |screen| screen.contains("target exited")).unwrap();
-    assert_eq!(lines_of_chip(&after, 0), pools);
-    terminal.keys(&["q"]).unwrap();
-    terminal.given_back("0").unwrap();
+    for (name, is_killed) in [("last", false), ("killed", true)] {
+        let (terminal, driver, _) = or_skip!(shown(name));
+        let before = terminal.screen().unwrap();
+        let pools = lines_of_chip(&before, 0).iter().map(ToString::to_string).collect::<Vec<_>>();
+        if is_killed {
+            let pid = i32::try_from(driver.pid()).unwrap();
+            kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+        } else {
+            assert!(driver.end_with("quit").unwrap().success());
+        }
+        let after = terminal.until("the end", |screen| screen.contains("target exited")).unwrap();
+        assert_eq!(lines_of_chip(&after, 0), pools, "{name}");
+        terminal.keys(&["q"]).unwrap();
+        terminal.given_back("0").unwrap();
+    }
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn main() {
         bench
             .group(group)
             .variant("page of 40 by size", || {
-                history.live().page(|_| true, order, 50_000..50_040).matched
+                history.live().page(|_, _| true, order, 50_000..50_040).matched
             })
             .variant("160 columns of the timeline", || line(&history))
             .variant("back by 10000 changes", || {

@@ -65,6 +65,8 @@ fn frames(bench: &Bench, group: &str, live: u64, arriving: bool) {
         move || screen.borrow_mut().next_frame()
     };
     let again = RefCell::new(Screen::new(&target, "2G"));
+    let typed = RefCell::new(Screen::new(&target, "2/'0x7"));
+    let back = RefCell::new(Screen::new(&target, "5"));
     bench
         .group(group)
         .variant("overview", screen("1"))
@@ -72,6 +74,8 @@ fn frames(bench: &Bench, group: &str, live: u64, arriving: bool) {
         .variant("buffers, the last", screen("2G"))
         .variant("buffers, again", move || again.borrow_mut().again())
         .variant("buffers, filtered", screen("2/'0x77"))
+        .variant("buffers, a filter being typed", move || typed.borrow_mut().typed())
+        .variant("buffers, an earlier instant", move || back.borrow_mut().earlier())
         .variant("groups", screen("2b"))
         .variant("map", screen("3"))
         .variant("circular buffers", screen("4"))
@@ -188,6 +192,8 @@ struct Screen {
     report: Arc<Report>,
     /// Two that are alike, but not the same: what is made from one is not that of the other.
     snapshots: [Arc<Snapshot>; 2],
+    /// How often something was typed.
+    typed: usize,
     /// Of the next reports; whoever measures does not measure their making.
     ready: Vec<Arc<Report>>,
 }
@@ -199,13 +205,43 @@ impl Screen {
         let terminal = Terminal::new(TestBackend::new(160, 40)).expect("in memory");
         let report = Arc::new(Report::of_one(snapshot.clone()));
         let snapshots = [Arc::clone(&report.targets[0]), Arc::new(snapshot.clone())];
-        let mut screen = Self { terminal, ui, snapshot, report, snapshots, ready: Vec::new() };
+        let (ready, typed) = (Vec::new(), 0);
+        let mut screen = Self { terminal, ui, snapshot, report, snapshots, typed, ready };
         for key in keys.chars() {
             screen.again();
             let key = KeyEvent::new(KeyCode::Char(key), KeyModifiers::NONE);
             screen.ui.handle(&Pressed::Key(key));
         }
+        screen.finish();
         screen
+    }
+
+    /// Draws until there is nothing left to be done.
+    fn finish(&mut self) {
+        self.again();
+        while self.ui.is_unfinished() {
+            self.again();
+        }
+    }
+
+    /// A step back in time, and what was live then: two frames.
+    fn earlier(&mut self) -> u64 {
+        for code in [KeyCode::Char('5'), KeyCode::Left, KeyCode::Char('2')] {
+            self.ui.handle(&Pressed::Key(KeyEvent::new(code, KeyModifiers::NONE)));
+            if code != KeyCode::Left {
+                self.again();
+            }
+        }
+        self.report.time_ns
+    }
+
+    /// The first frame after a key by which every row is to be looked at again.
+    fn typed(&mut self) -> u64 {
+        for code in [KeyCode::Backspace, KeyCode::Char(['3', '5', '7'][self.typed % 3])] {
+            self.ui.handle(&Pressed::Key(KeyEvent::new(code, KeyModifiers::NONE)));
+        }
+        self.typed += 1;
+        self.again()
     }
 
     /// A frame of a new report.

@@ -28,7 +28,19 @@ pub struct LiveSet {
     vacant: Vec<u32>,
     index: HashTable<u32>,
     hasher: RandomState,
+    /// Rows that have ever come.
+    came: u64,
     pub(super) places: Places,
+}
+
+/// Where a row is, and which it is: whoever remembers something of a row need not look at it again.
+/// Stamps begin anew after 2^32 rows; [`LiveSet::came`] tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// Its place.
+    pub place: usize,
+    /// Tells it from the other rows of this live set, those that are gone included.
+    pub stamp: u32,
 }
 
 /// In which order rows are shown. What is not known comes last; among equals the newer comes
@@ -60,6 +72,14 @@ pub enum SortKey {
     Thread,
     /// Unique id.
     Id,
+    /// Whether it is older than the attach: these last.
+    PreAttach,
+    /// What it takes of each bank.
+    PerBank,
+    /// Page size.
+    Page,
+    /// Cores with an address of their own.
+    Cores,
 }
 
 /// Some of the rows.
@@ -89,6 +109,17 @@ impl LiveSet {
         self.packed().map(|row| row.row(&self.places))
     }
 
+    /// Rows that have ever come: no two of them have the same stamp if there are fewer than 2^32 in
+    /// between.
+    pub const fn came(&self) -> u64 {
+        self.came
+    }
+
+    /// Places that rows may be at.
+    pub const fn places(&self) -> usize {
+        self.rows.len()
+    }
+
     /// One of them.
     pub fn get(&self, buffer: Avma) -> Option<Row<'_>> {
         Some(self.rows[self.find(buffer)?].row(&self.places))
@@ -98,7 +129,7 @@ impl LiveSet {
     /// time in proportion to all, and only for the window more than that.
     pub fn page(
         &self,
-        wanted: impl Fn(&Row<'_>) -> bool,
+        mut wanted: impl FnMut(Slot, &Row<'_>) -> bool,
         order: Order,
         window: Range<usize>,
     ) -> Page<'_> {
@@ -107,7 +138,7 @@ impl LiveSet {
         let rows = self.rows.iter().enumerate().filter(|(_, packed)| !packed.is_vacant());
         for (place, packed) in rows {
             let row = packed.row(&self.places);
-            if wanted(&row) {
+            if wanted(Slot { place, stamp: packed.stamp }, &row) {
                 matched_bytes = matched_bytes.saturating_add(row.size);
                 chosen.push((order.rank(&row), u32::try_from(place).unwrap_or(u32::MAX)));
             }
@@ -163,7 +194,11 @@ impl LiveSet {
     }
 
     /// Takes a row in; the one that had its place, if there was one.
-    pub(super) fn insert(&mut self, row: Packed) -> Option<Packed> {
+    pub(super) fn insert(&mut self, mut row: Packed) -> Option<Packed> {
+        self.came += 1;
+        #[expect(clippy::cast_possible_truncation, reason = "it is to begin anew")]
+        let stamp = self.came as u32;
+        row.stamp = stamp;
         if let Some(place) = self.find(row.buffer) {
             return Some(std::mem::replace(&mut self.rows[place], row));
         }
@@ -236,6 +271,10 @@ impl Order {
             SortKey::Age => row.allocated_ns,
             SortKey::Thread => row.tid.map(|tid| u64::from(tid.0)),
             SortKey::Id => row.unique_id,
+            SortKey::PreAttach => Some(row.pre_attach.into()),
+            SortKey::PerBank => row.bank_bytes,
+            SortKey::Page => Some(row.page_size),
+            SortKey::Cores => row.cores.map(u64::from),
         };
         // The largest number stands for what is not known.
         value.map_or(u64::MAX, |value| {

@@ -34,14 +34,14 @@ use crate::{
 pub use growth::{GroupGrowth, MAX_MARKS, Mark, PoolGrowth};
 use line::Step;
 pub use line::{BUCKET_NS, Bucket, Level, Line, Span};
-pub use live::{LiveSet, Order, Page, SortKey};
+pub use live::{LiveSet, Order, Page, Slot, SortKey};
 pub use log::{Changed, MAX_ENTRIES};
 use log::{Entry, Log};
 use note::Notes;
 pub use note::{MAX_NOTES, Note, Remark};
 pub use past::{Past, Unreachable};
 use row::Packed;
-pub use row::{OwnedRow, ROW_BYTES, Row};
+pub use row::{OwnedRow, ROW_BYTES, Row, RowOf};
 pub use tally::{BINS, Bin, Histogram, RATE_SECONDS, Tally, ThreadRow, bin, bin_start};
 pub use timeline::Timeline;
 
@@ -160,6 +160,11 @@ impl History {
     /// The latest changes, the newest first.
     pub fn changes(&self) -> impl Iterator<Item = Changed<'_>> {
         self.log.changes(&self.live.places)
+    }
+
+    /// How many changes are kept.
+    pub const fn kept(&self) -> usize {
+        self.log.len()
     }
 
     /// What else happened, the oldest first.

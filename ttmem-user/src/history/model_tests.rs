@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::{prelude::*, test_runner::TestCaseError};
 
 use super::{
-    BINS, Bin, History, MAX_BYTES, Order, OwnedRow, Refill, SortKey, bin,
+    BINS, Bin, History, MAX_BYTES, Order, OwnedRow, Refill, Row, SortKey, bin,
     sample::{deltas, steps},
 };
 use crate::{
@@ -289,18 +289,19 @@ proptest! {
         steps in steps(200),
         start in 0..60_usize,
         length in 0..40_usize,
-        key in 0..8_usize,
+        key in 0..12_usize,
         descending: bool,
         least in 0..8000_u64,
     ) {
         let history = of_all(&deltas(&steps), 0);
         let key = [
             SortKey::Size, SortKey::Used, SortKey::Type, SortKey::Chips, SortKey::Address,
-            SortKey::Age, SortKey::Thread, SortKey::Id,
+            SortKey::Age, SortKey::Thread, SortKey::Id, SortKey::PreAttach, SortKey::PerBank,
+            SortKey::Page, SortKey::Cores,
         ][key];
         let order = Order { key, descending };
         let ids = |window| {
-            let page = history.live().page(|row| row.size >= least, order, window);
+            let page = history.live().page(|_, row| row.size >= least, order, window);
             let ids: Vec<Avma> = page.rows.iter().map(|row| row.buffer).collect();
             (ids, page.matched, page.matched_bytes)
         };
@@ -310,14 +311,47 @@ proptest! {
         prop_assert_eq!(bytes, wanted.iter().map(|row| row.size).sum::<u64>());
         let window = start.min(all.len())..(start + length).min(all.len());
         prop_assert_eq!(&ids(start..start + length).0, &all[window]);
-        let sizes = |ids: &[Avma]| -> Vec<u64> {
-            ids.iter().map(|id| history.live().get(*id).unwrap().size).collect()
+        // What is not known comes last, whichever way.
+        let value = |row: &Row<'_>| match key {
+            SortKey::Size => Some(row.size),
+            SortKey::Used => row.used_bytes,
+            SortKey::Address => Some(row.address.0),
+            SortKey::Thread => row.tid.map(|tid| tid.0.into()),
+            SortKey::Id => row.unique_id,
+            SortKey::PreAttach => Some(row.pre_attach.into()),
+            SortKey::PerBank => row.bank_bytes,
+            SortKey::Page => Some(row.page_size),
+            SortKey::Cores => row.cores.map(u64::from),
+            SortKey::Type | SortKey::Chips | SortKey::Age => None,
         };
-        if key == SortKey::Size {
-            let sizes = sizes(&all);
-            let sorted = sizes.is_sorted_by(|a, b| if descending { a >= b } else { a <= b });
-            prop_assert!(sorted);
+        let values: Vec<_> =
+            all.iter().map(|id| value(&history.live().get(*id).unwrap())).collect();
+        let known = values.iter().take_while(|value| value.is_some()).count();
+        prop_assert!(values[known..].iter().all(Option::is_none), "{:?}", values);
+        let sorted =
+            values[..known].is_sorted_by(|a, b| if descending { a >= b } else { a <= b });
+        prop_assert!(sorted, "{:?}", values);
+    }
+
+    /// What was seen of a row once need not be seen again: its stamp says whether it is the same.
+    #[test]
+    fn a_stamp_names_one_row(steps in steps(300)) {
+        let mut history = History::with_log(1000);
+        let mut seen: BTreeMap<u32, OwnedRow> = BTreeMap::new();
+        for delta in &deltas(&steps) {
+            history.apply(delta);
+            let live = history.live();
+            let mut rows = 0;
+            live.page(|slot, row| {
+                let row = row.to_owned_row();
+                assert!(slot.place < live.places());
+                assert_eq!(seen.entry(slot.stamp).or_insert_with(|| row.clone()), &row);
+                rows += 1;
+                true
+            }, Order { key: SortKey::Size, descending: true }, 0..0);
+            prop_assert_eq!(rows, live.len());
         }
+        prop_assert!(seen.len() as u64 <= history.live().came());
     }
 
     #[test]

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+
 use super::{History, line::Level, live::LiveSet};
 use crate::{event::BufferType, ledger::delta::Change, units::ChipId};
 
@@ -67,15 +70,23 @@ impl History {
 impl Past {
     /// What each pool held, by chip and type. A pool that held nothing is not in it.
     pub fn pools(&self) -> BTreeMap<(ChipId, BufferType), Level> {
+        // Those on the same chips first: of many buffers the chips are a few sets.
+        let mut alike: HashMap<(u32, BufferType), Level, RandomState> = HashMap::default();
+        for row in self.live.packed() {
+            let level = alike.entry((row.place, row.buffer_type)).or_default();
+            level.buffers += 1;
+            match row.used_bytes() {
+                Some(used) => level.used_bytes = level.used_bytes.saturating_add(used),
+                None => level.unmeasured += 1,
+            }
+        }
         let mut pools: BTreeMap<(ChipId, BufferType), Level> = BTreeMap::new();
-        for row in self.live.iter() {
-            for &chip in row.chips {
-                let level = pools.entry((chip, row.buffer_type)).or_default();
-                level.buffers += 1;
-                match row.used_bytes {
-                    Some(used) => level.used_bytes = level.used_bytes.saturating_add(used),
-                    None => level.unmeasured += 1,
-                }
+        for ((place, buffer_type), part) in alike {
+            for &chip in self.live.places.chips(place) {
+                let level = pools.entry((chip, buffer_type)).or_default();
+                level.buffers += part.buffers;
+                level.used_bytes = level.used_bytes.saturating_add(part.used_bytes);
+                level.unmeasured += part.unmeasured;
             }
         }
         pools

@@ -22,13 +22,19 @@ const _: () = assert!(size_of::<Packed>() == ROW_BYTES);
 const MAX_PLACES: usize = 4096;
 
 /// A buffer as readers see it, while they hold what it lies in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Row<'a> {
+pub type Row<'a> = RowOf<&'a [ChipId]>;
+/// A buffer that outlives what it was read from.
+pub type OwnedRow = RowOf<Vec<ChipId>>;
+
+/// A buffer as readers see it, with its chips in one form or another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct RowOf<C> {
     /// `Buffer*`: names the buffer while it is live.
     pub buffer: Avma,
     /// `Buffer::unique_id()`; `None` in versions that do not expose it.
     pub unique_id: Option<u64>,
     /// Buffer type.
+    #[serde(rename = "type")]
     pub buffer_type: BufferType,
     /// Address, the same on every chip and bank it lies on, but with `cores`: the first core's.
     pub address: DeviceAddr,
@@ -44,46 +50,12 @@ pub struct Row<'a> {
     /// every bank, at one address.
     pub cores: Option<u32>,
     /// The chips it lies on.
-    pub chips: &'a [ChipId],
+    pub chips: C,
     /// The mesh it was allocated on; `None` for a single device.
     pub mesh: Option<MeshId>,
     /// The thread that allocated it; `None` if that was not seen.
     pub tid: Option<Tid>,
     /// When it was allocated, CLOCK_MONOTONIC nanoseconds; `None` if that was not seen.
-    pub allocated_ns: Option<u64>,
-    /// Whether it was allocated before the attach.
-    pub pre_attach: bool,
-}
-
-/// A buffer that outlives what it was read from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct OwnedRow {
-    /// `Buffer*`.
-    pub buffer: Avma,
-    /// `Buffer::unique_id()`; `None` in versions that do not expose it.
-    pub unique_id: Option<u64>,
-    /// Buffer type.
-    #[serde(rename = "type")]
-    pub buffer_type: BufferType,
-    /// Address.
-    pub address: DeviceAddr,
-    /// Logical size, bytes.
-    pub size: u64,
-    /// Page size, bytes.
-    pub page_size: u64,
-    /// What it takes of each bank that it lies on, bytes.
-    pub bank_bytes: Option<u64>,
-    /// What it takes of all banks of one chip, bytes.
-    pub used_bytes: Option<u64>,
-    /// Cores with an address of their own.
-    pub cores: Option<u32>,
-    /// The chips it lies on.
-    pub chips: Vec<ChipId>,
-    /// The mesh it was allocated on.
-    pub mesh: Option<MeshId>,
-    /// The thread that allocated it.
-    pub tid: Option<Tid>,
-    /// When it was allocated, CLOCK_MONOTONIC nanoseconds.
     pub allocated_ns: Option<u64>,
     /// Whether it was allocated before the attach.
     pub pre_attach: bool,
@@ -126,6 +98,8 @@ pub(super) struct Packed {
     cores: u32,
     mesh: MeshId,
     pub place: u32,
+    /// Tells it from every other row of its live set; see [`super::live::Slot`].
+    pub stamp: u32,
     pub buffer_type: BufferType,
     known: u8,
 }
@@ -166,6 +140,7 @@ impl Packed {
             cores: delta.cores.unwrap_or(0),
             mesh: delta.mesh.unwrap_or_default(),
             place,
+            stamp: 0,
             buffer_type: delta.buffer_type,
             known: flag(delta.unique_id.is_some(), UNIQUE_ID)
                 | flag(delta.bank_bytes.is_some(), BANK_BYTES)

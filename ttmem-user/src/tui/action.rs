@@ -49,6 +49,12 @@ pub enum Action {
     Group,
     /// Arrange the view another way.
     Layout,
+    /// Show other columns.
+    Columns,
+    /// A shorter time, around the cursor.
+    ZoomIn,
+    /// A longer time.
+    ZoomOut,
     /// To the next pool.
     NextPool,
     /// To the pool before.

@@ -30,8 +30,12 @@ pub enum Field<'a> {
     Since(Option<u64>),
     /// How long something took, nanoseconds.
     Lasted(Option<u64>),
+    /// Whether something is so, and the word for that.
+    Flag(Option<bool>, &'static str),
     /// Words.
     Text(Cow<'a, str>),
+    /// Nothing that could be known.
+    Blank,
 }
 
 impl<'a> Field<'a> {
@@ -51,7 +55,9 @@ impl<'a> Field<'a> {
             Self::Address(address) => address.map(|address| address.to_string()),
             Self::Since(then) => then.map(|then| format::age(now_ns.saturating_sub(then))),
             Self::Lasted(ns) => ns.map(format::duration),
+            Self::Flag(is, word) => is.map(|is| if is { word } else { "" }.to_owned()),
             Self::Text(text) => Some(one_line(text)),
+            Self::Blank => Some(String::new()),
         };
         known.unwrap_or_else(|| UNKNOWN.to_owned())
     }
@@ -67,6 +73,8 @@ impl<'a> Field<'a> {
             Self::Growth(growth) => growth.map(|growth| growth.cast_unsigned() ^ (1 << 63)),
             Self::Rate(rate) => rate.map(|rate| rate.max(0.0).to_bits()),
             Self::Address(address) => address.map(|address| address.0),
+            Self::Flag(is, _) => is.map(u64::from),
+            Self::Blank => None,
             Self::Text(text) => {
                 let mut start = [0; 8];
                 let bytes = text.as_bytes();
@@ -88,6 +96,8 @@ impl<'a> Field<'a> {
             Self::Growth(growth) => (*growth).into(),
             Self::Rate(rate) => (*rate).into(),
             Self::Address(address) => address.map(|address| address.0).into(),
+            Self::Flag(is, _) => (*is).into(),
+            Self::Blank => Value::Null,
             Self::Text(text) if text == UNKNOWN => Value::Null,
             Self::Text(text) => Value::String(text.clone().into_owned()),
         }

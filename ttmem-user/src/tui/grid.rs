@@ -7,8 +7,6 @@ use std::ops::Range;
 
 use ratatui::layout::Size;
 
-use crate::{format, ledger::snapshot::Snapshot};
-
 /// Lines of the header.
 pub const HEADER: u16 = 2;
 /// Lines of a view that are not the chips': the column headings.
@@ -28,18 +26,6 @@ pub struct Extent {
     pub chips: usize,
     /// Lines that each chip takes, its title included.
     pub block: usize,
-}
-
-impl Extent {
-    /// What `snapshot` has to show, a row of circular buffers included; all chips take as much as
-    /// the tallest.
-    pub fn of(snapshot: &Snapshot) -> Self {
-        let rows = snapshot
-            .devices
-            .iter()
-            .map(|chip| 1 + chip.pools.iter().filter(|pool| format::has_row(pool)).count());
-        Self { chips: snapshot.devices.len(), block: 1 + rows.max().unwrap_or(0) }
-    }
 }
 
 /// How the chips are laid out.

@@ -33,6 +33,17 @@ pub struct Binding {
     pub footer: Option<(&'static str, &'static [Tab])>,
 }
 
+/// Views whose rows can be put in order.
+const SORTED: &[Tab] = &[
+    Tab::Overview,
+    Tab::Buffers,
+    Tab::Circular,
+    Tab::Histograms,
+    Tab::Failures,
+    Tab::Events,
+    Tab::Health,
+];
+
 const fn key(character: char) -> Trigger {
     Trigger::Key(KeyCode::Char(character))
 }
@@ -163,14 +174,14 @@ pub const BINDINGS: &[Binding] = &[
         shown: "/",
         action: Action::Filter,
         help: "filter rows: words, 'exact ^start end$ !not",
-        footer: Some(("/ filter", &[Tab::Buffers, Tab::Circular, Tab::Failures, Tab::Events])),
+        footer: Some(("/ filter", &[])),
     },
     Binding {
         triggers: &[key('s')],
         shown: "s",
         action: Action::Sort,
         help: "order rows by the next column",
-        footer: Some(("s sort", &[Tab::Overview, Tab::Buffers, Tab::Circular])),
+        footer: Some(("s sort", SORTED)),
     },
     Binding {
         triggers: &[key('S')],
@@ -192,6 +203,13 @@ pub const BINDINGS: &[Binding] = &[
         action: Action::Layout,
         help: "chips in full, or a line each",
         footer: Some(("v layout", &[Tab::Overview])),
+    },
+    Binding {
+        triggers: &[key('c')],
+        shown: "c",
+        action: Action::Columns,
+        help: "holes and trends of pools, or peaks and rates",
+        footer: Some(("c columns", &[Tab::Overview])),
     },
     Binding {
         triggers: &[key('z')],
@@ -226,6 +244,20 @@ pub const BINDINGS: &[Binding] = &[
         shown: "[",
         action: Action::PreviousPool,
         help: "the pool before",
+        footer: None,
+    },
+    Binding {
+        triggers: &[key('+'), key('=')],
+        shown: "+ =",
+        action: Action::ZoomIn,
+        help: "timeline: a shorter time, around the cursor",
+        footer: Some(("+- zoom", &[Tab::Timeline])),
+    },
+    Binding {
+        triggers: &[key('-')],
+        shown: "-",
+        action: Action::ZoomOut,
+        help: "timeline: a longer time",
         footer: None,
     },
     Binding {
@@ -410,7 +442,7 @@ mod tests {
         let none = KeyModifiers::NONE;
         assert_eq!(press(KeyCode::Char('q'), none), Some(Action::Quit));
         assert_eq!(press(KeyCode::Char('c'), KeyModifiers::CONTROL), Some(Action::Interrupt));
-        assert_eq!(press(KeyCode::Char('c'), none), None);
+        assert_eq!(press(KeyCode::Char('x'), none), None);
         assert_eq!(press(KeyCode::Char('q'), KeyModifiers::ALT), None);
         assert_eq!(press(KeyCode::Char('?'), KeyModifiers::SHIFT), Some(Action::ToggleHelp));
         assert_eq!(press(KeyCode::Char('G'), KeyModifiers::SHIFT), Some(Action::Bottom));

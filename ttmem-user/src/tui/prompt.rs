@@ -35,6 +35,14 @@ impl Prompt {
         true
     }
 
+    /// What ends it.
+    pub const fn keys(&self) -> &'static str {
+        match self.purpose {
+            Purpose::Filter => "  Enter keeps, Esc drops",
+            Purpose::Fit => "  Enter asks, Esc drops",
+        }
+    }
+
     /// What stands before what is typed.
     pub const fn label(&self) -> &'static str {
         match self.purpose {

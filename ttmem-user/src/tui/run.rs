@@ -66,6 +66,7 @@ pub async fn run(
                         Flow::Quit => return Ok(()),
                     },
                 },
+                () = tokio::task::yield_now(), if ui.is_unfinished() => break,
                 _ = frames.tick(), if written => break,
                 changed = reports.changed(), if published => {
                     published = changed.is_ok();

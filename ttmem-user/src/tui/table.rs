@@ -85,16 +85,28 @@ pub enum Tone {
 }
 
 /// The columns that fit into `width`: the place of each, where it begins, and how wide it is. What
-/// does not fit is left out, last first; the last one that is of words gets what is left.
-pub fn fitting(headings: &[Heading], width: u16) -> Vec<(usize, u16, u16)> {
-    let mut x = MARGIN;
-    let mut columns = Vec::new();
-    for (place, heading) in headings.iter().enumerate() {
-        if x.saturating_add(heading.width) > width {
-            break;
+/// does not fit is left out, last first, but for the column `needed`: for it, those after the first
+/// go. The last one that is of words gets what is left.
+pub fn fitting(headings: &[Heading], width: u16, needed: usize) -> Vec<(usize, u16, u16)> {
+    let from = |behind_first: usize| {
+        let mut x = MARGIN;
+        let mut columns = Vec::new();
+        for (place, heading) in headings.iter().enumerate() {
+            if place > 0 && place < behind_first {
+                continue;
+            }
+            if x.saturating_add(heading.width) > width {
+                break;
+            }
+            columns.push((place, x, heading.width));
+            x += heading.width + 1;
         }
-        columns.push((place, x, heading.width));
-        x += heading.width + 1;
+        columns
+    };
+    let has = |columns: &[(usize, u16, u16)]| columns.iter().any(|column| column.0 == needed);
+    let mut columns = from(1);
+    if needed < headings.len() && !has(&columns) {
+        columns = (2..=needed).map(from).find(|them| has(them)).unwrap_or(columns);
     }
     if let Some((place, from, shown)) = columns.last_mut()
         && !headings[*place].right
@@ -142,6 +154,8 @@ pub struct Table<T: 'static> {
     list: List,
     sorting: Sorting,
     filter: Filter,
+    /// Rows that do not pass are not taken in to begin with.
+    filtered: bool,
     tone: fn(&T) -> Tone,
 }
 
@@ -151,7 +165,14 @@ impl<T: PartialEq> Table<T> {
         let sorting = Sorting { column, descending };
         let (rows, order) = (Vec::new(), Vec::new());
         let (list, filter) = (List::default(), Filter::default());
-        Self { columns, rows, order, list, sorting, filter, tone: |_| Tone::Usual }
+        let filtered = false;
+        Self { columns, rows, order, list, sorting, filter, filtered, tone: |_| Tone::Usual }
+    }
+
+    /// The same; whoever hands in the rows has filtered them.
+    #[must_use]
+    pub fn filtered_elsewhere(self) -> Self {
+        Self { filtered: true, ..self }
     }
 
     /// The same with rows that are seen differently.
@@ -185,10 +206,13 @@ impl<T: PartialEq> Table<T> {
     }
 
     fn arrange(&mut self) {
-        let Self { columns, rows, filter, sorting, .. } = self;
+        let Self { columns, rows, filter, filtered, sorting, .. } = self;
         let passes = |row: &T| {
-            filter.is_empty() || {
-                let text: Vec<String> = columns.iter().map(|c| (c.field)(row).shown(0)).collect();
+            filter.is_empty() || *filtered || {
+                // How long ago something was changes by itself.
+                let fields = columns.iter().map(|column| (column.field)(row));
+                let lasting = fields.filter(|field| !matches!(field, Field::Since(_)));
+                let text: Vec<String> = lasting.map(|field| field.shown(0)).collect();
                 filter.passes(&text.join(" "))
             }
         };
@@ -324,6 +348,24 @@ mod tests {
         assert_eq!(table.selected(), None);
         table.set_filter("");
         assert_eq!(names(&table).len(), 4);
+    }
+
+    #[test]
+    fn the_column_that_orders_is_on_the_screen() {
+        let headings: Vec<Heading> =
+            (0..9).map(|at| Heading::number("a", "a", 5 + at % 3)).collect();
+        for width in 0..80 {
+            for needed in 0..headings.len() {
+                let columns = fitting(&headings, width, needed);
+                let has = |place: usize| columns.iter().any(|column| column.0 == place);
+                let least = MARGIN + headings[0].width + 1 + headings[needed].width;
+                assert!(width < least || (has(needed) && has(0)), "{width} {needed}");
+                assert!(columns.iter().all(|(_, x, shown)| x + shown <= width));
+                assert!(columns.is_sorted_by(|one, next| one.1 + one.2 < next.1));
+            }
+        }
+        let all = fitting(&headings, 80, 8);
+        assert_eq!(all, fitting(&headings, 80, 0), "nothing goes that needs not");
     }
 
     #[test]

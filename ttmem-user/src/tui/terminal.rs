@@ -1,7 +1,7 @@
 //! The terminal, taken over and given back.
 //!
 //! Invariant: whatever ends the view – return, error, panic of any thread – the terminal is as
-//! before: cooked, on its main screen, with its cursor. Signals are the caller's, which drops the
+//! before: cooked, on its main screen, with its cursor, and nothing more is drawn. Signals are the caller's, which drops the
 //! [`TerminalGuard`]. It deliberately does not report errors of the restoring: there is no better
 //! place to write to left, and the cause of the end must not be hidden by them.
 
@@ -48,14 +48,16 @@ impl TerminalGuard {
 
     fn try_enter() -> io::Result<Self> {
         enable_raw_mode()?;
-        execute!(stdout(), EnterAlternateScreen, EnableMouseCapture)?;
-        let mut terminal = Terminal::new(CrosstermBackend::new(stdout()))?;
-        terminal.clear()?;
-        Ok(Self { terminal })
+        // By hand: ratatui's `clear` asks the terminal where its cursor is, and not each answers.
+        execute!(stdout(), EnterAlternateScreen, Clear(ClearType::All), EnableMouseCapture)?;
+        Ok(Self { terminal: Terminal::new(CrosstermBackend::new(stdout()))? })
     }
 
-    /// Draws one frame.
+    /// Draws one frame. An error once the terminal was given back: it shows the message of a panic.
     pub fn draw(&mut self, render: impl FnOnce(&mut Frame)) -> io::Result<()> {
+        if !TAKEN.load(Ordering::SeqCst) {
+            return Err(io::Error::other("the live view ends: a thread of it has panicked"));
+        }
         self.terminal.draw(render).map(drop)
     }
 }

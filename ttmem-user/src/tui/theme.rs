@@ -137,81 +137,12 @@ impl Theme {
 
     /// Keys to press.
     pub const fn key(self) -> Style {
-        self.fg(Color::Cyan).add_modifier(Modifier::BOLD)
+        // Cyan is too near to the blues of the levels.
+        let plain = matches!(self.palette, Palette::ColorBlind);
+        let style = if plain { Style::new() } else { self.fg(Color::Cyan) };
+        style.add_modifier(Modifier::BOLD)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LEVELS: [Level; 4] = [Level::Low, Level::Raised, Level::High, Level::Critical];
-
-    #[test]
-    fn plain_has_no_colour_at_all() {
-        let theme = Theme::plain();
-        let mut styles = LEVELS.map(|level| theme.level(Some(level))).to_vec();
-        styles.extend([theme.good(), theme.warn(), theme.bad(), theme.strong(), theme.dim()]);
-        styles.extend([theme.reversed(), theme.key(), theme.cursor()]);
-        assert!(styles.iter().all(|style| style.fg.is_none() && style.bg.is_none()));
-    }
-
-    #[test]
-    fn each_level_has_its_colour() {
-        let colors = LEVELS.map(|level| Theme::colored().level(Some(level)).fg.unwrap());
-        assert_eq!(colors, [Color::Green, Color::Yellow, Color::Indexed(208), Color::Red]);
-    }
-
-    #[test]
-    fn a_key_goes_through_all_palettes() {
-        let start = Theme::colored();
-        let mut theme = start;
-        for _ in Palette::ALL {
-            theme = theme.next();
-        }
-        assert_eq!(theme, start);
-        assert_ne!(theme.next(), start);
-    }
-
-    /// A colour of the cube of 6 × 6 × 6, in linear light.
-    fn linear(color: Color) -> [f64; 3] {
-        let Color::Indexed(index) = color else { panic!("{color:?}") };
-        let cube = index.checked_sub(16).unwrap();
-        [cube / 36, cube / 6 % 6, cube % 6].map(|step| {
-            let level = if step == 0 { 0.0 } else { f64::from(55 + 40 * step) / 255.0 };
-            level.powf(2.2)
-        })
-    }
-
-    /// As it is seen without one kind of cones (Viénot, Brettel, Mollon 1999; tritanopia after
-    /// Machado 2009).
-    fn seen([red, green, blue]: [f64; 3], kind: usize) -> [f64; 3] {
-        let apply = |rows: [[f64; 3]; 3]| {
-            rows.map(|[r, g, b]| (r * red + g * green + b * blue).clamp(0.0, 1.0))
-        };
-        match kind {
-            0 => apply([[0.112, 0.888, 0.0], [0.112, 0.888, 0.0], [0.004, -0.004, 1.0]]),
-            1 => apply([[0.293, 0.707, 0.0], [0.293, 0.707, 0.0], [-0.021, 0.021, 1.0]]),
-            _ => apply([[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]]),
-        }
-    }
-
-    #[test]
-    fn without_any_kind_of_cones_neighbouring_levels_differ() {
-        let colors = Palette::ColorBlind.levels();
-        for kind in 0..3 {
-            for (at, one) in colors.iter().enumerate() {
-                for other in &colors[at + 1..] {
-                    let (one, other) = (seen(linear(*one), kind), seen(linear(*other), kind));
-                    let distance: f64 = one
-                        .iter()
-                        .zip(other)
-                        .map(|(a, b)| (a.powf(1.0 / 2.2) - b.powf(1.0 / 2.2)).powi(2))
-                        .sum::<f64>()
-                        .sqrt();
-                    assert!(distance > 0.25, "{kind}: {one:?} {other:?} {distance}");
-                }
-            }
-        }
-    }
-}
+mod tests;

@@ -30,19 +30,20 @@ pub enum Flow {
 /// The live view.
 #[derive(Debug)]
 pub struct Ui {
-    state: State,
+    /// Boxed: it is large, and futures have it in them.
+    state: Box<State>,
     command: Option<Command>,
 }
 
 impl Ui {
     /// A view with nothing open.
     pub fn new(theme: Theme) -> Self {
-        Self { state: State::new(theme, false), command: None }
+        Self { state: Box::new(State::new(theme, false)), command: None }
     }
 
     /// A view with a pane for the output of `command`, as the user typed it.
     pub fn with_command(theme: Theme, command: String) -> Self {
-        let state = State::new(theme, true);
+        let state = Box::new(State::new(theme, true));
         let command = Command { name: command, output: Arc::default() };
         Self { state, command: Some(command) }
     }
@@ -72,6 +73,11 @@ impl Ui {
         std::mem::take(&mut self.state.requests)
     }
 
+    /// Whether to draw again at once: not all that is to be shown could be found in one frame.
+    pub fn is_unfinished(&self) -> bool {
+        self.state.is_unfinished()
+    }
+
     /// Says something until the next key.
     pub fn say(&mut self, notice: String) {
         self.state.notice = Some(notice);
@@ -83,8 +89,7 @@ impl Ui {
         let Self { state, command } = self;
         let (command, theme) = (command.as_ref(), state.theme);
         if let Some(now) = &state.shown {
-            let then = state.then.as_ref().filter(|_| state.shows_then());
-            let snapshot = then.map_or(now, |then| &then.snapshot);
+            let snapshot = state.shown_then().map_or(now, |then| &then.snapshot);
             let (report, now_ns) = (&*report, now.time_ns);
             view::view(frame, &Scene { theme, state, snapshot, now_ns, report, command });
         } else {

@@ -1,11 +1,14 @@
 //! What programs keep in L1: the programs as rows.
 
+use serde_json::Value;
+
 use crate::{
     format::UNKNOWN,
     ledger::snapshot::{ProgramSnapshot, Snapshot},
     tui::{
+        export::Export,
         field::Field,
-        table::{Column, Heading, Table},
+        table::{Column, Heading, Table, Tabular as _},
     },
 };
 
@@ -49,11 +52,14 @@ pub const COLUMNS: &[Column<ProgramSnapshot>] = &[
 
 /// Chips as they are written: `0-7`, `0,2,5`, `0-3,8`.
 pub fn chips(chips: &[crate::units::ChipId]) -> String {
+    // A mesh has them in the order of its rows and columns.
+    let mut ids: Vec<i32> = chips.iter().map(|chip| chip.0).collect();
+    ids.sort_unstable();
     let mut runs: Vec<(i32, i32)> = Vec::new();
-    for chip in chips {
+    for id in ids {
         match runs.last_mut() {
-            Some((_, last)) if last.checked_add(1) == Some(chip.0) => *last = chip.0,
-            _ => runs.push((chip.0, chip.0)),
+            Some((_, last)) if last.checked_add(1) == Some(id) => *last = id,
+            _ => runs.push((id, id)),
         }
     }
     let text = |(first, last): (i32, i32)| {
@@ -83,6 +89,45 @@ impl Circular {
         wanted.min(height / 2)
     }
 
+    /// The chips, and the programs that pass the filter.
+    pub fn export(&self, snapshot: &Snapshot) -> Export {
+        let programs = self.table.export("programs");
+        let of_programs = programs.columns.len();
+        let mut columns = vec!["what"];
+        columns.extend(programs.columns);
+        columns.extend([
+            "core_capacity_bytes",
+            "headroom_bytes",
+            "bounding_program",
+            "lowest_buffer",
+        ]);
+        let mut rows = Vec::new();
+        for chip in &snapshot.devices {
+            let circular = &chip.circular;
+            let value = |column: &&str| match *column {
+                "core_bytes" => circular.core_bytes.into(),
+                "buffers" => circular.buffers.into(),
+                "end" => circular.headroom.circular_end.map(|end| end.0).into(),
+                "chips" => chip.chip.to_string().into(),
+                _ => Value::Null,
+            };
+            let mut row = vec!["chip".into()];
+            row.extend(columns[1..=of_programs].iter().map(value));
+            let headroom = &circular.headroom;
+            row.extend([circular.core_capacity_bytes.into(), headroom.bytes.into()]);
+            row.push(headroom.program.map(|program| program.to_string()).into());
+            row.push(headroom.lowest_buffer.map(|lowest| lowest.0).into());
+            rows.push(row);
+        }
+        rows.extend(programs.rows.into_iter().map(|row| {
+            let mut cells = vec![Value::from("program")];
+            cells.extend(row);
+            cells.resize(columns.len(), Value::Null);
+            cells
+        }));
+        Export { view: "programs", columns, rows }
+    }
+
     /// Takes in what is to be shown in a view of `height` lines.
     pub fn observe(&mut self, height: u16, snapshot: &Snapshot) {
         let rows = height.saturating_sub(Self::chip_lines(height, snapshot) + 1);
@@ -100,6 +145,7 @@ mod tests {
         assert_eq!(text(&[]), "–");
         assert_eq!(text(&[3]), "3");
         assert_eq!(text(&[0, 1, 2, 3, 8, 10, 11]), "0-3,8,10-11");
-        assert_eq!(text(&[i32::MAX, i32::MIN]), "2147483647,-2147483648");
+        assert_eq!(text(&[4, 0, 2, 6, 7, 3, 1, 5]), "0-7");
+        assert_eq!(text(&[i32::MAX, i32::MIN]), "-2147483648,2147483647");
     }
 }

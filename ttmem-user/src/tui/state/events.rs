@@ -14,6 +14,8 @@ use crate::{
     units::{DeviceAddr, Tid},
 };
 
+/// Lines above the headings.
+pub const TITLE: u16 = 1;
 /// Rows that are kept ready.
 const MOST: usize = 1_000;
 /// Changes that a filter looks at.
@@ -42,7 +44,7 @@ const COLUMNS: &[Column<EventRow>] = &[
     Column { heading: Heading::words("what", "what", 10), field: |row| Field::text(&*row.what) },
     Column {
         heading: Heading::words("type", "type", 8),
-        field: |row| Field::text(row.buffer_type.map_or("", BufferType::name)),
+        field: |row| row.buffer_type.map_or(Field::Blank, |kind| Field::text(kind.name())),
     },
     Column { heading: Heading::number("size", "size", 9), field: |row| Field::Bytes(row.size) },
     Column {
@@ -70,6 +72,8 @@ pub struct Events {
     /// The rows.
     pub table: Table<EventRow>,
     made: Option<(u64, u64, u64, String)>,
+    /// How much there is, and how much of it is shown.
+    pub title: String,
     /// Why there is nothing.
     pub missing: Option<String>,
 }
@@ -77,7 +81,9 @@ pub struct Events {
 impl Default for Events {
     fn default() -> Self {
         let table = Table::new(COLUMNS, 0, false).with_tone(|row: &EventRow| row.tone);
-        Self { table, made: None, missing: None }
+        // Of rows a filter looks at, more is known than they show.
+        let table = table.filtered_elsewhere();
+        Self { table, made: None, title: String::new(), missing: None }
     }
 }
 
@@ -95,17 +101,27 @@ impl Events {
         let mut rows: Vec<EventRow> = Vec::new();
         let mut text = String::new();
         let changes = history.changes().skip_while(|change| change.time_ns > until_ns);
+        let (mut searched, mut oldest) = (0, None);
         for change in changes.take(SEARCHED) {
-            if passes(filter, &change, &mut text) {
-                rows.push(change_row(&change));
-            }
             if rows.len() >= MOST {
                 break;
             }
+            (searched, oldest) = (searched + 1, Some(change.time_ns));
+            if passes(filter, &change, &mut text) {
+                rows.push(change_row(&change));
+            }
         }
-        let oldest = rows.last().map_or(0, |row| row.time_ns);
+        let changes = rows.len();
+        // As far back as changes were looked at; without any, all there are.
+        let oldest = oldest.filter(|_| searched < history.kept()).unwrap_or(0);
         let notes = history.notes().rev().filter(|note| note.time_ns <= until_ns);
-        rows.extend(notes.take_while(|note| note.time_ns >= oldest).take(MOST).map(note_row));
+        let notes = notes.take_while(|note| note.time_ns >= oldest).take(MOST).map(note_row);
+        rows.extend(notes.filter(|row| filter.is_empty() || filter.passes(&row.what)));
+        let notes = rows.len() - changes;
+        self.title = format!(
+            "{changes} of the last {searched} changes and {notes} notes; {} changes are kept",
+            history.kept()
+        );
         let (serial, generation, time_ns) = version;
         self.made = Some((serial, generation, time_ns, filter.text().to_owned()));
         let height = self.table.list().height;
@@ -118,7 +134,8 @@ fn passes(filter: &Filter, change: &Changed<'_>, text: &mut String) -> bool {
     if filter.is_empty() {
         return true;
     }
-    describe(&change.row, text);
+    describe(&change.row, false, text);
+    text.push(' ');
     text.push_str(what(change));
     filter.passes(text)
 }

@@ -83,7 +83,7 @@ pub const BUFFERS: &[Column<BufferSnapshot>] = &[
     },
     Column {
         heading: Heading::words("before", "pre_attach", 6),
-        field: |row| Field::text(if row.pre_attach { "yes" } else { "" }),
+        field: |row| Field::Flag(Some(row.pre_attach), "yes"),
     },
     Column {
         heading: Heading::number("id", "unique_id", 8),
@@ -120,6 +120,11 @@ impl Failures {
             return;
         }
         self.live.resize(height.saturating_sub(TITLE + 1).into());
+    }
+
+    /// The table that is shown.
+    pub fn shown(&self) -> &dyn Tabular {
+        if self.open.is_some() { &self.live } else { &self.table }
     }
 
     /// The table that the cursor is in.

@@ -2,6 +2,7 @@
 
 use crate::{
     format,
+    history::{History, MAX_BYTES},
     ledger::{health::Health as Agent, report::Report, snapshot::Snapshot},
     tui::{
         field::Field,
@@ -24,8 +25,8 @@ pub struct Fact {
 
 const COLUMNS: &[Column<Fact>] = &[
     Column { heading: Heading::words("about", "about", 8), field: |row| Field::text(row.about) },
-    Column { heading: Heading::words("what", "what", 30), field: |row| Field::text(&*row.what) },
-    Column { heading: Heading::words("value", "value", 20), field: |row| Field::text(&*row.value) },
+    Column { heading: Heading::words("what", "what", 27), field: |row| Field::text(&*row.what) },
+    Column { heading: Heading::words("value", "value", 10), field: |row| Field::text(&*row.value) },
 ];
 
 /// The state of the view.
@@ -36,12 +37,14 @@ pub struct Health {
     /// What was published last, and before that, with their times.
     last: Option<(u64, Agent)>,
     before: Option<(u64, Agent)>,
+    /// What is said of the history; it stays as it was while something is held.
+    recorded: Vec<Fact>,
 }
 
 impl Default for Health {
     fn default() -> Self {
         let table = Table::new(COLUMNS, 0, false).with_tone(|row: &Fact| row.tone);
-        Self { table, last: None, before: None }
+        Self { table, last: None, before: None, recorded: Vec::new() }
     }
 }
 
@@ -54,9 +57,14 @@ impl Health {
         }
     }
 
-    /// Takes in what is to be shown in a view of `height` lines.
-    pub fn observe(&mut self, height: u16, snapshot: &Snapshot) {
+    /// Takes in what is to be shown in a view of `height` lines; without a history, what was said of
+    /// it last stays.
+    pub fn observe(&mut self, height: u16, snapshot: &Snapshot, history: Option<&History>) {
+        if let Some(history) = history {
+            self.recorded = history_rows(history, snapshot.time_ns);
+        }
         let mut rows = agent_rows(self.last.as_ref(), self.before.as_ref());
+        rows.extend_from_slice(&self.recorded);
         rows.extend(loss_rows(snapshot));
         rows.extend(probe_rows(snapshot));
         self.table.take(rows, height.saturating_sub(1).into());
@@ -118,6 +126,36 @@ fn agent_rows(last: Option<&(u64, Agent)>, before: Option<&(u64, Agent)>) -> Vec
         rows.push(fact("queue", queue.name, value, tone));
     }
     rows
+}
+
+/// What is recorded of the target, and what of it had to go.
+fn history_rows(history: &History, now_ns: u64) -> Vec<Fact> {
+    const ABOUT: &str = "history";
+    let (live, all) = (history.live().bytes(), history.bytes());
+    let bytes = |count: usize| format::bytes(count as u64);
+    let besides = bytes(all.saturating_sub(live));
+    let memory = format!("{} live set, {besides} of {} past", bytes(live), bytes(MAX_BYTES));
+    let reach = history.reach_ns().map_or_else(
+        || "nowhere: changes are missing".to_owned(),
+        |reach_ns| {
+            let ago = format::age(now_ns.saturating_sub(reach_ns));
+            format!("{ago}, {} changes", history.kept())
+        },
+    );
+    let gone = [
+        ("changes missed", history.missed()),
+        ("changes in no timeline", history.timeline().left_out()),
+        ("notes dropped", history.notes_dropped()),
+    ];
+    let counts = gone.into_iter().map(|(what, count)| {
+        let tone = if count > 0 { Tone::Warn } else { Tone::Usual };
+        fact(ABOUT, what, count.to_string(), tone)
+    });
+    let first = [
+        fact(ABOUT, "memory", memory, Tone::Usual),
+        fact(ABOUT, "buffer by buffer back to", reach, Tone::Usual),
+    ];
+    first.into_iter().chain(counts).collect()
 }
 
 fn loss_rows(snapshot: &Snapshot) -> Vec<Fact> {

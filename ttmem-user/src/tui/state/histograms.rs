@@ -1,10 +1,13 @@
 //! Sizes and lifetimes of the buffers of one type, and who allocates.
 
+use serde_json::Value;
+
 use crate::{
     event::BufferType,
-    history::{Bin, History, ThreadRow, bin_start},
+    history::{Bin, Tally, ThreadRow, bin_start},
     tui::{
         Action,
+        export::Export,
         field::Field,
         table::{Column, Heading, Table},
     },
@@ -77,16 +80,52 @@ impl Histograms {
     }
 
     /// Takes in what is to be shown in a view of `height` lines.
-    pub fn observe(&mut self, height: u16, history: &History, now_ns: u64) {
-        let histogram = history.tally().histogram(self.buffer_type);
+    pub fn observe(&mut self, height: u16, tally: &Tally, now_ns: u64) {
+        let histogram = tally.histogram(self.buffer_type);
         self.live = bars(&histogram.live);
         self.allocated = bars(&histogram.allocated);
         self.lifetimes = bars(&histogram.lifetimes);
-        let (mut threads, others) = history.tally().threads(now_ns);
+        let (mut threads, others) = tally.threads(now_ns);
         threads.extend(others);
         let rows = height.saturating_sub(Self::bars(height) + 1);
         self.table.take(threads, rows.into());
         self.missing = None;
+    }
+
+    /// The bars, and the threads that pass the filter.
+    pub fn export(&self) -> Export {
+        let columns = vec![
+            "what",
+            "type",
+            "from",
+            "tid",
+            "buffers",
+            "bytes",
+            "allocations",
+            "allocated_bytes",
+            "allocations_per_second",
+        ];
+        let kind = self.buffer_type.name();
+        let bars =
+            [("live", &self.live), ("allocated", &self.allocated), ("lifetime", &self.lifetimes)];
+        let bar = |what: &'static str, (from, bin): &Bar| -> Vec<Value> {
+            let mut row = vec![what.into(), kind.into(), (*from).into(), Value::Null];
+            row.extend([bin.buffers.into(), bin.bytes.into()]);
+            row.extend([Value::Null, Value::Null, Value::Null]);
+            row
+        };
+        let mut rows: Vec<Vec<Value>> = Vec::new();
+        for (what, bars) in bars {
+            rows.extend(bars.iter().map(|it| bar(what, it)));
+        }
+        rows.extend(self.table.rows().map(|row| {
+            let mut cells = vec!["thread".into(), Value::Null, Value::Null];
+            cells.push(row.tid.map(|tid| tid.0).into());
+            cells.extend([row.live_buffers.into(), row.live_bytes.into()]);
+            cells.extend([row.allocations.into(), row.allocated_bytes.into(), row.rate.into()]);
+            cells
+        }));
+        Export { view: "histograms", columns, rows }
     }
 
     /// Takes in a request; `false`: it is none for this view.

@@ -1,13 +1,16 @@
 //! What the user asks for: keys and clicks, first for what is typed into, then for what lies on top,
 //! then for the open view.
 
-use super::{Overlay, State, buffers, circular, failures, histograms};
-use crate::tui::{
-    Action, Request, Tab,
-    export::{Export, Kind},
-    pools,
-    prompt::{Prompt, Purpose},
-    table::{Tabular, fitting},
+use super::{Overlay, State, buffers, circular, events, failures, histograms};
+use crate::{
+    ledger::snapshot::Snapshot,
+    tui::{
+        Action, Request, Tab,
+        export::{Export, Kind},
+        pools,
+        prompt::{Prompt, Purpose},
+        table::{Tabular, fitting},
+    },
 };
 
 /// The name of the mark that the view sets.
@@ -62,7 +65,7 @@ impl State {
             history.mark(MARK, shown.time_ns);
         }
         self.marks.insert(self.chosen, shown);
-        self.notice = Some("marked: overview and groups of buffers show growth since".to_owned());
+        self.notice = Some("marked: overview and buffers show growth since".to_owned());
     }
 
     fn unmark(&mut self) {
@@ -73,10 +76,16 @@ impl State {
     }
 
     fn freeze(&mut self) {
+        self.held.clear();
         self.frozen = match self.frozen.take() {
             Some(_) => None,
             None => self.newest.clone(),
         };
+        if let (Some(_), Some(histories)) = (&self.frozen, &self.histories) {
+            let all =
+                self.serials.iter().filter_map(|&serial| Some((serial, histories.get(serial)?)));
+            self.held = all.map(|(serial, of)| (serial, of.lock().tally().clone())).collect();
+        }
     }
 
     fn update_view(&mut self, action: Action) {
@@ -124,6 +133,7 @@ impl State {
         let above = match (self.tab, &self.shown) {
             (Tab::Circular, Some(shown)) => circular::Circular::chip_lines(body.height, shown),
             (Tab::Buffers, _) => buffers::TITLE,
+            (Tab::Events, _) => events::TITLE,
             (Tab::Histograms, _) => histograms::Histograms::bars(body.height),
             (Tab::Failures, _) if self.failures.open.is_some() => failures::TITLE,
             _ => 0,
@@ -132,12 +142,8 @@ impl State {
     }
 
     fn begin_filter(&mut self) {
-        if let Some(table) = self.table() {
-            let text = table.filter().text().to_owned();
-            self.prompt = Some(Prompt { purpose: Purpose::Filter, text });
-        } else {
-            self.notice = Some("there are no rows to filter in this view".to_owned());
-        }
+        let text = self.filter().text().to_owned();
+        self.prompt = Some(Prompt { purpose: Purpose::Filter, text });
     }
 
     /// Takes in a request while something is being typed; `false`: nothing is, or it is none that
@@ -165,11 +171,7 @@ impl State {
 
     fn take_typed(&mut self, prompt: &Prompt) {
         match prompt.purpose {
-            Purpose::Filter => {
-                if let Some(table) = self.table() {
-                    table.set_filter(&prompt.text);
-                }
-            }
+            Purpose::Filter => self.set_filter(&prompt.text),
             Purpose::Fit => self.notice = self.map.ask(&prompt.text).err(),
         }
     }
@@ -177,29 +179,50 @@ impl State {
     fn export(&mut self, kind: Kind) {
         let (Some(shown), tab) = (self.shown.clone(), self.tab) else { return };
         let export = match tab {
-            Tab::Overview => Some(pools::export(&shown)),
+            Tab::Overview => {
+                Some(self.export_pools(self.shown_then().map_or(&shown, |it| &it.snapshot)))
+            }
             Tab::Map => Some(self.map.export()),
             Tab::Timeline => Some(self.timeline.export()),
+            Tab::Circular => Some(self.circular.export(&shown)),
+            Tab::Histograms => Some(self.histograms.export()),
             Tab::Buffers if !self.buffers.shows_groups() => self.export_buffers(shown.time_ns),
-            _ => self.table().map(|table| table.export(name(tab))),
+            Tab::Buffers => Some(self.buffers.shown().export("groups")),
+            Tab::Failures if self.failures.open.is_some() => {
+                Some(self.failures.shown().export("failure"))
+            }
+            Tab::Failures => Some(self.failures.shown().export("failures")),
+            Tab::Events => Some(self.events.table.export("events")),
+            Tab::Health => Some(self.health.table.export("health")),
         };
         match export {
             Some(export) => {
-                let file = export.file(kind, shown.pid.0, shown.time_ns);
+                let time_ns = self.shown_then().map_or(shown.time_ns, |then| then.time_ns);
+                let file = export.file(kind, shown.pid.0, time_ns);
                 self.requests.push(Request::Export(file));
             }
             None => self.notice = Some("there is nothing to export in this view".to_owned()),
         }
     }
 
+    /// Every pool that passes the filter.
+    fn export_pools(&self, snapshot: &Snapshot) -> Export {
+        let since = self.mark();
+        pools::export(snapshot, since, |chip, pool| {
+            let rate = self.rate(chip.chip, pool.buffer_type);
+            self.overview.passes(chip, pool.buffer_type.name()).then_some(rate)
+        })
+    }
+
     fn export_buffers(&self, now_ns: u64) -> Option<Export> {
+        let mark_ns = self.mark().map(|mark| mark.time_ns);
         if let Some(then) = &self.then {
             let past = then.past.as_ref().ok()?;
-            return Some(self.buffers.export_all(&past.live, then.time_ns));
+            return Some(self.buffers.export_all(&past.live, then.time_ns, mark_ns));
         }
         let history = self.history()?;
         let history = history.lock();
-        Some(self.buffers.export_all(history.live(), now_ns))
+        Some(self.buffers.export_all(history.live(), now_ns, mark_ns))
     }
 
     fn click(&mut self, column: u16, line: u16) {
@@ -215,7 +238,11 @@ impl State {
             return;
         }
         let body_line = usize::from(line - areas.body.y);
+        let chips = usize::from(self.chips_area().height);
         match self.tab {
+            Tab::Overview if body_line >= chips => {
+                self.choose_nth((body_line - chips).checked_sub(1));
+            }
             Tab::Overview => self.overview.click(column, body_line),
             Tab::Map => self.map.click(column, body_line),
             Tab::Timeline => self.timeline.click(column),
@@ -226,6 +253,16 @@ impl State {
                 }
             }
         }
+    }
+
+    /// Shows the target at a place of the list.
+    fn choose_nth(&mut self, place: Option<usize>) {
+        let here = self.serials.iter().position(|serial| *serial == self.chosen);
+        let Some((place, here)) = place.filter(|place| *place < self.serials.len()).zip(here)
+        else {
+            return;
+        };
+        self.choose(place + self.serials.len() - here);
     }
 
     fn toggle(&mut self, overlay: Overlay) {
@@ -253,27 +290,12 @@ impl State {
     }
 }
 
-/// The name of a view in exports.
-const fn name(tab: Tab) -> &'static str {
-    match tab {
-        Tab::Overview => "overview",
-        Tab::Buffers => "buffers",
-        Tab::Map => "map",
-        Tab::Circular => "programs",
-        Tab::Timeline => "timeline",
-        Tab::Histograms => "histograms",
-        Tab::Failures => "failures",
-        Tab::Events => "events",
-        Tab::Health => "health",
-    }
-}
-
 fn click_table(table: &mut dyn Tabular, width: u16, column: u16, below: u16) {
     if let Some(line) = below.checked_sub(1) {
         table.click(None, line.into());
         return;
     }
-    let columns = fitting(&table.headings(), width);
+    let columns = fitting(&table.headings(), width, table.sorting().column);
     let hit = columns.into_iter().find(|(_, x, width)| (*x..=x + width).contains(&column));
     if let Some((place, ..)) = hit {
         table.click(Some(place), 0);

@@ -11,7 +11,7 @@ use crate::{
         fit::{self, Answer, Request},
         snapshot::{BlockSnapshot, Snapshot, SpaceSnapshot},
     },
-    tui::{Action, export::Export},
+    tui::{Action, export::Export, filter::Filter},
 };
 
 /// Lines above the map, and below it.
@@ -35,6 +35,8 @@ pub struct Cell {
 pub struct Map {
     /// The place of the pool among those that have a bank.
     pub pool: usize,
+    /// Which pools there are to choose from.
+    pub filter: Filter,
     /// The cell with the cursor.
     pub cursor: usize,
     /// The cells, line by line.
@@ -57,20 +59,30 @@ struct Made {
     space: Option<usize>,
     size: Size,
     pool: usize,
+    filter: String,
 }
 
-/// The places of the pools that have a bank.
-fn pools(snapshot: &Snapshot) -> Vec<usize> {
+/// The places of the pools that have a bank and pass the filter.
+fn pools(snapshot: &Snapshot, filter: &Filter) -> Vec<usize> {
+    let passes = |space: &SpaceSnapshot| {
+        filter.is_empty() || {
+            let chips: Vec<String> = space.chips.iter().map(|chip| format!("chip{chip}")).collect();
+            let text =
+                format!("{} allocator{} {}", space.buffer_type.name(), space.id, chips.join(" "));
+            filter.passes(&text)
+        }
+    };
     let all = snapshot.allocators.iter().enumerate();
     let with_bank = all.filter(|(_, space)| space.banks > 0 && space.bank_size > 0);
-    with_bank.map(|(place, _)| place).collect()
+    with_bank.filter(|(_, space)| passes(space)).map(|(place, _)| place).collect()
 }
 
 impl Map {
     /// Takes in what is to be shown in a view of `size`.
     pub fn observe(&mut self, size: Size, snapshot: &Arc<Snapshot>) {
         let is_there = |made: &Made| {
-            Arc::ptr_eq(&made.snapshot, snapshot) && made.size == size && made.pool == self.pool
+            let same = Arc::ptr_eq(&made.snapshot, snapshot) && made.size == size;
+            same && made.pool == self.pool && made.filter == self.filter.text()
         };
         if !self.made.as_ref().is_some_and(is_there) {
             self.make(size, snapshot);
@@ -88,11 +100,12 @@ impl Map {
     }
 
     fn make(&mut self, size: Size, snapshot: &Arc<Snapshot>) {
-        let pools = pools(snapshot);
+        let pools = pools(snapshot, &self.filter);
         self.pool = self.pool.min(pools.len().saturating_sub(1));
         let space = pools.get(self.pool).copied();
         let (pool, snapshot) = (self.pool, Arc::clone(snapshot));
-        self.made = Some(Made { snapshot: Arc::clone(&snapshot), space, size, pool });
+        let filter = self.filter.text().to_owned();
+        self.made = Some(Made { snapshot: Arc::clone(&snapshot), space, size, pool, filter });
         self.width = usize::from(size.width.saturating_sub(2)).max(1);
         let lines = usize::from(size.height.saturating_sub(ABOVE + BELOW)).max(1);
         self.cells = vec![Cell::default(); self.width * lines];
@@ -112,6 +125,10 @@ impl Map {
         self.cursor = match action {
             Action::NextPool => return self.choose(self.pool + 1),
             Action::PreviousPool => return self.choose(self.pool.saturating_sub(1)),
+            Action::Close if !self.filter.is_empty() => {
+                self.filter.set("");
+                return true;
+            }
             Action::Left => self.cursor.saturating_sub(1),
             Action::Right => self.cursor + 1,
             Action::Up => self.cursor.checked_sub(self.width).unwrap_or(self.cursor),

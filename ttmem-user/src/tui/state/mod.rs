@@ -22,11 +22,15 @@ use std::{collections::HashMap, sync::Arc};
 use ratatui::layout::{Rect, Size};
 
 use super::{
-    Request, Tab, Theme, areas::Areas, output::output_height, prompt::Prompt, rates::Rates,
+    Request, Tab, Theme, areas::Areas, filter::Filter, output::output_height, prompt::Prompt,
+    rates::Rates, table::Tabular as _,
 };
 use crate::{
     event::BufferType,
-    history::recorder::{Handle, Histories},
+    history::{
+        Tally,
+        recorder::{Handle, Histories},
+    },
     ledger::{
         report::Report,
         snapshot::{Detail, Snapshot},
@@ -83,6 +87,8 @@ pub struct State {
     newest: Option<Arc<Report>>,
     /// The report that is held.
     pub frozen: Option<Arc<Report>>,
+    /// What was counted of each target when it was held, by serial.
+    held: HashMap<u64, Tally>,
     /// The target that is shown.
     pub shown: Option<Arc<Snapshot>>,
     /// The view of this name.
@@ -130,7 +136,9 @@ impl State {
     /// shown: of the report that is held, if there is one.
     pub fn observe(&mut self, size: Size, newest: &Arc<Report>) -> Arc<Report> {
         self.size = size;
-        self.health.note(newest);
+        if self.frozen.is_none() {
+            self.health.note(newest);
+        }
         self.note(newest);
         let report = Arc::clone(self.frozen.as_ref().unwrap_or(newest));
         self.serials = report.targets.iter().map(|target| target.process.serial).collect();
@@ -176,9 +184,51 @@ impl State {
         self.timeline.instant.or_else(frozen)
     }
 
-    /// Whether the open view shows what was at the instant that is looked at.
-    pub const fn shows_then(&self) -> bool {
-        matches!(self.tab, Tab::Overview | Tab::Buffers)
+    /// The target at an earlier instant, where the open view shows that. What is held is no such:
+    /// all of it is there.
+    pub fn shown_then(&self) -> Option<&past::Then> {
+        let shows = matches!(self.tab, Tab::Overview | Tab::Buffers);
+        self.then.as_ref().filter(|_| shows && self.timeline.instant.is_some())
+    }
+
+    /// The instant that the open view shows, ns; `None`: it shows now, or what is held.
+    pub fn past_instant(&self) -> Option<u64> {
+        let tabs = [Tab::Overview, Tab::Buffers, Tab::Timeline, Tab::Events];
+        self.timeline.instant.filter(|_| tabs.contains(&self.tab))
+    }
+
+    /// What the open view is filtered by.
+    pub fn filter(&self) -> &Filter {
+        match self.tab {
+            Tab::Overview => &self.overview.filter,
+            Tab::Map => &self.map.filter,
+            Tab::Timeline => &self.timeline.filter,
+            Tab::Buffers => self.buffers.shown().filter(),
+            Tab::Circular => self.circular.table.filter(),
+            Tab::Histograms => self.histograms.table.filter(),
+            Tab::Failures => self.failures.shown().filter(),
+            Tab::Events => self.events.table.filter(),
+            Tab::Health => self.health.table.filter(),
+        }
+    }
+
+    /// Filters the open view by something else.
+    fn set_filter(&mut self, text: &str) {
+        match self.tab {
+            Tab::Overview => self.overview.filter.set(text),
+            Tab::Map => self.map.filter.set(text),
+            Tab::Timeline => self.timeline.filter.set(text),
+            _ => {
+                if let Some(table) = self.table() {
+                    table.set_filter(text);
+                }
+            }
+        }
+    }
+
+    /// Whether there is more to be done for what is shown: it is to be drawn again at once.
+    pub const fn is_unfinished(&self) -> bool {
+        matches!(self.tab, Tab::Buffers) && self.buffers.filtering.is_some()
     }
 
     /// Which part of the terminal is for what.

@@ -6,11 +6,14 @@ use ratatui::layout::Size;
 
 use crate::{
     event::BufferType,
+    format,
     ledger::snapshot::{ChipSnapshot, PoolSnapshot, Snapshot},
     tui::{
         Action,
+        filter::Filter,
         grid::{Extent, Grid},
         list::List,
+        pools,
     },
 };
 
@@ -42,6 +45,12 @@ pub struct Overview {
     pub list: List,
     /// In which order.
     pub order: Order,
+    /// The other way round.
+    pub reversed: bool,
+    /// Whether holes and trends are shown, where there is no room for all columns.
+    pub trends: bool,
+    /// Which pools are shown.
+    pub filter: Filter,
     /// Chips in full (`true`) or a line each; `None`: as it fits.
     full: Option<bool>,
     /// The places of the chips, in order.
@@ -54,8 +63,13 @@ impl Overview {
     /// Takes in what is to be shown in a view of `size`.
     pub fn observe(&mut self, size: Size, snapshot: &Snapshot) {
         self.size = size;
-        self.extent = Extent::of(snapshot);
-        self.chips = (0..snapshot.devices.len()).collect();
+        let rows =
+            |chip: &ChipSnapshot| self.rows(chip).count() + usize::from(self.shows_circular(chip));
+        let all = snapshot.devices.iter().map(rows).enumerate();
+        let shown: Vec<(usize, usize)> = all.filter(|(_, rows)| *rows > 0).collect();
+        let block = 1 + shown.iter().map(|(_, rows)| *rows).max().unwrap_or(0);
+        self.chips = shown.into_iter().map(|(place, _)| place).collect();
+        self.extent = Extent { chips: self.chips.len(), block };
         let order = match self.order {
             Order::Usual if self.is_full() => Order::Chip,
             Order::Usual => Order::Dram,
@@ -68,9 +82,30 @@ impl Overview {
             Order::L1 => self.chips.sort_by_key(fullest(BufferType::L1)),
             Order::Chip | Order::Usual => {}
         }
+        if self.reversed {
+            self.chips.reverse();
+        }
         self.offset = self.offset.min(self.grid().max_offset());
         let lines = usize::from(size.height.saturating_sub(1));
         self.list.fit(self.chips.len(), lines * self.columns());
+    }
+
+    /// The pools of a chip that have a line.
+    pub fn rows<'a>(&'a self, chip: &'a ChipSnapshot) -> impl Iterator<Item = &'a PoolSnapshot> {
+        let has_row = |pool: &&PoolSnapshot| {
+            format::has_row(pool) && self.passes(chip, pool.buffer_type.name())
+        };
+        chip.pools.iter().filter(has_row)
+    }
+
+    /// Whether the circular buffers of a chip have a line.
+    pub fn shows_circular(&self, chip: &ChipSnapshot) -> bool {
+        self.passes(chip, "CB/core")
+    }
+
+    /// Whether a line of a chip passes the filter.
+    pub fn passes(&self, chip: &ChipSnapshot, name: &str) -> bool {
+        self.filter.is_empty() || self.filter.passes(&format!("chip{} {name}", chip.chip))
     }
 
     /// How chips in full are laid out.
@@ -99,6 +134,9 @@ impl Overview {
     /// Takes in a request; `false`: it is none for this view.
     pub fn update(&mut self, action: Action) -> bool {
         match action {
+            Action::Columns => self.trends = !self.trends,
+            Action::Reverse => self.reversed = !self.reversed,
+            Action::Close if !self.filter.is_empty() => self.filter.set(""),
             Action::Layout => self.full = Some(!self.is_full()),
             Action::Sort => {
                 self.order = match self.order {
@@ -122,7 +160,7 @@ impl Overview {
     pub fn click(&mut self, column: u16, line: usize) {
         let width = self.size.width / u16::try_from(self.columns()).unwrap_or(1).max(1);
         let lines = usize::from(self.size.height.saturating_sub(1));
-        if !self.is_full() && line > 0 {
+        if !self.is_full() && (1..=lines).contains(&line) {
             self.list.click(usize::from(column / width.max(1)) * lines + line - 1);
         }
     }
@@ -143,13 +181,8 @@ impl Overview {
     }
 }
 
-/// The pool of a chip.
-pub fn pool(chip: &ChipSnapshot, kind: BufferType) -> Option<&PoolSnapshot> {
-    chip.pools.iter().find(|pool| pool.buffer_type == kind)
-}
-
 fn permille(chip: &ChipSnapshot, kind: BufferType) -> Option<u128> {
-    let pool = pool(chip, kind)?;
+    let pool = pools::of_chip(chip, kind)?;
     let (used, whole) = pool.used_bytes.zip(pool.capacity_bytes)?;
     (u128::from(used) * 1_000_000).checked_div(whole.into())
 }

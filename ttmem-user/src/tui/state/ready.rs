@@ -5,15 +5,25 @@ use std::sync::Arc;
 
 use ratatui::layout::Size;
 
-use super::{Overlay, State, buffers, past};
+use super::{Overlay, State, buffers, events, past};
 use crate::{
-    history::recorder::Handle,
+    format,
+    history::{Gap, recorder::Handle},
     ledger::snapshot::{Detail, Snapshot},
     tui::{Request, Tab, keymap::BINDINGS, notes},
 };
 
 /// Why there is nothing to show of what is recorded.
 const NOT_RECORDED: &str = "not available here: only the ttmem that attached keeps every change";
+
+/// Why the rows of a history may not be what is live.
+fn incomplete(gap: Gap, now_ns: u64) -> String {
+    if gap.healing {
+        return "changes were missed: being fetched anew".to_owned();
+    }
+    let ago = format::age(now_ns.saturating_sub(gap.from_ns));
+    format!("as it was {ago} ago: what came later was missed")
+}
 
 impl State {
     /// Makes ready what was at the instant that is looked at.
@@ -31,7 +41,6 @@ impl State {
 
     /// Makes ready a view that shows what is recorded.
     fn observe_history(&mut self, size: Size, snapshot: &Snapshot) {
-        self.look_back(snapshot);
         let Some(history) = self.history() else {
             let why = Some(NOT_RECORDED.to_owned());
             self.buffers.missing.clone_from(&why);
@@ -43,9 +52,18 @@ impl State {
         let until_ns = self.instant().unwrap_or(u64::MAX);
         match self.tab {
             Tab::Buffers => self.observe_buffers(size, &history, snapshot),
-            Tab::Timeline => self.timeline.observe(size, &history.lock(), snapshot),
+            Tab::Timeline => {
+                let until_ns = self.frozen.as_ref().map(|report| report.time_ns);
+                self.timeline.observe(size, &history.lock(), snapshot, until_ns);
+            }
             Tab::Histograms => {
-                self.histograms.observe(size.height, &history.lock(), snapshot.time_ns);
+                let height = size.height;
+                if let Some(held) = self.held.get(&self.chosen) {
+                    self.histograms.observe(height, held, snapshot.time_ns);
+                } else {
+                    let history = history.lock();
+                    self.histograms.observe(height, history.tally(), snapshot.time_ns);
+                }
             }
             Tab::Events => {
                 let newest = self.newest.as_ref().map_or(0, |report| report.time_ns);
@@ -54,56 +72,59 @@ impl State {
                 if self.events.is_old(version) {
                     self.events.observe(version, &history.lock(), until_ns);
                 }
-                self.events.table.resize(size.height.saturating_sub(1).into());
+                self.events.table.resize(size.height.saturating_sub(events::TITLE + 1).into());
             }
             _ => {}
         }
     }
 
     fn observe_buffers(&mut self, size: Size, history: &Handle, snapshot: &Snapshot) {
+        let mark_ns = self.mark().map(|mark| mark.time_ns);
         let Self { buffers, then, chosen, newest, .. } = self;
         let serial = *chosen;
         let Some(then) = then else {
             let number = newest.as_ref().map_or(0, |report| report.time_ns);
             let time_ns = snapshot.time_ns;
-            let version = buffers::Version { serial, number, past: false, time_ns };
+            let version = buffers::Version { serial, number, past: false, time_ns, mark_ns };
             return buffers.observe(size.height, version, |make| {
                 let history = history.lock();
                 let mark = history.marks().last();
-                let growth = |by| {
-                    let groups = history.group_growth(mark?, by);
-                    Some(groups.into_iter().map(|group| (group.key, group.bytes)).collect())
-                };
+                let growth = |by| Some(history.group_growth(mark?, by));
                 make(&buffers::Look { live: history.live(), growth: &growth });
-                match history.gap() {
-                    Some(gap) if !gap.healing => Err("changes were missed".to_owned()),
-                    _ => Ok(()),
-                }
+                Ok(history.gap().map(|gap| incomplete(gap, time_ns)))
             });
         };
         let time_ns = then.time_ns;
-        let version = buffers::Version { serial, number: time_ns, past: true, time_ns };
+        let version = buffers::Version { serial, number: time_ns, past: true, time_ns, mark_ns };
         buffers.observe(size.height, version, |make| {
             let past = then.past.as_ref().map_err(Clone::clone)?;
             make(&buffers::Look { live: &past.live, growth: &|_| None });
-            Ok(())
+            Ok(None)
         });
     }
 
     pub(super) fn observe_target(&mut self, snapshot: &Arc<Snapshot>) {
         let body = self.areas().body;
         let size = body.as_size();
+        // Of what is held at once, whichever view is open: later it may be too far back.
+        let is_held = self.frozen.is_some() && self.timeline.instant.is_none();
+        if is_held || self.instant().is_none() || matches!(self.tab, Tab::Overview | Tab::Buffers) {
+            self.look_back(snapshot);
+        }
         match self.tab {
             Tab::Overview => {
-                self.look_back(snapshot);
-                let then = self.then.as_ref().map(|then| Arc::clone(&then.snapshot));
+                let then = self.shown_then().map(|then| Arc::clone(&then.snapshot));
                 let area = self.chips_area().as_size();
                 self.overview.observe(area, then.as_deref().unwrap_or(snapshot));
             }
             Tab::Map => self.map.observe(size, snapshot),
             Tab::Circular => self.circular.observe(size.height, snapshot),
             Tab::Failures => self.failures.observe(size.height, snapshot),
-            Tab::Health => self.health.observe(size.height, snapshot),
+            Tab::Health => {
+                let history = self.history().filter(|_| self.frozen.is_none());
+                let history = history.as_ref().map(|history| history.lock());
+                self.health.observe(size.height, snapshot, history.as_deref());
+            }
             Tab::Buffers | Tab::Timeline | Tab::Histograms | Tab::Events => {
                 self.observe_history(size, snapshot);
             }

@@ -6,7 +6,7 @@ use crate::{
     event::BufferType,
     history::{History, Note, Remark, Span},
     ledger::snapshot::Snapshot,
-    tui::{Action, export::Export, state::overview},
+    tui::{Action, export::Export, filter::Filter, pools},
     units::ChipId,
 };
 
@@ -36,43 +36,108 @@ pub struct Timeline {
     pub instant: Option<u64>,
     /// The first and the last instant that are shown, ns.
     pub range: (u64, u64),
+    /// The first and the last instant that there are, ns.
+    whole: (u64, u64),
+    /// So many times is the whole halved.
+    pub zoom: u32,
+    /// Which pools there are to choose from.
+    pub filter: Filter,
     /// Why there is nothing.
     pub missing: Option<String>,
 }
 
+/// So many times can the whole be halved.
+const MAX_ZOOM: u32 = 40;
+/// The least time that a column stands for, ns.
+const LEAST: u64 = 1_000;
+
 impl Timeline {
-    /// Takes in what is to be shown in a view of `size`.
-    pub fn observe(&mut self, size: Size, history: &History, snapshot: &Snapshot) {
+    /// Takes in what is to be shown in a view of `size`; nothing that came after `until_ns`.
+    pub fn observe(
+        &mut self,
+        size: Size,
+        history: &History,
+        snapshot: &Snapshot,
+        until_ns: Option<u64>,
+    ) {
         let width = usize::from(size.width.saturating_sub(SCALE + 1)).max(1);
-        let lines = history.timeline().lines();
+        let mut lines = history.timeline().lines();
+        let is_empty = lines.is_empty();
+        lines.retain(|(buffer_type, chips, _)| self.passes(*buffer_type, chips));
         self.pool = self.pool.min(lines.len().saturating_sub(1));
         let Some((buffer_type, chips, line)) = lines.get(self.pool) else {
-            *self =
-                Self { missing: Some("nothing was allocated yet".to_owned()), ..Self::default() };
+            let why = ["no pool passes the filter: Esc shows all", "nothing was allocated yet"];
+            self.missing = Some(why[usize::from(is_empty)].to_owned());
+            (self.title, self.instant) = (None, None);
+            self.columns.clear();
             return;
         };
         self.missing = None;
-        let last = snapshot.time_ns.max(history.time_ns());
-        let first = history.started_ns().unwrap_or(last);
-        self.range = (first, last.max(first + 1));
+        let last = until_ns.unwrap_or_else(|| snapshot.time_ns.max(history.time_ns()));
+        let first = history.started_ns().unwrap_or(last).min(last);
+        self.whole = (first, last.max(first + 1));
         if let Some(instant) = &mut self.instant {
             *instant = (*instant).clamp(first, last);
         }
+        self.range = self.part(width as u64);
         self.columns = line.columns(self.range.0, self.range.1, width);
-        self.peak = line.peak_used();
+        let highest = self.columns.iter().flatten().map(|span| span.max_used).max();
+        let is_all = self.zoom == 0 && until_ns.is_none();
+        self.peak = if is_all { line.peak_used() } else { highest.unwrap_or(0) };
         let chip = chips.first();
         let device = snapshot.devices.iter().find(|device| Some(&device.chip) == chip);
-        let pool = device.and_then(|device| overview::pool(device, *buffer_type));
+        let pool = device.and_then(|device| pools::of_chip(device, *buffer_type));
         self.capacity = pool.and_then(|pool| pool.capacity_bytes);
         self.title = Some((*buffer_type, chips.clone()));
         self.observe_notes(history, width);
+    }
+
+    fn passes(&self, buffer_type: BufferType, chips: &[ChipId]) -> bool {
+        self.filter.is_empty() || {
+            let chips: Vec<String> = chips.iter().map(|chip| format!("chip{chip}")).collect();
+            self.filter.passes(&format!("{} {}", buffer_type.name(), chips.join(" ")))
+        }
+    }
+
+    /// The part of the whole that is shown on so many columns: it has the cursor in it, and moves
+    /// only if it must.
+    fn part(&self, width: u64) -> (u64, u64) {
+        let (first, last) = self.whole;
+        let whole = last - first;
+        let length = (whole >> self.zoom.min(MAX_ZOOM)).max(width * LEAST).min(whole);
+        let latest = last - length;
+        let start = match self.instant {
+            None => latest,
+            Some(instant) => {
+                let start = self.range.0.clamp(first, latest);
+                let shown = self.range.1.saturating_sub(self.range.0);
+                // A step to the side moves it by a quarter; another length is around the cursor.
+                if shown.abs_diff(length) > length / 8 {
+                    instant.saturating_sub(length / 2)
+                } else if instant < start {
+                    instant.saturating_sub(length / 4)
+                } else if instant > start + length {
+                    instant.saturating_sub(length - length / 4)
+                } else {
+                    start
+                }
+            }
+        };
+        let start = start.clamp(first, latest);
+        (start, start + length)
     }
 
     fn observe_notes(&mut self, history: &History, width: usize) {
         self.marks = vec![None; width];
         self.notes.clear();
         let cursor = self.cursor(width);
+        let (first, last) = self.range;
         for note in history.notes() {
+            // What is outside of the whole is at its edge.
+            let time_ns = note.time_ns.max(self.whole.0);
+            if !(first..=last).contains(&time_ns) {
+                continue;
+            }
             let column = self.column_of(note.time_ns, width);
             self.marks[column] = Some(letter(&note.what));
             if column == cursor {
@@ -106,20 +171,27 @@ impl Timeline {
     /// Takes in a request; `false`: it is none for this view.
     pub fn update(&mut self, action: Action) -> bool {
         let width = self.columns.len();
-        let cursor = self.cursor(width);
+        let cursor = i64::try_from(self.cursor(width)).unwrap_or(0);
         let to = match action {
             Action::NextPool => return self.choose(self.pool + 1),
             Action::PreviousPool => return self.choose(self.pool.saturating_sub(1)),
-            Action::Close => {
+            Action::ZoomIn => return self.zoom_to(self.zoom + 1),
+            Action::ZoomOut => return self.zoom_to(self.zoom.saturating_sub(1)),
+            Action::Close if self.instant.is_some() => {
                 self.instant = None;
                 return true;
             }
-            Action::Left | Action::Down => cursor.saturating_sub(1),
+            Action::Close if !self.filter.is_empty() => {
+                self.filter.set("");
+                return true;
+            }
+            Action::Close => return self.zoom_to(0),
+            Action::Left | Action::Down => cursor - 1,
             Action::Right | Action::Up => cursor + 1,
-            Action::PageUp => cursor.saturating_sub(10),
+            Action::PageUp => cursor - 10,
             Action::PageDown => cursor + 10,
-            Action::Top => 0,
-            Action::Bottom => usize::MAX,
+            Action::Top => i64::MIN,
+            Action::Bottom => i64::MAX,
             _ => return false,
         };
         self.go_to(to);
@@ -133,12 +205,26 @@ impl Timeline {
         }
     }
 
-    fn go_to(&mut self, column: usize) {
+    /// Puts the cursor at the end of a column, which may be outside of what is shown.
+    fn go_to(&mut self, column: i64) {
         if self.columns.is_empty() {
             return;
         }
-        let at_the_end = column.saturating_add(1) >= self.columns.len();
-        self.instant = if at_the_end { None } else { Some(self.end_of(column)) };
+        let (first, last) = self.range;
+        let length = i128::from(last - first) + 1;
+        let columns = self.columns.len() as i128;
+        let end = i128::from(first) + length * (i128::from(column) + 1) / columns - 1;
+        let at_the_end = end >= i128::from(self.whole.1);
+        let instant = u64::try_from(end.max(i128::from(self.whole.0))).unwrap_or(u64::MAX);
+        self.instant = if at_the_end { None } else { Some(instant) };
+    }
+
+    fn zoom_to(&mut self, zoom: u32) -> bool {
+        let (first, last) = self.whole;
+        // What can get no shorter gets no shorter.
+        let most = (last - first).checked_ilog2().map_or(0, |log| log.min(MAX_ZOOM));
+        self.zoom = zoom.min(most);
+        true
     }
 
     fn choose(&mut self, pool: usize) -> bool {

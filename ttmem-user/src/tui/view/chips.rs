@@ -14,7 +14,7 @@ use crate::{
     event::BufferType,
     format::{self, Level},
     ledger::snapshot::{ChipSnapshot, PoolSnapshot},
-    tui::state::overview::{Order, pool},
+    tui::{pools::of_chip, state::overview::Order},
 };
 
 /// Width of what is no bar: mark, id, two names, two percentages, gaps.
@@ -57,7 +57,7 @@ fn chip_line(scene: &Scene, chip: &ChipSnapshot, width: u16, selected: bool) -> 
     let mut spans = vec![Span::raw(mark), Span::styled(format!("{:>3}", chip.chip), style)];
     for (kind, name) in [(BufferType::Dram, " DRAM "), (BufferType::L1, " L1 ")] {
         spans.push(Span::styled(name, scene.theme.dim()));
-        spans.extend(pool_spans(scene, pool(chip, kind), bars));
+        spans.extend(pool_spans(scene, of_chip(chip, kind), bars));
     }
     Line::from(spans)
 }

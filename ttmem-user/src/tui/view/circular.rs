@@ -33,7 +33,13 @@ pub fn view(frame: &mut Frame, area: Rect, scene: &Scene) {
     }
     let empty = match &scene.snapshot.programs {
         Some(_) => "no program with circular buffers was seen",
-        None => "not available: the programs are with the ttmem that attached",
+        None if scene.state.histories.is_none() => {
+            "not available: the programs are with the ttmem that attached"
+        }
+        None if scene.state.frozen.is_some() => {
+            "the programs are no part of what is held: they were not shown then  (z: go on)"
+        }
+        None => "the programs are being fetched, or were not kept at the target's end",
     };
     table::view(frame, programs, scene, &scene.state.circular.table, empty);
 }

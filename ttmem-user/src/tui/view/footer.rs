@@ -6,8 +6,11 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use super::{Scene, ends};
-use crate::tui::{Tab, keymap::BINDINGS, table::Tabular as _};
+use super::{Scene, ellipsize, ends};
+use crate::{
+    format::one_line,
+    tui::{Tab, keymap::BINDINGS, table::Tabular as _},
+};
 
 /// Draws the footer; keys that do not fit beside the position are left out whole.
 pub fn view(frame: &mut Frame, area: Rect, scene: &Scene) {
@@ -15,14 +18,32 @@ pub fn view(frame: &mut Frame, area: Rect, scene: &Scene) {
     if let Some(prompt) = &state.prompt {
         let label = Span::styled(prompt.label(), scene.theme.key());
         let cursor = Span::styled(" ", scene.theme.cursor());
-        let text = Span::raw(prompt.text.clone());
-        let keys = Span::styled("  Enter keeps, Esc drops", scene.theme.dim());
+        let keys = Span::styled(prompt.keys(), scene.theme.dim());
+        // Of what is long the end is shown: that is where it is typed.
+        let around = label.width() + cursor.width() + keys.width();
+        let room = usize::from(area.width).saturating_sub(around);
+        let mut text = Span::raw(prompt.text.clone());
+        let mut rest = prompt.text.chars();
+        while text.width() > room && rest.next().is_some() {
+            text = Span::raw(format!("…{}", rest.as_str()));
+        }
         return frame.render_widget(Line::from(vec![label, text, cursor, keys]), area);
     }
     if let Some(notice) = &state.notice {
-        return frame.render_widget(Line::styled(format!(" {notice}"), scene.theme.warn()), area);
+        let left = Line::styled(format!(" {notice}"), scene.theme.warn());
+        let keys = [(" q", " quit "), (" ?", " help ")];
+        let spans = keys.into_iter().flat_map(|(key, what)| {
+            [Span::styled(key, scene.theme.key()), Span::styled(what, scene.theme.dim())]
+        });
+        return ends(frame, area, left, Line::from(spans.collect::<Vec<_>>()));
     }
-    let position = Line::styled(position(scene), scene.theme.strong());
+    let filter = match scene.state.filter().text() {
+        "" => String::new(),
+        text => format!(" /{} ", ellipsize(&one_line(text), usize::from(area.width) / 4)),
+    };
+    let filter = Span::styled(filter, scene.theme.warn());
+    let position = Span::styled(position(scene), scene.theme.strong());
+    let position = Line::from(vec![filter, position]);
     let mut room = usize::from(area.width).saturating_sub(position.width());
     let mut keys = Vec::new();
     for text in footer_keys(state.tab) {
@@ -56,17 +77,14 @@ fn position(scene: &Scene) -> String {
         Tab::Events => Some(scene.state.events.table.list()),
         Tab::Circular => Some(scene.state.circular.table.list()),
         Tab::Health => Some(scene.state.health.table.list()),
-        Tab::Failures if scene.state.failures.open.is_some() => {
-            Some(scene.state.failures.live.list())
-        }
-        Tab::Failures => Some(scene.state.failures.table.list()),
+        Tab::Failures => Some(scene.state.failures.shown().list()),
         _ => return String::new(),
     };
     if let Some(list) = list {
         let place = if list.rows == 0 { 0 } else { list.selected + 1 };
         return format!(" row {place} of {} ", list.rows);
     }
-    let all = scene.snapshot.devices.len();
+    let all = scene.state.overview.chips.len();
     let shown = scene.state.overview.shown();
     let whole = shown.len() == all;
     match all {

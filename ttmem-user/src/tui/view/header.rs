@@ -23,7 +23,7 @@ const LEAST: usize = 12;
 /// Draws the two lines of the header.
 pub fn view(frame: &mut Frame, area: Rect, scene: &Scene) {
     let [first, second] = Layout::vertical([Constraint::Length(1); 2]).areas(area);
-    let state = if let Some(instant) = scene.state.timeline.instant {
+    let state = if let Some(instant) = scene.state.past_instant() {
         let ago = format::age(scene.now_ns.saturating_sub(instant));
         Span::styled(format!(" {ago} ago: Esc for now "), scene.theme.reversed())
     } else if scene.state.frozen.is_some() {

@@ -48,10 +48,12 @@ fn histogram(
     let heading = Line::styled(format!("  {title}"), scene.theme.strong());
     frame.render_widget(heading, place);
     let room = usize::from(area.height.saturating_sub(1));
-    // The largest are at the top; the smallest are left out where there is no room.
+    // The largest are at the top. Where there is no room empty ones are left out, then the smallest.
+    let scarce = bars.len() > room;
+    let shown = bars.iter().rev().filter(|(_, bin)| bin.buffers > 0 || !scarce);
     let most = bars.iter().map(|(_, bin)| bin.buffers).max().unwrap_or(0).max(1);
     let width = usize::from(area.width).saturating_sub(2 + 10 + 8);
-    for (start, bin) in bars.iter().rev().take(room) {
+    for (start, bin) in shown.take(room) {
         place.y += 1;
         let cells = u128::from(bin.buffers) * width as u128 / u128::from(most);
         let cells = usize::try_from(cells).unwrap_or(width).max(usize::from(bin.buffers > 0));

@@ -33,13 +33,16 @@ pub fn view(frame: &mut Frame, area: Rect, scene: &Scene) {
         }
     };
     let Some(space) = map.space() else {
-        let text = "no pool is known: nothing is open, or the allocators are with the ttmem that \
-                    attached";
+        let text = if map.filter.is_empty() {
+            "no pool is known: nothing is open, or the allocators are with the ttmem that attached"
+        } else {
+            "no pool passes the filter: Esc shows all"
+        };
         return line(frame, 0, text, scene.theme.dim());
     };
     line(frame, 0, &title(space), scene.theme.strong());
     line(frame, 1, &figures(space), Style::new());
-    if let Some(why) = space.unknown_because.as_deref().or_else(|| missing(space)) {
+    if let Some(why) = space.unknown_because.as_deref().or_else(|| missing(scene, space)) {
         return line(frame, ABOVE, why, scene.theme.warn());
     }
     let cells = area.height.saturating_sub(ABOVE + BELOW);
@@ -63,8 +66,12 @@ pub fn view(frame: &mut Frame, area: Rect, scene: &Scene) {
     line(frame, below + 2, &text, style);
 }
 
-fn missing(space: &SpaceSnapshot) -> Option<&'static str> {
-    space.map.is_none().then_some("the map is being fetched, or was not kept at the target's end")
+fn missing(scene: &Scene, space: &SpaceSnapshot) -> Option<&'static str> {
+    space.map.is_none().then_some(if scene.state.frozen.is_some() {
+        "the map is no part of what is held: it was not open then  (z: go on)"
+    } else {
+        "the map is being fetched, or was not kept at the target's end"
+    })
 }
 
 fn drawn(scene: &Scene, cell: Cell) -> (char, Style) {
@@ -117,7 +124,7 @@ fn at_cursor(scene: &Scene) -> String {
             let id = one.unique_id.map_or_else(String::new, |id| format!(" id {id}"));
             let size = format::bytes_or_unknown(one.size);
             format!(
-                "buffer{id} at {}, {} of the bank, {size} in all",
+                "buffer{id} at {}, {} per bank, {size} in all",
                 one.start,
                 format::bytes(one.bytes())
             )
@@ -126,7 +133,7 @@ fn at_cursor(scene: &Scene) -> String {
         ([], []) => "nothing".to_owned(),
         (many, holes) => format!("{} buffers, {} holes", many.len(), holes.len()),
     };
-    format!("{start:#x}–{end:#x}: {what}")
+    format!("{what}  ({start:#x}–{end:#x})")
 }
 
 fn answer(scene: &Scene) -> (String, Style) {

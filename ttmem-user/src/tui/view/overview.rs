@@ -19,7 +19,7 @@ use crate::{
     event::BufferType,
     format::{self, Level, UNKNOWN},
     ledger::snapshot::{ChipSnapshot, CircularSnapshot, HeadroomState, PoolSnapshot, TargetState},
-    tui::state::overview::pool as find_pool,
+    tui::pools,
 };
 
 /// Width of margin, name, percentage and the gaps between them.
@@ -76,7 +76,26 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(width: u16, marked: bool) -> Self {
+    fn new(width: u16, marked: bool, trends: bool) -> Self {
+        let usual = Self::usual(width, marked);
+        if trends && !(usual.largest && usual.trend) { Self::of_trends(width) } else { usual }
+    }
+
+    /// The largest hole and the trend come first, where there is no room for all.
+    fn of_trends(width: u16) -> Self {
+        let mut room = usize::from(width).saturating_sub(FIXED);
+        let mut has_room = |width: usize| {
+            let has = room >= width + LEAST_BAR;
+            room -= if has { width } else { 0 };
+            has
+        };
+        let trend = has_room(TREND);
+        let largest = has_room(LARGEST);
+        let shown = COLUMNS.iter().take(2).take_while(|column| has_room(column.width)).count();
+        Self { columns: &COLUMNS[..shown], bar: room, width, largest, trend }
+    }
+
+    fn usual(width: u16, marked: bool) -> Self {
         let mut room = usize::from(width).saturating_sub(FIXED);
         let mut shown = 0;
         while let Some(column) = COLUMNS.get(shown).filter(|c| c.width + LEAST_BAR <= room) {
@@ -107,11 +126,16 @@ pub fn view(frame: &mut Frame, area: Rect, scene: &Scene) {
         frame.render_widget(text, place);
         return;
     }
-    if !scene.state.overview.is_full() {
+    let overview = &scene.state.overview;
+    if overview.chips.is_empty() {
+        let text = "  no pool passes the filter: Esc shows all";
+        return frame.render_widget(Line::styled(text, scene.theme.dim()), area);
+    }
+    if !overview.is_full() {
         return chips::view(frame, area, scene);
     }
-    let grid = scene.state.overview.grid();
-    let plan = Plan::new(grid.column_width, scene.state.mark().is_some());
+    let grid = overview.grid();
+    let plan = Plan::new(grid.column_width, scene.state.mark().is_some(), overview.trends);
     for column in 0..grid.columns {
         let x = area.x + grid.column_x(column);
         let mut place = Rect { x, y: area.y, width: grid.column_width, height: area.height.min(1) };
@@ -130,10 +154,13 @@ fn chip_line(scene: &Scene, plan: &Plan, chip: &ChipSnapshot, row: usize) -> Lin
     let Some(row) = row.checked_sub(1) else {
         return title(scene, chip, plan.width);
     };
-    let pools: Vec<_> = chip.pools.iter().filter(|pool| format::has_row(pool)).collect();
+    let overview = &scene.state.overview;
+    let pools: Vec<_> = overview.rows(chip).collect();
     match pools.get(row) {
         Some(pool) => pool_line(scene, plan, chip, pool),
-        None if row == pools.len() => circular_line(scene, plan, &chip.circular),
+        None if row == pools.len() && overview.shows_circular(chip) => {
+            circular_line(scene, plan, &chip.circular)
+        }
         None => Line::default(),
     }
 }
@@ -222,7 +249,7 @@ fn pool_line(
         spans.push(Span::styled(right(&(column.cell)(pool, rate), column.width), text));
     }
     if plan.largest {
-        let largest = largest_hole(scene, chip, pool.buffer_type);
+        let largest = pools::largest_hole(scene.snapshot, chip, pool.buffer_type);
         spans.push(Span::styled(right(&format::bytes_or_unknown(largest), LARGEST), text));
     }
     if plan.trend {
@@ -237,22 +264,8 @@ fn trend(scene: &Scene, chip: &ChipSnapshot, pool: &PoolSnapshot) -> String {
         let values = scene.state.trend(chip.chip, pool.buffer_type);
         return spark::line(&values, TREND - 1);
     };
-    let then = mark.devices.iter().find(|then| then.chip == chip.chip);
-    let then = then.and_then(|then| find_pool(then, pool.buffer_type));
-    // What came later had nothing then.
-    let then = then.map_or(Some(0), |then| then.used_bytes);
-    let growth = pool.used_bytes.zip(then).map(|(now, then)| now.wrapping_sub(then).cast_signed());
+    let growth = pools::growth(mark, chip, pool);
     growth.map_or_else(|| UNKNOWN.to_owned(), format::growth)
-}
-
-/// The largest hole of each bank; `None` if it is not known, or if several allocators share the
-/// chip: what they have free is not one number.
-fn largest_hole(scene: &Scene, chip: &ChipSnapshot, buffer_type: BufferType) -> Option<u64> {
-    let mut of_chip = scene.snapshot.allocators.iter().filter(|space| {
-        space.buffer_type == buffer_type && space.chips.contains(&chip.chip) && !space.maybe_closed
-    });
-    let space = of_chip.next()?;
-    of_chip.next().is_none().then_some(space.largest_free_bank_bytes)?
 }
 
 fn bar_spans(scene: &Scene, pool: &PoolSnapshot, width: usize, used: Style) -> Vec<Span<'static>> {

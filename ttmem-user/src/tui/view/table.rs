@@ -13,8 +13,8 @@ use crate::tui::table::{Heading, MARGIN, Tabular, Tone, fitting};
 /// Draws a table; `empty` is said where it has no rows.
 pub fn view(frame: &mut Frame, area: Rect, scene: &Scene, table: &dyn Tabular, empty: &str) {
     let headings = table.headings();
-    let columns = fitting(&headings, area.width);
     let sorting = table.sorting();
+    let columns = fitting(&headings, area.width, sorting.column);
     let names = columns.iter().map(|(place, _, width)| {
         let arrow = if sorting.descending { "▼" } else { "▲" };
         let arrow = if *place == sorting.column { arrow } else { "" };

@@ -72,7 +72,8 @@ fn after(keys: &str, snapshot: &Snapshot, width: u16, height: u16) -> String {
     }
     draw(&mut ui, &earlier, width, height);
     for key in keys.chars() {
-        assert_eq!(press(&mut ui, KeyCode::Char(key)), Flow::Continue);
+        let code = if key == '\n' { KeyCode::Enter } else { KeyCode::Char(key) };
+        assert_eq!(press(&mut ui, code), Flow::Continue);
     }
     text(&draw(&mut ui, snapshot, width, height))
 }
@@ -91,6 +92,8 @@ fn states() -> [(&'static str, Snapshot); 9] {
         ("one_chip", fixture::one_chip()),
     ]
 }
+
+mod behaviour;
 
 #[test]
 fn golden_screens() {
@@ -181,7 +184,9 @@ fn golden_recorded_views() {
 fn golden_recorded_interactions() {
     let normal = fixture::normal();
     for (name, pressed) in [
-        ("buffers_by_age", "2ssssss"),
+        ("buffers_by_age", "2sssss"),
+        ("buffers_by_cores", "2ssssssssssssS"),
+        ("buffers_new_since_a_mark", "2m"),
         ("buffers_filtered", "2/chip1 l1"),
         ("buffers_grouped", "2mb"),
         ("buffers_of_a_group", "2bbb\n"),
@@ -189,6 +194,7 @@ fn golden_recorded_interactions() {
         ("overview_back", "5HHHHHHHHHHHHHHHHHHHH1"),
         ("buffers_back", "5HHHHHHHHHHHHHHHHHHHH2"),
         ("timeline_l1", "5]]m"),
+        ("timeline_zoomed", "5HHHHHHHHHH++"),
         ("events_filtered", "8/free"),
     ] {
         assert_snapshot!(format!("{name}_80x24"), recorded_screen(pressed, &normal, 80, 24));
@@ -206,42 +212,6 @@ fn golden_recorded_interactions() {
     press(&mut ui, KeyCode::Esc);
     let screen = text(&draw(&mut ui, &normal, 80, 24));
     assert_eq!(screen, recorded_screen("2", &normal, 80, 24), "Esc leads back to now");
-}
-
-#[test]
-fn frozen_buffers_can_be_scrolled_and_stay() {
-    let histories = recorded();
-    let mut ui = ui().with_histories(histories.clone());
-    let normal = fixture::normal();
-    for key in ["2", "z", "G"] {
-        draw(&mut ui, &normal, 80, 24);
-        keys(&mut ui, key);
-    }
-    let before = text(&draw(&mut ui, &normal, 80, 24));
-    let handle = histories.get(normal.process.serial).expect("it is recorded");
-    let last = handle.lock().sequence();
-    handle.lock().apply(&allocated(last + 1, 120 * SECOND, 7, 1 << 30));
-    let later = Snapshot { time_ns: 121 * SECOND, ..normal };
-    assert_eq!(text(&draw(&mut ui, &later, 80, 24)), before);
-    keys(&mut ui, "zg");
-    assert!(text(&draw(&mut ui, &later, 80, 24)).contains("1.0 GiB"));
-}
-
-#[test]
-fn all_buffers_that_pass_are_exported() {
-    let mut ui = ui().with_histories(recorded());
-    let normal = fixture::normal();
-    draw(&mut ui, &normal, 80, 24);
-    keys(&mut ui, "2/l1\n");
-    draw(&mut ui, &normal, 80, 24);
-    ui.take_requests();
-    keys(&mut ui, "e");
-    let [Request::Export(file)] = &ui.take_requests()[..] else { panic!("one file") };
-    let json: serde_json::Value = serde_json::from_str(&file.text).unwrap();
-    let rows = json["rows"].as_array().unwrap();
-    let screen = text(&draw(&mut ui, &normal, 80, 24));
-    assert!(screen.contains(&format!("  {} buffers, ", rows.len())), "{screen}");
-    assert!(!rows.is_empty() && rows.iter().all(|row| row["type"] == "L1"), "{json}");
 }
 
 /// A snapshot with map, programs and failures, if it has chips.
@@ -270,6 +240,12 @@ fn golden_keys() {
     assert_snapshot!("notes_160x40", after("i", &fixture::unresolved(), 160, 40));
     assert_snapshot!("galaxy_scrolled_80x24", after("vjjj", &galaxy, 80, 24));
     assert_snapshot!("galaxy_end_160x40", after("vG", &galaxy, 160, 40));
+    assert_snapshot!(
+        "holes_and_trends_80x24",
+        after("c", &with_details(fixture::normal()), 80, 24)
+    );
+    assert_snapshot!("overview_filtered_80x24", after("/chip1 l1\n", &fixture::normal(), 80, 24));
+    assert_snapshot!("typing_80x24", after(&format!("/{}", "a word ".repeat(20)), &galaxy, 80, 24));
 }
 
 /// A view of a command that has written `lines`.
@@ -299,37 +275,6 @@ fn golden_output() {
     let mut ui = with_output(&many);
     terminal.draw(|frame| ui.draw(frame, &Arc::default())).unwrap();
     assert_snapshot!("output_no_target_80x24", text(terminal.backend().buffer()));
-}
-
-#[test]
-fn the_output_can_be_hidden_and_needs_room() {
-    let mut ui = with_output(&["one line"]);
-    let shown = |ui: &mut Ui, height| {
-        let screen = text(&draw(ui, &fixture::normal(), 80, height));
-        screen.contains("one line") || screen.contains("train.py ")
-    };
-    assert!(shown(&mut ui, 24) && shown(&mut ui, 16) && !shown(&mut ui, 15));
-    assert_eq!(ui.output_size(), None);
-    press(&mut ui, KeyCode::Char('o'));
-    assert!(!shown(&mut ui, 24));
-    assert_eq!(ui.output_size().map(|size| (size.width, size.height)), Some((80, 7)));
-    assert_eq!(
-        text(&draw(&mut ui, &fixture::normal(), 80, 24)),
-        screen(&fixture::normal(), 80, 24)
-    );
-    press(&mut ui, KeyCode::Char('o'));
-    assert!(shown(&mut ui, 24));
-}
-
-#[test]
-fn an_interrupt_is_for_the_command_if_there_is_one() {
-    let interrupt = Event::Key(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL));
-    assert_eq!(ui().handle(&interrupt), Flow::Quit);
-    let mut ui = with_output(&[]);
-    assert_eq!(ui.handle(&interrupt), Flow::Continue);
-    assert_eq!(ui.take_requests(), [Request::Interrupt]);
-    assert_eq!(press(&mut ui, KeyCode::Char('o')), Flow::Continue);
-    assert_eq!(press(&mut ui, KeyCode::Char('q')), Flow::Quit);
 }
 
 #[test]
@@ -391,21 +336,6 @@ fn keys(ui: &mut Ui, keys: &str) {
 }
 
 #[test]
-fn a_frozen_screen_stays_until_it_goes_on() {
-    let mut ui = ui();
-    let before = fixture::normal();
-    draw(&mut ui, &before, 80, 24);
-    keys(&mut ui, "z");
-    let frozen = text(&draw(&mut ui, &before, 80, 24));
-    assert!(frozen.contains("frozen"));
-    let mut later = fixture::lossy();
-    later.time_ns += SECOND;
-    assert_eq!(text(&draw(&mut ui, &later, 80, 24)), frozen);
-    keys(&mut ui, "z");
-    assert!(text(&draw(&mut ui, &later, 80, 24)).contains("lost 12"));
-}
-
-#[test]
 fn several_processes_are_listed_with_their_totals() {
     let other = |serial: u64, snapshot: Snapshot| {
         let command = format!("worker {serial}");
@@ -429,28 +359,6 @@ fn several_processes_are_listed_with_their_totals() {
     keys(&mut ui, "n");
     terminal.draw(|frame| ui.draw(frame, &report)).unwrap();
     assert_snapshot!("processes_80x24", text(terminal.backend().buffer()));
-}
-
-#[test]
-fn a_view_asks_for_what_it_needs_and_exports_what_it_shows() {
-    let mut ui = ui();
-    let detailed = with_details(fixture::normal());
-    let requests = |ui: &mut Ui, pressed: &str| {
-        keys(ui, pressed);
-        draw(ui, &detailed, 80, 24);
-        ui.take_requests()
-    };
-    assert_eq!(requests(&mut ui, ""), []);
-    let detail = |map, programs| Request::Detail(Detail { map, programs, ..Detail::default() });
-    assert_eq!(requests(&mut ui, "3"), [detail(true, false)]);
-    assert_eq!(requests(&mut ui, "4"), [detail(false, true)]);
-    assert_eq!(requests(&mut ui, "1"), [detail(false, false)]);
-    for (key, name, lines) in [("1", "overview", 10), ("7", "failures", 2)] {
-        requests(&mut ui, key);
-        let [Request::Export(file)] = &requests(&mut ui, "E")[..] else { panic!("{name}") };
-        assert_eq!(file.name, format!("ttmem-{name}-4242-100000.csv"));
-        assert_eq!(file.text.lines().count(), lines + 1, "{}", file.text);
-    }
 }
 
 #[test]
@@ -550,14 +458,4 @@ fn what_is_critical_shows_without_colours() {
     let plain = |cell: &ratatui::buffer::Cell| cell.fg == Color::Reset && cell.bg == Color::Reset;
     assert!(buffer.content.iter().all(plain));
     assert!(!text(&buffer).contains('\u{1b}'));
-}
-
-#[test]
-fn events_call_for_the_right_thing() {
-    let mut ui = ui();
-    assert_eq!(ui.handle(&Event::Resize(80, 24)), Flow::Continue);
-    assert_eq!(ui.handle(&Event::FocusLost), Flow::Idle);
-    assert_eq!(press(&mut ui, KeyCode::Char('x')), Flow::Idle);
-    assert_eq!(press(&mut ui, KeyCode::Esc), Flow::Continue);
-    assert_eq!(press(&mut ui, KeyCode::Char('q')), Flow::Quit);
 }

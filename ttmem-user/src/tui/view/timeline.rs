@@ -34,8 +34,13 @@ pub fn view(frame: &mut Frame, area: Rect, scene: &Scene) {
     let Some((buffer_type, of)) = &timeline.title else { return };
     let capacity = format::bytes_or_unknown(timeline.capacity);
     let peak = format::bytes(timeline.peak);
+    let (first, last) = timeline.range;
+    let zoom = match timeline.zoom {
+        0 => String::new(),
+        _ => format!(", {} of it shown", format::duration(last.saturating_sub(first))),
+    };
     let title = format!(
-        "  {} on each of chips {}: peak {peak}, capacity {capacity}",
+        "  {} on each of chips {}: peak {peak}, capacity {capacity}{zoom}",
         buffer_type.name(),
         chips(of)
     );
@@ -99,7 +104,7 @@ fn cell(scene: &Scene, span: Option<&Span>, above: u64, height: u64, top: u64) -
 
 fn axis(timeline: &Timeline, scene: &Scene) -> String {
     let (first, last) = timeline.range;
-    let left = format!("-{}", format::age(last.saturating_sub(first)));
+    let left = format!("-{}", format::age(scene.snapshot.time_ns.saturating_sub(first)));
     let right = format!("-{}", format::age(scene.snapshot.time_ns.saturating_sub(last)));
     let right = if right == "-0.0s" { "now".to_owned() } else { right };
     let width = timeline.columns.len().saturating_sub(left.len());

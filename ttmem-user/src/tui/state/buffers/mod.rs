@@ -1,0 +1,311 @@
+//! The live set: which of its rows are on the screen, in which order; or groups of them.
+//!
+//! Rows are copied from the history only where they are shown, and only when something has changed
+//! that they depend on.
+
+mod columns;
+mod text;
+mod verdicts;
+
+use crate::{
+    history::{
+        GroupGrowth, LiveSet, Order, Row, SortKey,
+        group::{By, Key},
+    },
+    tui::{
+        Action,
+        export::Export,
+        field::Field,
+        filter::Filter,
+        list::List,
+        table::{Heading, Sorting, Table, Tabular, Tone},
+    },
+};
+use columns::{COLUMNS, GROUPS, GroupRow, Shown, since};
+pub use text::describe;
+use verdicts::{Basis, Verdicts};
+
+/// Lines above the headings.
+pub const TITLE: u16 = 1;
+
+/// What the rows on the screen were made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Made {
+    version: Version,
+    filter: String,
+    sorting: Sorting,
+    first: usize,
+    height: usize,
+    by: Option<By>,
+    only: Option<(By, Key)>,
+}
+
+/// Tells one state of a live set from another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Version {
+    /// The target.
+    pub serial: u64,
+    /// The history's generation; of a past one its instant.
+    pub number: u64,
+    /// Whether it is past.
+    pub past: bool,
+    /// When it is looked at, ns: ages pass.
+    pub time_ns: u64,
+    /// The mark, ns.
+    pub mark_ns: Option<u64>,
+}
+
+/// The state of the view.
+#[derive(Debug)]
+pub struct Buffers {
+    list: List,
+    sorting: Sorting,
+    filter: Filter,
+    /// The rows on the screen.
+    rows: Vec<Shown>,
+    first: usize,
+    verdicts: Verdicts,
+    /// Bytes of all rows that pass, each once.
+    pub bytes: u64,
+    /// How they are added up.
+    pub by: Option<By>,
+    /// The only group that is shown.
+    pub only: Option<(By, Key)>,
+    groups: Table<GroupRow>,
+    made: Option<Made>,
+    /// Why there are no rows.
+    pub missing: Option<String>,
+    /// What is to be known of the rows that are there.
+    pub note: Option<String>,
+    /// Buffers and bytes that have come since the mark, less those that have gone.
+    pub growth: Option<(i64, i64)>,
+    /// How many rows were looked at for the filter, and of how many, until that is done.
+    pub filtering: Option<(usize, usize)>,
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self {
+            list: List::default(),
+            sorting: Sorting { column: 0, descending: true },
+            filter: Filter::default(),
+            rows: Vec::new(),
+            first: 0,
+            verdicts: Verdicts::default(),
+            bytes: 0,
+            by: None,
+            only: None,
+            groups: Table::new(GROUPS, 2, true),
+            made: None,
+            missing: None,
+            note: None,
+            growth: None,
+            filtering: None,
+        }
+    }
+}
+
+/// What a live set is looked at with.
+pub struct Look<'a> {
+    /// The rows.
+    pub live: &'a LiveSet,
+    /// Growth of each group since the mark, if there is one.
+    pub growth: &'a dyn Fn(By) -> Option<Vec<GroupGrowth>>,
+}
+
+impl Buffers {
+    /// Makes ready what a view of `height` lines shows. `look` is called only if that must be made
+    /// anew, with what is to be done with a live set; it says what is to be known of that, or why
+    /// there is none.
+    pub fn observe(
+        &mut self,
+        height: u16,
+        version: Version,
+        look: impl FnOnce(&mut dyn FnMut(&Look<'_>)) -> Result<Option<String>, String>,
+    ) {
+        let height = usize::from(height.saturating_sub(TITLE + 1));
+        self.list.fit(self.list.rows, height);
+        let made = Made {
+            version,
+            filter: self.filter.text().to_owned(),
+            sorting: self.sorting,
+            first: self.list.offset,
+            height,
+            by: self.by,
+            only: self.only,
+        };
+        if self.made.as_ref() != Some(&made) {
+            self.filtering = None;
+            match look(&mut |look| self.make(look, version)) {
+                Ok(note) => (self.note, self.missing) = (note, None),
+                Err(why) => {
+                    (self.note, self.missing) = (None, Some(why));
+                    self.rows.clear();
+                    self.list.fit(0, height);
+                }
+            }
+            // The list may have become shorter than the window's place.
+            let settled = self.list.offset == made.first && self.filtering.is_none();
+            self.made = settled.then_some(made);
+        }
+        self.groups.resize(height);
+    }
+
+    fn make(&mut self, look: &Look<'_>, version: Version) {
+        let now_ns = version.time_ns;
+        let total = |growth: Vec<GroupGrowth>| {
+            growth.iter().fold((0_i64, 0_i64), |(buffers, bytes), group| {
+                (buffers.saturating_add(group.buffers), bytes.saturating_add(group.bytes))
+            })
+        };
+        self.growth = (look.growth)(By::Type).map(total);
+        if let Some(by) = self.by.filter(|_| self.only.is_none()) {
+            self.make_groups(look, by, now_ns);
+            return;
+        }
+        let Self { filter, only, verdicts, .. } = self;
+        let past_ns = version.past.then_some(version.number);
+        let (serial, mark_ns) = (version.serial, version.mark_ns);
+        if !filter.is_empty() {
+            verdicts.begin(look.live, Basis { serial, past_ns, mark_ns }, filter.text());
+        }
+        let mut text = String::new();
+        let wanted = |slot, row: &Row<'_>| {
+            only.is_none_or(|(by, key)| Key::of(row, by, now_ns) == key)
+                && (filter.is_empty()
+                    || verdicts.passes(slot, || {
+                        describe(row, is_new(row, mark_ns), &mut text);
+                        filter.passes(&text)
+                    }))
+        };
+        let (heading, key) = COLUMNS
+            .get(self.sorting.column)
+            .map_or(("", SortKey::Size), |it| (it.0.heading.name, it.1));
+        // A great age is an early time.
+        let turned = heading == "age";
+        let order = Order { key, descending: self.sorting.descending != turned };
+        let page = look.live.page(wanted, order, self.list.window_of_any());
+        let waiting = if filter.is_empty() { 0 } else { verdicts.waiting() };
+        self.filtering = (waiting > 0).then(|| (look.live.len() - waiting, look.live.len()));
+        self.bytes = page.matched_bytes;
+        self.rows = page.rows.iter().map(|row| Shown::new(row, mark_ns)).collect();
+        self.first = self.list.offset;
+        self.list.fit(page.matched, self.list.height);
+    }
+
+    fn make_groups(&mut self, look: &Look<'_>, by: By, now_ns: u64) {
+        let groups = look.live.groups(by, now_ns, |_| true);
+        let growth = (look.growth)(by);
+        self.bytes = groups.iter().fold(0, |sum, group| sum.saturating_add(group.bytes));
+        let rows = groups.iter().map(|group| GroupRow::new(group, growth.as_deref())).collect();
+        self.groups.take(rows, self.list.height);
+    }
+
+    /// Whether groups are shown.
+    pub fn shows_groups(&self) -> bool {
+        self.by.is_some() && self.only.is_none()
+    }
+
+    /// The table on the screen.
+    pub fn tabular(&mut self) -> &mut dyn Tabular {
+        if self.shows_groups() { &mut self.groups } else { self }
+    }
+
+    /// The table on the screen.
+    pub fn shown(&self) -> &dyn Tabular {
+        if self.shows_groups() { &self.groups } else { self }
+    }
+
+    /// Takes in a request; `false`: it is none for this view alone.
+    pub fn update_view(&mut self, action: Action) -> bool {
+        match action {
+            Action::Group => {
+                self.only = None;
+                self.by = match self.by {
+                    None => Some(By::ALL[0]),
+                    Some(by) => {
+                        let place = By::ALL.iter().position(|other| *other == by).unwrap_or(0);
+                        By::ALL.get(place + 1).copied()
+                    }
+                };
+            }
+            Action::Enter if self.shows_groups() => {
+                self.only = self.by.zip(self.groups.selected().map(|row| row.key));
+                self.list = List { height: self.list.height, ..List::default() };
+            }
+            Action::Close if self.only.is_some() => self.only = None,
+            Action::Close if self.by.is_some() => self.by = None,
+            _ => return false,
+        }
+        true
+    }
+
+    /// Every row that passes, in no order.
+    pub fn export_all(&self, live: &LiveSet, now_ns: u64, mark_ns: Option<u64>) -> Export {
+        let mut text = String::new();
+        let mut rows = Vec::new();
+        for row in live.iter() {
+            describe(&row, is_new(&row, mark_ns), &mut text);
+            let in_group = self.only.is_none_or(|(by, key)| Key::of(&row, by, now_ns) == key);
+            if in_group && self.filter.passes(&text) {
+                let row = Shown::new(&row, mark_ns);
+                rows.push(COLUMNS.iter().map(|column| (column.0.field)(&row).json()).collect());
+            }
+        }
+        let columns = COLUMNS.iter().map(|column| column.0.heading.key).collect();
+        Export { view: "buffers", columns, rows }
+    }
+}
+
+/// Whether it is known to have come after the mark.
+fn is_new(row: &Row<'_>, mark_ns: Option<u64>) -> bool {
+    mark_ns.and_then(|mark_ns| since(row.pre_attach, row.allocated_ns, mark_ns)) == Some(true)
+}
+
+impl Tabular for Buffers {
+    fn headings(&self) -> Vec<Heading> {
+        COLUMNS.iter().map(|column| column.0.heading).collect()
+    }
+
+    fn sorting(&self) -> Sorting {
+        self.sorting
+    }
+
+    fn list(&self) -> &List {
+        &self.list
+    }
+
+    fn row(&self, place: usize) -> Option<Vec<Field<'_>>> {
+        let row = self.rows.get(place.checked_sub(self.first)?)?;
+        Some(COLUMNS.iter().map(|column| (column.0.field)(row)).collect())
+    }
+
+    fn filter(&self) -> &Filter {
+        &self.filter
+    }
+
+    fn set_filter(&mut self, text: &str) {
+        self.filter.set(text);
+        self.list.move_by(Action::Top);
+    }
+
+    fn update(&mut self, action: Action) -> bool {
+        self.sorting.update(action, COLUMNS.len()) || self.list.move_by(action)
+    }
+
+    fn export(&self, view: &'static str) -> Export {
+        let columns = COLUMNS.iter().map(|column| column.0.heading.key).collect();
+        Export { view, columns, rows: Vec::new() }
+    }
+
+    fn tone(&self, _: usize) -> Tone {
+        Tone::Usual
+    }
+
+    fn click(&mut self, column: Option<usize>, line: usize) {
+        match column {
+            Some(column) => self.sorting.choose(column),
+            None => _ = self.list.click(line),
+        }
+    }
+}
