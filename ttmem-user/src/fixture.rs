@@ -9,11 +9,14 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use crate::{
     event::{BufferType, CircularKind, CoreRange},
-    ledger::snapshot::{
-        Anomalies, BlockSnapshot, BufferSnapshot, ChipSnapshot, CircularBufferSnapshot,
-        CircularSnapshot, Dispatches, Failure, FailuresSnapshot, Headroom, HeadroomState, Lost,
-        PoolSnapshot, ProcessLabel, ProgramSnapshot, ResyncSnapshot, SCHEMA, Snapshot,
-        SpaceSnapshot, TargetState, Unresolved,
+    ledger::{
+        health::{Health, Queue, RingFill},
+        snapshot::{
+            Anomalies, BlockSnapshot, BufferSnapshot, ChipSnapshot, CircularBufferSnapshot,
+            CircularSnapshot, Dispatches, Failure, FailuresSnapshot, Headroom, HeadroomState, Lost,
+            PoolSnapshot, ProcessLabel, ProgramSnapshot, ResyncSnapshot, SCHEMA, Snapshot,
+            SpaceSnapshot, TargetState, Unresolved, WitnessRow, WitnessSnapshot,
+        },
     },
     missing,
     source::EventSource,
@@ -262,7 +265,30 @@ pub(crate) fn empty() -> Snapshot {
 /// Two chips, all well.
 pub(crate) fn normal() -> Snapshot {
     let devices = vec![chip(0, 5_000 * MIB), chip(1, 9_000 * MIB)];
-    Snapshot { devices, allocators: spaces(), ..empty() }
+    Snapshot { devices, allocators: spaces(), witness: Some(witness()), ..empty() }
+}
+
+/// What the probes counted.
+fn witness() -> WitnessSnapshot {
+    let row = |buffer_type: BufferType| {
+        let counted = (buffer_type.index() < 2).then_some((1_234, 9_000 * MIB)).unwrap_or_default();
+        WitnessRow { buffer_type, count: counted.0, logical_bytes: counted.1 }
+    };
+    let allocations = BufferType::ALL.map(row).to_vec();
+    WitnessSnapshot { allocations, unread_allocations: 0, frees: 2_100, bulk_frees: 1 }
+}
+
+/// What the agent knows of itself: `later` seconds after the first report.
+pub(crate) fn health(later: u64) -> Health {
+    let records = 1_000_000 + 20_000 * later;
+    Health {
+        ring: Some(RingFill { waiting_bytes: 0, most_bytes: 400 << 10, size_bytes: 4 << 20 }),
+        records,
+        busy_ns: records * 50,
+        cpu_ns: SECOND + later * 12_000_000,
+        resident_bytes: Some(11 * MIB),
+        queues: vec![Queue { name: "view", waiting: 3, room: 100_000, overflows: 0 }],
+    }
 }
 
 /// DRAM and L1 of one chip nearly full, L1 of it full.

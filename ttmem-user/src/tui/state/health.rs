@@ -65,6 +65,7 @@ impl Health {
         }
         let mut rows = agent_rows(self.last.as_ref(), self.before.as_ref());
         rows.extend_from_slice(&self.recorded);
+        rows.extend(witness_rows(snapshot));
         rows.extend(loss_rows(snapshot));
         rows.extend(probe_rows(snapshot));
         self.table.take(rows, height.saturating_sub(1).into());
@@ -156,6 +157,23 @@ fn history_rows(history: &History, now_ns: u64) -> Vec<Fact> {
         fact(ABOUT, "buffer by buffer back to", reach, Tone::Usual),
     ];
     first.into_iter().chain(counts).collect()
+}
+
+/// What the probes counted, whatever was lost afterwards.
+fn witness_rows(snapshot: &Snapshot) -> Vec<Fact> {
+    let Some(witness) = &snapshot.witness else { return Vec::new() };
+    let allocations = witness.allocations.iter().map(|row| row.count).sum();
+    let bytes = witness.allocations.iter().map(|row| u128::from(row.logical_bytes)).sum::<u128>();
+    let bytes = format::bytes(u64::try_from(bytes).unwrap_or(u64::MAX));
+    [
+        ("allocations", format!("{}, {bytes}", format::count(allocations))),
+        ("allocations not readable", format::count(witness.unread_allocations)),
+        ("frees", format::count(witness.frees)),
+        ("bulk frees", format::count(witness.bulk_frees)),
+    ]
+    .into_iter()
+    .map(|(what, value)| fact("kernel", what, value, Tone::Usual))
+    .collect()
 }
 
 fn loss_rows(snapshot: &Snapshot) -> Vec<Fact> {

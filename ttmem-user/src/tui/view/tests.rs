@@ -54,6 +54,25 @@ fn text(buffer: &Buffer) -> String {
     rows.collect::<Vec<_>>().join("\n")
 }
 
+/// What the agent knows of itself comes with its reports.
+#[test]
+fn health_shows_the_agents_own_cost() {
+    for (width, height) in [(80, 24), (160, 40)] {
+        let (mut ui, snapshot) = (ui(), fixture::normal());
+        press(&mut ui, KeyCode::Char('9'));
+        let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+        for second in 0..2 {
+            let mut snapshot = snapshot.clone();
+            snapshot.time_ns += second * SECOND;
+            let health = Some(fixture::health(second));
+            let report = Arc::new(Report { health, ..Report::of_one(snapshot) });
+            terminal.draw(|frame| ui.draw(frame, &report)).unwrap();
+        }
+        let shown = text(terminal.backend().buffer());
+        assert_snapshot!(format!("health_agent_{width}x{height}"), shown);
+    }
+}
+
 fn screen(snapshot: &Snapshot, width: u16, height: u16) -> String {
     text(&draw(&mut ui(), snapshot, width, height))
 }
