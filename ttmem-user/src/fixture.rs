@@ -271,7 +271,7 @@ pub(crate) fn normal() -> Snapshot {
 /// What the probes counted.
 fn witness() -> WitnessSnapshot {
     let row = |buffer_type: BufferType| {
-        let counted = (buffer_type.index() < 2).then_some((1_234, 9_000 * MIB)).unwrap_or_default();
+        let counted = if buffer_type.index() < 2 { (1_234, 9_000 * MIB) } else { (0, 0) };
         WitnessRow { buffer_type, count: counted.0, logical_bytes: counted.1 }
     };
     let allocations = BufferType::ALL.map(row).to_vec();
