@@ -4,7 +4,7 @@
 use std::{
     io::{Read as _, Write as _},
     net::TcpStream,
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use e2e::{
@@ -176,12 +176,15 @@ fn each_process_has_a_port_of_its_own() {
 fn a_command_is_followed_from_its_start() {
     let standin = or_skip!(Standin::locate("pimpl"));
     let ttmem = or_skip!(Ttmem::locate());
-    let script = "open mesh 0 2 name=m\nstorm 300\nalloc a m DRAM 4096 2048\nquit\n";
-    let shell = format!("printf '{script}' | {}", standin.driver().display());
+    let shell = format!("{}; exit 0", standin.driver().display());
     let arguments = ["run", "--headless", "--no-table", "--tracy=0", "--", "sh", "-c", &shell];
-    let mirrored = Mirrored::start(&ttmem, &arguments).unwrap();
+    let mut command = ttmem.command(&arguments);
+    command.stdin(Stdio::piped());
+    let mut mirrored = Mirrored::of(command).unwrap();
     // It may be there before the process is.
-    let receiver = Receiver::connect(mirrored.port).unwrap();
+    let mut receiver = Receiver::connect(mirrored.port).unwrap();
+    receiver.until("the attach", |seen| seen.has_message("the probes are in place")).unwrap();
+    mirrored.tell("open mesh 0 2 name=m\nstorm 300\nalloc a m DRAM 4096 2048\nquit\n").unwrap();
     let seen = receiver.until_end().unwrap();
     assert!(seen.has_message("the process has exited"), "{:?}", seen.messages);
     assert!(seen.pools["TT_Dev0_DRAM"].live.is_empty());

@@ -11,7 +11,7 @@ pub mod table;
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Write as _},
     path::Path,
     process::{Child, ChildStderr, Command, Stdio},
 };
@@ -86,6 +86,12 @@ impl Mirrored {
             vec!["attach", "--pid", &pid, "--headless", "--no-table", "-r", "50", "--tracy=0"];
         arguments.extend(more);
         Self::start(ttmem, &arguments)
+    }
+
+    /// Writes to the command's standard input, which must have been piped.
+    pub fn tell(&mut self, text: &str) -> Result<()> {
+        let input = self.child.stdin.as_mut().context("no pipe")?;
+        Ok(input.write_all(text.as_bytes())?)
     }
 
     /// Waits until the probes are in place: what happens from here on is seen as it happens.

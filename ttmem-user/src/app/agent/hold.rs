@@ -3,6 +3,7 @@
 //! Only a command that ttmem itself has started is ever held, and only the one thread that loads
 //! the library, for as long as attaching takes. By ptrace, because the kernel lets go of the
 //! thread by itself if ttmem should end meanwhile.
+#![expect(unsafe_code, reason = "sched_setattr(2) has no safe wrapper")]
 
 use nix::sys::{
     ptrace,
@@ -12,6 +13,25 @@ use nix::sys::{
 use procfs::process::Process;
 
 use crate::units::Tid;
+
+/// A slice of the processor's time, ns: the shortest that Linux has.
+const SLICE_NS: u64 = 100_000;
+
+/// Has this thread run as soon as it is woken: by the time that others usually have on a processor
+/// before their turn ends, 3 ms, the thread that it is to hold has loaded its library and may be
+/// gone. It gets no larger share for it. Where the kernel cannot do that, it comes when it comes.
+pub fn be_prompt() {
+    // SAFETY: plain numbers, of which 0 is one.
+    let mut attributes: libc::sched_attr = unsafe { std::mem::zeroed() };
+    let size = u32::try_from(size_of::<libc::sched_attr>()).unwrap_or(0);
+    // SAFETY: the kernel writes at most `size` bytes.
+    let known = unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attributes, size, 0) };
+    if known == 0 {
+        attributes.sched_runtime = SLICE_NS;
+        // SAFETY: it only reads.
+        unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
+    }
+}
 
 /// A held thread; dropping it lets it run on.
 pub struct Held {

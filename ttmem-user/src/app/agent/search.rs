@@ -106,6 +106,7 @@ impl Search {
                 privileges::drop_all().context("cannot drop capabilities")
             }
             Selection::Command(pid) => {
+                hold::be_prompt();
                 self.mappings = Mappings::open(Scope::Descendants(pid)).ok();
                 Ok(())
             }
