@@ -168,10 +168,7 @@ impl Writer {
                 self.store(block + chip::CORE_CAPACITY_BYTES, UNKNOWN);
             }
             for (word, value) in pools.iter().enumerate() {
-                // What stays the same stays in the readers' caches.
-                if self.load(at(word)) != *value {
-                    self.store(at(word), *value);
-                }
+                self.store(at(word), *value);
             }
         });
     }
@@ -274,8 +271,11 @@ impl Writer {
         u64::from_le(self.words.long(index(at)).load(Ordering::Relaxed))
     }
 
+    /// What stays the same is not written: so it stays in the readers' caches.
     fn store(&self, at: usize, value: u64) {
-        self.words.long(index(at)).store(value.to_le(), Ordering::Relaxed);
+        if self.load(at) != value {
+            self.words.long(index(at)).store(value.to_le(), Ordering::Relaxed);
+        }
     }
 }
 
