@@ -71,15 +71,13 @@ fn a_mirror_that_is_stuck_delays_nothing_and_catches_up() {
 #[test]
 fn the_real_ttnn_on_two_chips_agrees_at_each_checkpoint() {
     let (real, ttmem) = or_skip!(both());
-    let program = ("n300", &["--mesh", "1x2", "--random", "7", "--steps", "150"][..]);
-    scenarios::the_real_ttnn(Backend::Wire, (&real, &ttmem), program, 2).unwrap();
+    scenarios::the_real_ttnn(Backend::Wire, (&real, &ttmem), &scenarios::ON_TWO_CHIPS).unwrap();
 }
 
 #[test]
 fn the_real_ttnn_on_eight_chips_agrees_at_each_checkpoint() {
     let (real, ttmem) = or_skip!(both());
-    let program = ("t3k", &["--mesh", "2x4", "--random", "9", "--steps", "60"][..]);
-    scenarios::the_real_ttnn(Backend::Wire, (&real, &ttmem), program, 8).unwrap();
+    scenarios::the_real_ttnn(Backend::Wire, (&real, &ttmem), &scenarios::ON_EIGHT_CHIPS).unwrap();
 }
 
 #[test]

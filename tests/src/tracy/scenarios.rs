@@ -279,13 +279,33 @@ pub fn a_mirror_that_is_stopped(backend: Backend, ttmem: &Ttmem, mut driver: Dri
     ended_exact(&lines.file)
 }
 
+/// A program on the real ttnn.
+pub struct RealRun {
+    kind: &'static str,
+    arguments: &'static [&'static str],
+    chips: usize,
+}
+
+/// On an n300.
+pub const ON_TWO_CHIPS: RealRun = RealRun {
+    kind: "n300",
+    arguments: &["--mesh", "1x2", "--random", "7", "--steps", "150"],
+    chips: 2,
+};
+
+/// On a T3K.
+pub const ON_EIGHT_CHIPS: RealRun = RealRun {
+    kind: "t3k",
+    arguments: &["--mesh", "2x4", "--random", "9", "--steps", "60"],
+    chips: 8,
+};
+
 /// A whole run on the real ttnn: the viewer has what is live at each checkpoint, and nothing at
 /// the end.
 pub fn the_real_ttnn(
     backend: Backend,
     (real, ttmem): (&Real, &Ttmem),
-    (kind, arguments): (&str, &[&str]),
-    chips: usize,
+    &RealRun { kind, arguments, chips }: &RealRun,
 ) -> Result<()> {
     let mut program = real.start(kind, arguments)?;
     let mirrored = backend.attach(ttmem, program.pid(), &["--wait"])?;
