@@ -66,46 +66,120 @@ pub struct Decoded {
     pub event: Event,
 }
 
+/// When and where a fact was seen.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    /// CLOCK_MONOTONIC, nanoseconds.
+    pub time_ns: u64,
+    /// The target's slot.
+    pub slot: u32,
+    /// The target.
+    pub pid: Pid,
+    /// The thread.
+    pub tid: Tid,
+}
+
+/// A fact that is only looked at: what comes by the million is not put into an [`Event`] first.
+#[derive(Clone, Copy, Debug)]
+pub enum Fact<'a> {
+    /// A buffer has been allocated.
+    Allocated(&'a Allocated),
+    /// A buffer is being freed.
+    Freed(&'a Freed),
+    /// Something else.
+    Other(&'a Event),
+}
+
+impl Fact<'_> {
+    fn to_event(self) -> Event {
+        match self {
+            Self::Allocated(allocated) => Event::Allocated(allocated.clone()),
+            Self::Freed(freed) => Event::Freed(freed.clone()),
+            Self::Other(event) => event.clone(),
+        }
+    }
+}
+
 /// Decodes one record.
-#[inline]
 pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
+    decode_with(bytes, |Seen { time_ns, slot, pid, tid }, fact| {
+        let event = fact.to_event();
+        Decoded { time_ns, slot, pid, tid, event }
+    })
+}
+
+/// Decodes one record and shows what it says.
+#[inline]
+pub fn decode_with<T>(
+    bytes: &[u8],
+    take: impl FnOnce(Seen, Fact<'_>) -> T,
+) -> Result<T, DecodeError> {
     let (header, _) = RecordHeader::read_from_prefix(bytes).map_err(|_| DecodeError::Length {
         kind: 0,
         len: bytes.len(),
         expected: size_of::<RecordHeader>(),
     })?;
-    let event = match header.kind {
+    let seen = Seen {
+        time_ns: header.time_ns,
+        slot: header.slot,
+        pid: Pid(header.tgid),
+        tid: Tid(header.tid),
+    };
+    match header.kind {
         KIND_ALLOCATE => {
             let record: AllocateRecord = whole(bytes, header.kind)?;
-            Event::Allocated(allocated(&record, not_sharded(&record))?)
+            let allocated = allocated(&record, not_sharded(&record))?;
+            Ok(take(seen, Fact::Allocated(&allocated)))
         }
         KIND_ALLOCATE_SHARDED => {
             let record: ShardedRecord = whole(bytes, header.kind)?;
-            Event::Allocated(allocated(&record.buffer, spread(&record))?)
+            let allocated = allocated(&record.buffer, spread(&record))?;
+            Ok(take(seen, Fact::Allocated(&allocated)))
         }
-        KIND_FREE => Event::Freed(freed(&whole(bytes, header.kind)?, None)),
+        KIND_FREE => {
+            let freed = freed(&whole(bytes, header.kind)?, None);
+            Ok(take(seen, Fact::Freed(&freed)))
+        }
+        kind => rare(bytes, kind).map(|event| take(seen, Fact::Other(&event))),
+    }
+}
+
+/// The target's slot and the `Buffer*` of a record that tells of one buffer's coming or going;
+/// whether all of it can be decoded is another matter.
+#[inline]
+pub fn buffer_of(bytes: &[u8]) -> Option<(u32, Avma)> {
+    // Every such record begins like the shortest.
+    let (record, _) = FreeRecord::read_from_prefix(bytes).ok()?;
+    let tells = matches!(
+        record.header.kind,
+        KIND_ALLOCATE | KIND_ALLOCATE_SHARDED | KIND_FREE | KIND_FREE_DESCRIBED
+    );
+    tells.then_some((record.header.slot, Avma(record.buffer)))
+}
+
+#[cold]
+fn rare(bytes: &[u8], kind: u32) -> Result<Event, DecodeError> {
+    Ok(match kind {
         KIND_FREE_DESCRIBED => {
-            let record: DescribedFreeRecord = whole(bytes, header.kind)?;
+            let record: DescribedFreeRecord = whole(bytes, kind)?;
             Event::Freed(freed(&record.free, Some(described(&record)?)))
         }
         KIND_BULK_FREE => {
-            let record: BulkFreeRecord = whole(bytes, header.kind)?;
+            let record: BulkFreeRecord = whole(bytes, kind)?;
             Event::BulkFreed { allocator: Avma(record.allocator) }
         }
-        KIND_DEVICE => Event::Device(device(&whole(bytes, header.kind)?)?),
-        KIND_ALLOCATOR => Event::Allocator(Box::new(allocator(&whole(bytes, header.kind)?))),
-        KIND_FAILURE => Event::Failed(Box::new(failure::failed(&whole(bytes, header.kind)?))),
-        KIND_CIRCULAR => Event::Circular(circular::placed(&whole(bytes, header.kind)?)?),
+        KIND_DEVICE => Event::Device(device(&whole(bytes, kind)?)?),
+        KIND_ALLOCATOR => Event::Allocator(Box::new(allocator(&whole(bytes, kind)?))),
+        KIND_FAILURE => Event::Failed(Box::new(failure::failed(&whole(bytes, kind)?))),
+        KIND_CIRCULAR => Event::Circular(circular::placed(&whole(bytes, kind)?)?),
         KIND_PROGRAM_END => {
-            let record: ProgramEndRecord = whole(bytes, header.kind)?;
+            let record: ProgramEndRecord = whole(bytes, kind)?;
             Event::ProgramEnded { program: Avma(record.program) }
         }
-        KIND_RESIZE => Event::Resized(resize::resized(&whole(bytes, header.kind)?)?),
-        KIND_DISPATCH => Event::Dispatched(circular::dispatched(&whole(bytes, header.kind)?)),
+        KIND_RESIZE => Event::Resized(resize::resized(&whole(bytes, kind)?)?),
+        KIND_DISPATCH => Event::Dispatched(circular::dispatched(&whole(bytes, kind)?)),
         unknown => return Err(DecodeError::UnknownKind(unknown)),
-    };
-    let (pid, tid) = (Pid(header.tgid), Tid(header.tid));
-    Ok(Decoded { time_ns: header.time_ns, slot: header.slot, pid, tid, event })
+    })
 }
 
 #[inline]
@@ -324,6 +398,24 @@ mod tests {
                 spread: Spread::Interleaved,
             }
         );
+    }
+
+    #[test]
+    fn the_buffer_of_a_record_is_at_its_start() {
+        let allocated = allocate_record();
+        let allocator = allocated.allocator;
+        let of_kind = |kind| RecordHeader { kind, ..allocated.header };
+        let free = FreeRecord { header: of_kind(KIND_FREE), buffer: 0x5000, allocator };
+        let mut sharded = sharded_record();
+        sharded.buffer.buffer = 0x5000;
+        let mut described = DescribedFreeRecord::new_zeroed();
+        described.free = FreeRecord { header: of_kind(KIND_FREE_DESCRIBED), ..free };
+        let all = [allocated.as_bytes(), sharded.as_bytes(), free.as_bytes(), described.as_bytes()];
+        assert!(all.iter().all(|bytes| buffer_of(bytes) == Some((3, Avma(0x5000)))));
+        let mut bulk = BulkFreeRecord::new_zeroed();
+        bulk.header = of_kind(KIND_BULK_FREE);
+        assert_eq!(buffer_of(bulk.as_bytes()), None);
+        assert_eq!(buffer_of(&free.as_bytes()[..32]), None);
     }
 
     #[test]

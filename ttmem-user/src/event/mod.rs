@@ -12,7 +12,7 @@ mod types;
 
 pub use baseline::{BaselineBuffer, FreeListSeen, LiveBaseline, SweptBuffer};
 pub use circular::{CircularBuffer, CircularKind, CircularPlaced, CoreRange, Dispatched, Place};
-pub use decode::{DecodeError, Decoded, decode};
+pub use decode::{DecodeError, Decoded, Fact, Seen, buffer_of, decode, decode_with};
 pub(crate) use decode::{geometry, sharded_shape};
 pub use failure::{AllocationFailed, FailureNumbers, FailurePlace};
 pub use resize::Resized;

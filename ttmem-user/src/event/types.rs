@@ -222,6 +222,7 @@ impl Geometry {
     /// known, or no number of bytes that a bank could have.
     ///
     /// Follows `calculate_bank_size_spread()` and `FreeListOpt::allocate()`.
+    #[inline]
     pub fn bank_bytes(&self, shape: &BufferShape) -> Option<u64> {
         if self.banks == 0 || self.block_unit == 0 {
             return None;
@@ -231,13 +232,13 @@ impl Geometry {
             Spread::PerCore { pages, .. } => u64::from(pages),
             Spread::PerUnknownCore | Spread::Unknown => return None,
             Spread::Interleaved => {
-                let pages = shape.size.checked_div(shape.page_size).unwrap_or(0);
+                let pages = whole_pages(shape.size, shape.page_size);
                 pages.div_ceil(u64::from(self.banks))
             }
         };
-        let page = shape.page_size.checked_next_multiple_of(u64::from(self.alignment))?;
+        let page = next_multiple(shape.page_size, self.alignment)?;
         let block = pages.checked_mul(page)?.max(u64::from(self.block_minimum));
-        block.checked_next_multiple_of(u64::from(self.block_unit))
+        next_multiple(block, self.block_unit)
     }
 
     /// How many banks a buffer takes a block of. `None` if that is not known, or more than there
@@ -249,6 +250,25 @@ impl Geometry {
             Spread::PerUnknownCore | Spread::Unknown => None,
         }
     }
+}
+
+/// The number of pages of a size that is nearly always a power of two: then without a division.
+#[inline]
+fn whole_pages(size: u64, page_size: u64) -> u64 {
+    if page_size.is_power_of_two() {
+        return size >> page_size.trailing_zeros();
+    }
+    size.checked_div(page_size).unwrap_or(0)
+}
+
+/// The next multiple of a unit that is nearly always a power of two: then without a division.
+#[inline]
+fn next_multiple(number: u64, unit: u32) -> Option<u64> {
+    let unit = u64::from(unit);
+    if unit.is_power_of_two() {
+        return Some(number.checked_add(unit - 1)? & !(unit - 1));
+    }
+    number.checked_next_multiple_of(unit)
 }
 
 impl Spread {

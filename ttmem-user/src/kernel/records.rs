@@ -41,12 +41,12 @@ impl Records {
 }
 
 impl EventSource for Records {
-    fn drain(&mut self, each: &mut dyn FnMut(&[u8])) {
-        self.ring.drain(each);
+    fn drain(&mut self, take: &mut dyn FnMut(&[&[u8]])) {
+        self.ring.drain(take);
     }
 
-    fn drain_to_now(&mut self, each: &mut dyn FnMut(&[u8])) {
-        self.ring.drain_to_now(each);
+    fn drain_to_now(&mut self, take: &mut dyn FnMut(&[&[u8]])) {
+        self.ring.drain_to_now(take);
     }
 
     fn fill(&self) -> Option<(u64, u64)> {

@@ -7,7 +7,7 @@ use std::{mem, sync::Arc};
 
 use serde::Serialize;
 
-use super::{Ledger, Live, Origin};
+use super::{Entry, Ledger, LivePlace, Origin};
 use crate::{
     event::BufferType,
     units::{Avma, ChipId, DeviceAddr, MeshId, Tid},
@@ -128,22 +128,27 @@ impl Ledger {
         result
     }
 
-    pub(super) fn note(&mut self, change: Change, buffer: Avma, live: &Live) {
+    #[inline]
+    pub(super) fn note(&mut self, change: Change, place: LivePlace) {
         self.deltas.last += 1;
-        if !self.deltas.wanted {
-            return;
+        if self.deltas.wanted {
+            self.write_down(change, place);
         }
-        let delta = self.describe(change, self.deltas.stamp, self.deltas.cause, buffer, live);
+    }
+
+    fn write_down(&mut self, change: Change, place: LivePlace) {
+        let (stamp, cause) = (self.deltas.stamp, self.deltas.cause);
+        let delta = self.describe(change, stamp, cause, self.live.at(place));
         self.deltas.log.push(delta);
     }
 
     /// All that is live, as if each buffer had been allocated when it was: for who has missed
     /// some deltas. What is older than the attach has the time given.
     pub fn live_deltas(&self, time_ns: u64) -> Vec<Delta> {
-        let as_delta = |(buffer, live): (Avma, Live)| {
-            let seen = live.origin.seen();
+        let as_delta = |entry: &Entry| {
+            let seen = entry.live().origin.seen();
             let stamp = seen.map_or((time_ns, None), |(tid, time_ns)| (time_ns, Some(tid)));
-            self.describe(Change::Allocated, stamp, Cause::Resync, buffer, &live)
+            self.describe(Change::Allocated, stamp, Cause::Resync, entry)
         };
         let mut all: Vec<Delta> = self.live.iter().map(as_delta).collect();
         all.sort_by_key(|delta| delta.time_ns);
@@ -155,9 +160,9 @@ impl Ledger {
         change: Change,
         (time_ns, tid): (u64, Option<Tid>),
         cause: Cause,
-        buffer: Avma,
-        live: &Live,
+        entry: &Entry,
     ) -> Delta {
+        let live = entry.live();
         let device = live.device.and_then(|entry| self.topology.device(entry as usize));
         let seen = live.origin.seen();
         Delta {
@@ -166,7 +171,7 @@ impl Ledger {
             tid,
             change,
             cause,
-            buffer,
+            buffer: entry.buffer(),
             allocator: live.allocator,
             unique_id: live.shape.unique_id,
             buffer_type: live.shape.buffer_type,

@@ -12,7 +12,7 @@
 
 use hashbrown::HashMap;
 
-use super::{Ledger, Live};
+use super::Ledger;
 use crate::{
     event::{BufferType, SweptBuffer},
     units::{Avma, DeviceAddr},
@@ -61,6 +61,7 @@ impl Swept {
     }
 
     /// A buffer is freed, or another one has come to its place; what its free gives back.
+    #[inline]
     pub fn remove(&mut self, buffer: Avma) -> Option<Block> {
         if self.buffers.is_empty() {
             return None;
@@ -76,6 +77,7 @@ impl Swept {
 
 impl Ledger {
     /// A new buffer has come to the place of one that awaited its free, if there was one.
+    #[inline]
     pub(super) fn supersede_swept(&mut self, buffer: Avma) {
         if self.swept.remove(buffer).is_some() {
             self.forget_blocks_unless_awaited();
@@ -107,9 +109,8 @@ impl Ledger {
 
     /// A live buffer loses its block.
     pub(super) fn sweep(&mut self, buffer: Avma) {
-        let Some(block) = self.live.get(buffer).as_ref().map(Live::block) else { return };
-        self.release(buffer);
-        self.swept.insert(buffer, block);
+        let Some(place) = self.take_out(buffer, true) else { return };
+        self.swept.insert(buffer, self.live.at(place).block());
     }
 
     /// A free of an unknown buffer while memory is being read. If its block is another's, it had

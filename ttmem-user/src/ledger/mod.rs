@@ -42,7 +42,7 @@ use delta::{Change, Deltas};
 pub use exactness::BaselineState;
 use exactness::Settled;
 use late::{Block, Swept};
-use live::{Live, LiveSet, Origin};
+use live::{Coming, Entry, Facts, Live, LivePlace, LiveSet, Origin};
 use marks::Marks;
 use resync::Suspicion;
 pub use resync::{ReadingBegun, Resynced};
@@ -51,7 +51,7 @@ use spaces::Spaces;
 use topology::Topology;
 
 use crate::{
-    event::{Allocated, BufferShape, BufferType, Described, DeviceSeen, Event, Freed, Place},
+    event::{Allocated, BufferShape, BufferType, Described, DeviceSeen, Event, Fact, Freed, Place},
     units::{Avma, ChipId, Pid},
     witness::Witness,
 };
@@ -165,6 +165,23 @@ impl Ledger {
         self.anomalies.undecodable += 1;
     }
 
+    /// Takes one fact in.
+    #[inline]
+    pub fn take_in(&mut self, fact: Fact<'_>) {
+        match fact {
+            Fact::Allocated(allocated) => self.allocated(allocated),
+            Fact::Freed(freed) => self.freed(freed),
+            Fact::Other(event) => self.apply(event),
+        }
+    }
+
+    /// A fact about this buffer is coming soon: says it for some at a time, so that what is far
+    /// from the processor is on its way for all of them at once.
+    #[inline]
+    pub fn expect(&self, buffer: Avma) {
+        self.live.expect(buffer);
+    }
+
     /// Takes one event in.
     pub fn apply(&mut self, event: &Event) {
         match event {
@@ -207,39 +224,37 @@ impl Ledger {
 
     #[inline]
     fn allocated(&mut self, allocated: &Allocated) {
-        self.touch(allocated.buffer);
-        self.spaces.stir(allocated.allocator);
-        self.supersede_swept(allocated.buffer);
-        let mut already_counted = false;
-        if let Some(older) = self.live.get(allocated.buffer) {
-            // The set of live buffers may have been read between the allocation and its event.
-            let same = matches!(older.origin, Origin::PreAttach | Origin::Missed)
-                && older.shape.unique_id.is_some()
-                && older.shape.unique_id == allocated.shape.unique_id;
-            let counted = same && older.origin == Origin::Missed;
-            if !same && self.free_was_under_way(allocated.buffer) {
-                self.release(allocated.buffer);
-            } else {
-                self.remove(allocated.buffer);
-                self.anomalies.double_allocation += u64::from(!same);
-            }
-            already_counted = counted;
-        }
-        let device = self.topology.device_at(allocated.device);
-        if device.is_none_or(|entry| self.chips_of(entry).is_empty()) {
+        let &Allocated { time_ns, tid, buffer, allocator, device, ref shape } = allocated;
+        self.touch(buffer);
+        self.spaces.stir(allocator);
+        self.supersede_swept(buffer);
+        let device = self.topology.device_at(device).and_then(|entry| u32::try_from(entry).ok());
+        if self.chips_of_live(device).is_empty() {
             self.unknown_devices += 1;
         }
-        let live = Live {
-            shape: allocated.shape,
-            measured: self.measure(allocated.allocator, &allocated.shape),
-            allocator: allocated.allocator,
-            device: device.and_then(|entry| u32::try_from(entry).ok()),
-            origin: Origin::Seen(allocated.tid, allocated.time_ns),
+        let measured = self.measure(allocator, shape);
+        let origin = Origin::Seen(tid, time_ns);
+        let coming = Coming { buffer, shape, measured, allocator, device, origin };
+        let (place, counted) = match self.live.insert(&coming) {
+            Ok(place) => (place, false),
+            Err(older) => self.supersede(older, &coming),
         };
-        self.insert(allocated.buffer, &live);
-        if !already_counted {
-            self.count(&live, |pool| pool.allocations.add(1));
-        }
+        self.come(place, &coming.facts(), !counted);
+    }
+
+    /// A buffer has been allocated where another is still live. Where it is now, and whether its
+    /// allocation has been counted before.
+    #[cold]
+    fn supersede(&mut self, older: LivePlace, by: &Coming<'_>) -> (LivePlace, bool) {
+        let entry = *self.live.at(older);
+        // The set of live buffers may have been read between the allocation and its event.
+        let same = (entry.is_pre_attach() || entry.was_missed())
+            && entry.unique_id().is_some()
+            && entry.unique_id() == by.shape.unique_id;
+        let free_was_under_way = !same && self.may_have_been_under_way(&entry);
+        self.take_out(by.buffer, free_was_under_way);
+        self.anomalies.double_allocation += u64::from(!same && !free_was_under_way);
+        (self.put_in(by), same && entry.was_missed())
     }
 
     #[inline]
@@ -248,9 +263,13 @@ impl Ledger {
             self.touch(freed.buffer);
         }
         self.spaces.stir(freed.allocator);
-        if self.release(freed.buffer) {
-            return;
+        if !self.release(freed.buffer) {
+            self.freed_unknown(freed);
         }
+    }
+
+    #[cold]
+    fn freed_unknown(&mut self, freed: &Freed) {
         if let Some(block) = self.swept.remove(freed.buffer) {
             self.late_free(block);
             return;
@@ -282,48 +301,60 @@ impl Ledger {
     }
 
     fn buffers_of(&self, allocator: Avma) -> Vec<Avma> {
-        let of_it = self.live.iter().filter(|(_, live)| live.allocator == allocator);
-        of_it.map(|(buffer, _)| buffer).collect()
+        let of_it = self.live.iter().filter(|entry| entry.allocator() == allocator);
+        of_it.map(Entry::buffer).collect()
     }
 
     /// Takes a live buffer out and counts its free; `false` if it was not live.
+    #[inline]
     fn release(&mut self, buffer: Avma) -> bool {
-        let Some(live) = self.remove(buffer) else { return false };
-        if live.origin == Origin::PreAttach {
-            self.count(&live, |pool| pool.pre_attach_frees.add(1));
-        } else {
-            self.count(&live, |pool| pool.frees.add(1));
+        self.take_out(buffer, true).is_some()
+    }
+
+    /// Takes a live buffer out. `counted`: as a free.
+    #[inline]
+    fn take_out(&mut self, buffer: Avma, counted: bool) -> Option<LivePlace> {
+        let place = self.live.remove(buffer)?;
+        self.go(place, counted);
+        Some(place)
+    }
+
+    /// Takes a buffer in, in place of whichever is there, of which nothing is counted.
+    fn put_in(&mut self, coming: &Coming<'_>) -> LivePlace {
+        self.live.insert(coming).unwrap_or_else(|_| {
+            self.take_out(coming.buffer, false);
+            self.live.insert(coming).unwrap_or_else(|place| place)
+        })
+    }
+
+    /// What follows from it that a buffer is live now. `counted`: as an allocation.
+    #[inline]
+    fn come(&mut self, place: LivePlace, facts: &Facts, counted: bool) {
+        self.failures.note_change();
+        self.note(Change::Allocated, place);
+        self.per_core.enter(facts.spread);
+        self.occupy(facts);
+        for &chip in self.chips_of_live(facts.device) {
+            let pool = self.pool(chip, facts.buffer_type);
+            pool.enter(facts.share);
+            pool.allocations.add(u64::from(counted));
         }
-        true
     }
 
+    /// What follows from it that a buffer is no longer live. `counted`: as a free.
     #[inline]
-    fn insert(&mut self, buffer: Avma, live: &Live) {
+    fn go(&mut self, place: LivePlace, counted: bool) {
+        let entry = self.live.at(place);
+        let (facts, is_older) = (entry.facts(), entry.is_pre_attach());
         self.failures.note_change();
-        self.per_core.enter(live.shape.spread);
-        self.note(Change::Allocated, buffer, live);
-        let share = live.share();
-        self.occupy(buffer, live);
-        self.live.insert(buffer, live);
-        self.count(live, |pool| pool.enter(share));
-    }
-
-    #[inline]
-    fn remove(&mut self, buffer: Avma) -> Option<Live> {
-        let live = self.live.remove(buffer)?;
-        self.note(Change::Freed, buffer, &live);
-        self.failures.note_change();
-        self.per_core.leave(live.shape.spread);
-        self.vacate(buffer, &live);
-        self.count(&live, |pool| pool.leave(live.share()));
-        Some(live)
-    }
-
-    /// Does something for each pool that a buffer lies in.
-    #[inline]
-    fn count(&self, live: &Live, what: impl Fn(&PoolCounters)) {
-        for &chip in self.chips_of_live(live.device) {
-            what(self.pool(chip, live.shape.buffer_type));
+        self.note(Change::Freed, place);
+        self.per_core.leave(facts.spread);
+        self.vacate(&facts);
+        for &chip in self.chips_of_live(facts.device) {
+            let pool = self.pool(chip, facts.buffer_type);
+            pool.leave(facts.share);
+            let frees = if is_older { &pool.pre_attach_frees } else { &pool.frees };
+            frees.add(u64::from(counted));
         }
     }
 
@@ -336,20 +367,24 @@ impl Ledger {
         Some(Measured { bank_bytes, used_bytes })
     }
 
+    #[inline]
     fn touch(&mut self, buffer: Avma) {
         if let Some(touched) = &mut self.touched {
             touched.insert(buffer);
         }
     }
 
+    #[inline]
     fn chips_of(&self, entry: usize) -> &[usize] {
         self.topology.device(entry).map_or(&[], |device| &device.chips)
     }
 
+    #[inline]
     fn chips_of_live(&self, entry: Option<u32>) -> &[usize] {
         entry.map_or(&[], |entry| self.chips_of(entry as usize))
     }
 
+    #[inline]
     fn pool(&self, chip: usize, buffer_type: BufferType) -> &PoolCounters {
         &self.chips[chip][buffer_type.index()]
     }

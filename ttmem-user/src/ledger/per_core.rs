@@ -28,15 +28,21 @@ pub(super) struct PerCore {
 
 impl PerCore {
     /// A buffer is live from here on.
+    #[inline]
     pub fn enter(&mut self, spread: Spread) {
-        self.live += u64::from(spread.is_per_core());
-        self.uncounted += u64::from(spread == Spread::PerUnknownCore);
+        if spread.is_per_core() {
+            self.live += 1;
+            self.uncounted += u64::from(spread == Spread::PerUnknownCore);
+        }
     }
 
     /// A buffer goes; `spread` as it was entered.
+    #[inline]
     pub fn leave(&mut self, spread: Spread) {
-        self.live -= u64::from(spread.is_per_core());
-        self.uncounted -= u64::from(spread == Spread::PerUnknownCore);
+        if spread.is_per_core() {
+            self.live -= 1;
+            self.uncounted -= u64::from(spread == Spread::PerUnknownCore);
+        }
     }
 
     /// Memory has been read; of `unsure` buffers it could not be told whether they have blocks.
@@ -69,10 +75,7 @@ impl Ledger {
     /// not known.
     pub(super) fn late_free_per_core(&mut self, allocator: Avma) {
         let others = self.per_core.live > 0
-            && self
-                .live
-                .values()
-                .any(|live| live.allocator == allocator && live.shape.spread.is_per_core());
+            && self.live.iter().any(|entry| entry.allocator() == allocator && entry.is_per_core());
         self.per_core.late += u64::from(others);
     }
 }

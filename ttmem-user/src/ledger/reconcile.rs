@@ -4,7 +4,7 @@
 //! may be older or newer than an event. Whatever an event was seen of, the event decides; what
 //! no event was seen of did not change, and the memory decides.
 
-use super::{BaselineState, Ledger, Live, Origin, counters::Measured, delta::Cause};
+use super::{BaselineState, Coming, Ledger, Origin, counters::Measured, delta::Cause};
 use crate::{
     event::{BaselineBuffer, LiveBaseline},
     units::Avma,
@@ -35,7 +35,7 @@ impl Ledger {
         self.settle_resizes();
         for buffer in &baseline.buffers {
             if !touched.contains(&buffer.buffer) {
-                self.adopt(buffer, Origin::PreAttach);
+                self.adopt(buffer, Origin::PreAttach, false);
             }
         }
         for swept in baseline.swept.iter().filter(|swept| swept.per_core) {
@@ -68,21 +68,19 @@ impl Ledger {
         }
     }
 
-    /// Takes in a buffer that was read from memory.
-    pub(super) fn adopt(&mut self, buffer: &BaselineBuffer, origin: Origin) -> Live {
+    /// Takes in a buffer that was read from memory, in place of whichever is there. `counted`: as an
+    /// allocation that was missed.
+    pub(super) fn adopt(&mut self, buffer: &BaselineBuffer, origin: Origin, counted: bool) {
         let device = self.topology.device_at(buffer.device);
-        if device.is_none_or(|entry| self.chips_of(entry).is_empty()) {
+        let device = device.and_then(|entry| u32::try_from(entry).ok());
+        if self.chips_of_live(device).is_empty() {
             self.unknown_devices += 1;
         }
-        let live = Live {
-            shape: buffer.shape,
-            measured: self.measure_adopted(buffer),
-            allocator: buffer.allocator,
-            device: device.and_then(|entry| u32::try_from(entry).ok()),
-            origin,
-        };
-        self.insert(buffer.buffer, &live);
-        live
+        let measured = self.measure_adopted(buffer);
+        let (allocator, shape) = (buffer.allocator, &buffer.shape);
+        let coming = Coming { buffer: buffer.buffer, shape, measured, allocator, device, origin };
+        let place = self.put_in(&coming);
+        self.come(place, &coming.facts(), counted);
     }
 
     /// The block table is the truth; where the fields say otherwise, that is an anomaly.

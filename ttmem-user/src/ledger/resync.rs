@@ -10,7 +10,7 @@
 use hashbrown::{HashMap, HashSet};
 
 use super::{
-    BaselineState, Ledger, Live, Origin,
+    BaselineState, Entry, Ledger, Live, Origin,
     delta::Cause,
     exactness::Settled,
     snapshot::{Differences, Lost},
@@ -170,20 +170,17 @@ impl Ledger {
         for (buffer, difference) in differences {
             match difference {
                 Difference::MissedAllocation(found) if first => {
-                    self.adopt(&found, Origin::PreAttach);
+                    self.adopt(&found, Origin::PreAttach, false);
                 }
                 Difference::MissedAllocation(found) => {
                     counts.missed_allocation += 1;
-                    let live = self.adopt(&found, Origin::Missed);
-                    self.count(&live, |pool| pool.allocations.add(1));
-                }
-                // Its free was under way when the probes came: nothing was missed since.
-                Difference::MissedFree if self.free_was_under_way(buffer) => {
-                    self.release(buffer);
+                    self.adopt(&found, Origin::Missed, true);
                 }
                 Difference::MissedFree => {
-                    counts.missed_free += 1;
-                    self.release(buffer);
+                    let Some(place) = self.take_out(buffer, true) else { continue };
+                    // Its free was under way when the probes came: nothing was missed since.
+                    let under_way = self.may_have_been_under_way(self.live.at(place));
+                    counts.missed_free += u64::from(!under_way);
                 }
                 Difference::Changed(found) => {
                     counts.changed += 1;
@@ -212,9 +209,8 @@ impl Ledger {
 
     /// Whether a buffer that has gone without an event can have been in its free when the probes
     /// came: it was there at the first reading, no other has followed, and nothing was lost.
-    pub(super) fn free_was_under_way(&self, buffer: Avma) -> bool {
-        let older = self.live.get(buffer).is_some_and(|live| live.origin == Origin::PreAttach);
-        older && !self.confirmed && self.lost == self.settled.lost
+    pub(super) fn may_have_been_under_way(&self, entry: &Entry) -> bool {
+        entry.is_pre_attach() && !self.confirmed && self.lost == self.settled.lost
     }
 
     /// Another buffer may have come to the place of one whose free was missed.
@@ -222,8 +218,7 @@ impl Ledger {
         let known = self.live.get(found.buffer);
         let same_one = known.filter(|live| live.shape.unique_id == found.shape.unique_id);
         let origin = same_one.map_or(Origin::Missed, |live| live.origin);
-        self.remove(found.buffer);
-        self.adopt(found, origin);
+        self.adopt(found, origin, false);
     }
 
     /// Buffers whose device was not known may have found it.

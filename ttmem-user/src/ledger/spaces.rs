@@ -4,7 +4,7 @@ use hashbrown::HashSet;
 use ttmem_common::layout::BUFFER_TYPES;
 
 use super::{
-    Ledger, Live,
+    Facts, Ledger,
     by_address::ByAddress,
     space::{Range, Space},
 };
@@ -33,6 +33,7 @@ impl Spaces {
         self.of.get(allocator)?[buffer_type.index()].as_ref()
     }
 
+    #[inline]
     fn get_mut(&mut self, allocator: Avma, buffer_type: BufferType) -> Option<&mut Space> {
         self.of.get_mut(allocator)?[buffer_type.index()].as_mut()
     }
@@ -61,6 +62,7 @@ impl Spaces {
     }
 
     /// Notes that an allocator's free lists may have changed.
+    #[inline]
     pub fn stir(&mut self, allocator: Avma) {
         if let Some(stirred) = &mut self.stirred {
             stirred.insert(allocator);
@@ -87,11 +89,11 @@ impl Spaces {
     }
 }
 
-impl Live {
+impl Facts {
+    #[inline]
     fn range(&self) -> Range {
-        let even = !self.shape.spread.is_per_core();
-        let bytes = self.measured.filter(|_| even).map(|measured| measured.bank_bytes);
-        Range { start: self.shape.address.0, bytes }
+        let measured = self.share.measured.filter(|_| !self.share.uneven);
+        Range { start: self.address.0, bytes: measured.map(|measured| measured.bank_bytes) }
     }
 }
 
@@ -111,24 +113,26 @@ impl Ledger {
         pools: &[Option<Geometry>; BUFFER_TYPES],
     ) {
         if self.spaces.learn(allocator, pools) {
-            let of_it = self.live.iter().filter(|(_, live)| live.allocator == allocator);
-            for (buffer, live) in of_it {
-                enter(&mut self.spaces, buffer, &live);
+            let of_it = self.live.iter().filter(|entry| entry.allocator() == allocator);
+            for entry in of_it {
+                enter(&mut self.spaces, &entry.facts());
             }
         }
     }
 
     /// Gives a buffer that is about to be live its place.
-    pub(super) fn occupy(&mut self, buffer: Avma, live: &Live) {
-        if !enter(&mut self.spaces, buffer, live) {
+    #[inline]
+    pub(super) fn occupy(&mut self, facts: &Facts) {
+        if !enter(&mut self.spaces, facts) {
             self.anomalies.overlap += 1;
         }
     }
 
     /// Gives the place of a buffer back that is no longer live.
-    pub(super) fn vacate(&mut self, buffer: Avma, live: &Live) {
-        if let Some(space) = self.spaces.get_mut(live.allocator, live.shape.buffer_type) {
-            space.leave(buffer, live.range());
+    #[inline]
+    pub(super) fn vacate(&mut self, facts: &Facts) {
+        if let Some(space) = self.spaces.get_mut(facts.allocator, facts.buffer_type) {
+            space.leave(facts.buffer, facts.range());
         }
     }
 
@@ -143,8 +147,8 @@ impl Ledger {
             .iter_mut()
             .flat_map(|(_, spaces)| spaces.iter_mut().flatten())
             .for_each(Space::restart);
-        for (buffer, live) in self.live.iter() {
-            if !enter(&mut self.spaces, buffer, &live) {
+        for entry in self.live.iter() {
+            if !enter(&mut self.spaces, &entry.facts()) {
                 self.anomalies.overlap += 1;
             }
         }
@@ -175,13 +179,13 @@ impl Ledger {
 }
 
 /// `false` if it overlaps another or leaves its bank.
-fn enter(spaces: &mut Spaces, buffer: Avma, live: &Live) -> bool {
-    let space = spaces.get_mut(live.allocator, live.shape.buffer_type);
-    let Some(space) = space else { return true };
-    if live.shape.spread.is_per_core() {
+#[inline]
+fn enter(spaces: &mut Spaces, facts: &Facts) -> bool {
+    let Some(space) = spaces.get_mut(facts.allocator, facts.buffer_type) else { return true };
+    if facts.share.uneven {
         space.make_uneven();
     }
-    space.enter(buffer, live.range())
+    space.enter(facts.buffer, facts.range())
 }
 
 #[cfg(test)]

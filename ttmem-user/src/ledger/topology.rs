@@ -75,19 +75,22 @@ impl Topology {
     }
 
     /// The device of an entry.
+    #[inline]
     pub fn device(&self, entry: usize) -> Option<&Device> {
         self.devices.get(entry)
     }
 
     /// The entry of the device that lives at an address now.
+    #[inline]
     pub fn device_at(&self, address: Avma) -> Option<usize> {
         self.device_at.get(address).copied()
     }
 
     /// The pool of the allocator that lives at an address now.
-    pub fn geometry(&self, allocator: Avma, buffer_type: BufferType) -> Option<Geometry> {
+    #[inline]
+    pub fn geometry(&self, allocator: Avma, buffer_type: BufferType) -> Option<&Geometry> {
         let entry = *self.allocator_at.get(allocator)?;
-        self.allocators[entry].pools[buffer_type.index()]
+        self.allocators[entry].pools[buffer_type.index()].as_ref()
     }
 
     /// The allocators that are open, and of those that are closed or idle the last on their

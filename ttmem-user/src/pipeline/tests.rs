@@ -29,11 +29,14 @@ struct Scripted {
 }
 
 impl EventSource for Scripted {
-    fn drain(&mut self, each: &mut dyn FnMut(&[u8])) {
-        self.records.drain(..).for_each(|record| each(&record));
+    fn drain(&mut self, take: &mut dyn FnMut(&[&[u8]])) {
+        let records: Vec<_> = self.records.drain(..).collect();
+        records
+            .chunks(2)
+            .for_each(|some| take(&some.iter().map(Vec::as_slice).collect::<Vec<_>>()));
     }
-    fn drain_to_now(&mut self, each: &mut dyn FnMut(&[u8])) {
-        self.drain(each);
+    fn drain_to_now(&mut self, take: &mut dyn FnMut(&[&[u8]])) {
+        self.drain(take);
     }
     fn lost(&self) -> Lost {
         Lost { ring_full: 2, read_fault: 1 }

@@ -222,17 +222,17 @@ impl<S: EventSource> Worker<S> {
     fn take_in(&mut self, to_now: bool) -> u64 {
         let Self { source, targets, meter, .. } = self;
         meter.drain(source, |source| {
-            let mut records = 0;
-            let mut each = |bytes: &[u8]| {
-                records += 1;
-                apply(targets, bytes);
+            let mut taken = 0;
+            let mut take = |records: &[&[u8]]| {
+                taken += records.len() as u64;
+                apply_all(targets, records);
             };
             if to_now {
-                source.drain_to_now(&mut each);
+                source.drain_to_now(&mut take);
             } else {
-                source.drain(&mut each);
+                source.drain(&mut take);
             }
-            records
+            taken
         })
     }
 
@@ -451,29 +451,38 @@ fn at(targets: &mut Targets, slot: u32) -> Option<&mut Box<Watched>> {
     targets.get_mut(slot as usize)?.as_mut()
 }
 
-/// Decodes a record and applies it to its target.
-fn apply(targets: &mut Targets, bytes: &[u8]) {
-    match event::decode(bytes) {
-        Ok(decoded) => {
-            let watched = at(targets, decoded.slot);
-            // A slot may have been somebody else's.
-            let of_it =
-                |watched: &&mut Box<Watched>| watched.target.ledger.process().pid == decoded.pid;
-            match watched.filter(of_it) {
-                Some(watched) => {
-                    let ledger = &mut watched.target.ledger;
-                    ledger.stamp(decoded.time_ns, Some(decoded.tid));
-                    ledger.apply(&decoded.event);
-                }
-                None => log::debug!("a record of a target that is not watched any more"),
-            }
+/// Decodes records and applies them to their targets.
+fn apply_all(targets: &mut Targets, records: &[&[u8]]) {
+    for (slot, buffer) in records.iter().filter_map(|bytes| event::buffer_of(bytes)) {
+        if let Some(watched) = at(targets, slot) {
+            watched.target.ledger.expect(buffer);
         }
-        Err(error) => {
-            log::debug!("{error}");
-            // Whose it was cannot be told.
-            for watched in targets.iter_mut().flatten() {
-                watched.target.ledger.count_undecodable();
+    }
+    for bytes in records {
+        apply(targets, bytes);
+    }
+}
+
+/// Decodes a record and applies it to its target.
+#[inline]
+fn apply(targets: &mut Targets, bytes: &[u8]) {
+    let applied = event::decode_with(bytes, |seen, fact| {
+        // A slot may have been somebody else's.
+        let of_it = |watched: &&mut Box<Watched>| watched.target.ledger.process().pid == seen.pid;
+        match at(targets, seen.slot).filter(of_it) {
+            Some(watched) => {
+                let ledger = &mut watched.target.ledger;
+                ledger.stamp(seen.time_ns, Some(seen.tid));
+                ledger.take_in(fact);
             }
+            None => log::debug!("a record of a target that is not watched any more"),
+        }
+    });
+    if let Err(error) = applied {
+        log::debug!("{error}");
+        // Whose it was cannot be told.
+        for watched in targets.iter_mut().flatten() {
+            watched.target.ledger.count_undecodable();
         }
     }
 }

@@ -6,11 +6,11 @@ use crate::{missing::Lost, witness::Witness};
 
 /// A source of raw records. Whatever the source, the same decoder reads them.
 pub trait EventSource {
-    /// Hands every record that has arrived so far to `each`, oldest first.
-    fn drain(&mut self, each: &mut dyn FnMut(&[u8]));
+    /// Hands every record that has arrived so far to `take`, oldest first, some at a time.
+    fn drain(&mut self, take: &mut dyn FnMut(&[&[u8]]));
 
     /// Hands over every record of an event up to now, waiting for those that are being written.
-    fn drain_to_now(&mut self, each: &mut dyn FnMut(&[u8]));
+    fn drain_to_now(&mut self, take: &mut dyn FnMut(&[&[u8]]));
 
     /// How many records were lost so far.
     fn lost(&self) -> Lost;

@@ -1,19 +1,19 @@
 //! The live set: every live buffer by its `Buffer*`, in little memory.
 //!
-//! Entries lie packed in pages, without gaps: a buffer that goes is replaced by the last one. So
-//! nothing is copied when the set grows, memory is given back when it shrinks, and whoever walks
-//! it reads no hole. Two indices lead to an entry's place; they hold 4 bytes each and no key.
+//! Entries lie in pages that never move, nearly without gaps: so nothing is copied when the set
+//! grows, and memory is given back when it shrinks. Two indices lead to an entry's place; they hold
+//! 4 bytes each and no key.
 //!
 //! The indices' hashes have a random key: which `Buffer*` there are is up to the target, and it
 //! must not be able to make them all collide.
 //!
 //! What a buffer means is the ledger's business.
 //!
-//! Invariant: places 0 to `len` - 1 are filled, and the index of buffers leads to each just once.
+//! Invariant: the index of buffers leads to each entry just once.
 
+mod entry;
 mod index;
-mod packed;
-mod pages;
+mod slab;
 
 use super::{
     counters::{Measured, Share},
@@ -23,9 +23,13 @@ use crate::{
     event::BufferShape,
     units::{Avma, Tid},
 };
+pub(super) use entry::{Entry, Facts};
 use index::Index;
-use packed::Packed;
-use pages::Pages;
+pub(super) use slab::LivePlace;
+use slab::Slab;
+
+/// So many entries lie in a processor's own cache.
+const CACHED: usize = 4096;
 
 /// One live buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +54,37 @@ pub(super) enum Origin {
     Missed,
 }
 
+/// A buffer that becomes live. What it is stays where it is until it is stored.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Coming<'a> {
+    /// `Buffer*`.
+    pub buffer: Avma,
+    pub shape: &'a BufferShape,
+    /// Bytes per bank and in all banks of one chip.
+    pub measured: Option<Measured>,
+    pub allocator: Avma,
+    /// Entry in the topology; `None` if the device is not known.
+    pub device: Option<u32>,
+    pub origin: Origin,
+}
+
+impl Coming<'_> {
+    /// What each event asks of it.
+    #[inline]
+    pub fn facts(&self) -> Facts {
+        let uneven = self.shape.spread.is_per_core();
+        Facts {
+            buffer: self.buffer,
+            allocator: self.allocator,
+            buffer_type: self.shape.buffer_type,
+            address: self.shape.address,
+            device: self.device,
+            share: Share { size: self.shape.size, measured: self.measured, uneven },
+            spread: self.shape.spread,
+        }
+    }
+}
+
 impl Origin {
     /// Thread and time (ns) of the allocation, if it was seen.
     pub const fn seen(self) -> Option<(Tid, u64)> {
@@ -63,7 +98,7 @@ impl Origin {
 /// All live buffers of one target.
 #[derive(Debug, Default)]
 pub(super) struct LiveSet {
-    entries: Pages,
+    entries: Slab,
     by_buffer: Index<Avma>,
     /// The last buffer that got each block, while that is asked for.
     by_block: Option<Index<Block>>,
@@ -83,65 +118,86 @@ impl LiveSet {
     }
 
     /// The buffer at a host address.
-    #[inline]
     pub fn get(&self, buffer: Avma) -> Option<Live> {
-        let place = self.by_buffer.find(buffer, &self.entries)?;
-        Some(self.entries.get(place).live())
+        Some(self.at(self.find(buffer)?).live())
     }
 
-    /// Takes a buffer in. One that is there already is replaced.
+    /// Where a buffer is.
     #[inline]
-    pub fn insert(&mut self, buffer: Avma, live: &Live) {
-        let mut place = self.entries.push(Packed::new(buffer, live));
-        if let Some(older) = self.by_buffer.set(place, &self.entries) {
-            self.replace(older);
-            place = older;
+    pub fn find(&self, buffer: Avma) -> Option<LivePlace> {
+        self.by_buffer.find(buffer, &self.entries)
+    }
+
+    /// Fetches what the next change of a buffer needs, if it may not lie in the processor's cache.
+    #[inline]
+    pub fn expect(&self, buffer: Avma) {
+        if self.len() > CACHED {
+            // Both of the entry's cache lines.
+            std::hint::black_box(self.find(buffer).map(|place| self.at(place).is_vacant()));
         }
+    }
+
+    /// What is at a place. Of a buffer that has been taken out the entry stays until the next change.
+    #[inline]
+    pub fn at(&self, place: LivePlace) -> &Entry {
+        self.entries.get(place)
+    }
+
+    /// Takes a buffer in. `Err`: where one is already that has to be taken out first.
+    #[inline]
+    pub fn insert(&mut self, coming: &Coming<'_>) -> Result<LivePlace, LivePlace> {
+        let place = self.by_buffer.put(coming, &mut self.entries)?;
         if let Some(by_block) = &mut self.by_block {
             by_block.set(place, &self.entries);
         }
-        self.unmeasured += usize::from(live.measured.is_none());
+        self.unmeasured += usize::from(coming.measured.is_none());
+        Ok(place)
     }
 
-    /// Puts the last entry into the place of another, which goes.
-    fn replace(&mut self, place: u32) {
-        if let Some(by_block) = &mut self.by_block {
-            by_block.forget(place, &self.entries);
-        }
-        self.by_buffer.relocate(self.entries.last_place(), place, &self.entries);
-        let gone = self.entries.swap_remove(place).live();
-        self.unmeasured -= usize::from(gone.measured.is_none());
-    }
-
-    /// Takes a buffer out.
+    /// Takes a buffer out; where it was.
     #[inline]
-    pub fn remove(&mut self, buffer: Avma) -> Option<Live> {
+    pub fn remove(&mut self, buffer: Avma) -> Option<LivePlace> {
+        if self.entries.is_wasteful() {
+            self.compact();
+        }
         let place = self.by_buffer.take(buffer, &self.entries)?;
-        let last = self.entries.last_place();
         if let Some(by_block) = &mut self.by_block {
             by_block.forget(place, &self.entries);
-            by_block.relocate(last, place, &self.entries);
         }
-        self.by_buffer.relocate(last, place, &self.entries);
-        let live = self.entries.swap_remove(place).live();
-        self.by_buffer.shrink(&self.entries);
-        self.unmeasured -= usize::from(live.measured.is_none());
-        Some(live)
+        self.unmeasured -= usize::from(self.at(place).measured().is_none());
+        self.entries.vacate(place);
+        Some(place)
+    }
+
+    /// Gives memory back.
+    #[cold]
+    fn compact(&mut self) {
+        let Self { entries, by_buffer, by_block, .. } = self;
+        entries.compact(|entries, from, to| {
+            by_buffer.relocate(from, to, entries);
+            if let Some(by_block) = by_block {
+                by_block.relocate(from, to, entries);
+            }
+        });
+        by_buffer.shrink(entries);
+        if let Some(by_block) = by_block {
+            by_block.shrink(entries);
+        }
     }
 
     /// The buffers, in no order.
     pub fn keys(&self) -> impl Iterator<Item = Avma> {
-        self.entries.iter().map(Packed::buffer)
+        self.entries.iter().map(Entry::buffer)
     }
 
     /// What is known of each buffer, in no order.
     pub fn values(&self) -> impl Iterator<Item = Live> {
-        self.entries.iter().map(Packed::live)
+        self.entries.iter().map(Entry::live)
     }
 
-    /// Each buffer, and what is known of it, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = (Avma, Live)> {
-        self.entries.iter().map(|entry| (entry.buffer(), entry.live()))
+    /// The entries, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter()
     }
 
     /// From here on buffers can be found by their block.
@@ -170,21 +226,6 @@ impl LiveSet {
     pub fn at_block(&self, block: Block) -> Option<Avma> {
         let place = self.by_block.as_ref()?.find(block, &self.entries)?;
         Some(self.entries.get(place).buffer())
-    }
-}
-
-impl Live {
-    /// What it counts for in its pools.
-    pub const fn share(&self) -> Share {
-        let uneven = self.shape.spread.is_per_core();
-        Share { size: self.shape.size, measured: self.measured, uneven }
-    }
-
-    /// What it would be freed by.
-    pub const fn block(&self) -> Block {
-        let (buffer_type, address) = (self.shape.buffer_type, self.shape.address);
-        let per_core = self.shape.spread.is_per_core();
-        Block { allocator: self.allocator, buffer_type, address, per_core }
     }
 }
 

@@ -71,8 +71,24 @@ struct Model {
     by_block: Option<BTreeMap<(u64, usize, u64, bool), u16>>,
 }
 
+fn coming(buffer: u64, live: &Live) -> Coming<'_> {
+    let Live { shape, measured, allocator, device, origin } = live;
+    Coming {
+        buffer: Avma(buffer),
+        shape,
+        measured: *measured,
+        allocator: *allocator,
+        device: *device,
+        origin: *origin,
+    }
+}
+
+fn block(live: &Live) -> Block {
+    Entry::new(&coming(0, live)).block()
+}
+
 fn key(live: &Live) -> (u64, usize, u64, bool) {
-    let Block { allocator, buffer_type, address, per_core } = live.block();
+    let Block { allocator, buffer_type, address, per_core } = block(live);
     (allocator.0, buffer_type.index(), address.0, per_core)
 }
 
@@ -103,7 +119,8 @@ fn agree(set: &LiveSet, model: &Model) -> Result<(), TestCaseError> {
         let expected = model.live.get(&buffer).copied();
         prop_assert_eq!(set.get(Avma(u64::from(buffer))), expected);
     }
-    let walked: BTreeMap<u64, Live> = set.iter().map(|(buffer, live)| (buffer.0, live)).collect();
+    let walked: BTreeMap<u64, Live> =
+        set.iter().map(|entry| (entry.buffer().0, entry.live())).collect();
     let expected: BTreeMap<u64, Live> =
         model.live.iter().map(|(&buffer, &live)| (u64::from(buffer), live)).collect();
     prop_assert_eq!(walked, expected);
@@ -112,7 +129,7 @@ fn agree(set: &LiveSet, model: &Model) -> Result<(), TestCaseError> {
     prop_assert_eq!(set.unmeasured(), unmeasured);
     for live in model.live.values() {
         // Which of two at the same block had it last is known only since blocks are indexed.
-        let owner = set.at_block(live.block()).map(|owner| owner.0);
+        let owner = set.at_block(block(live)).map(|owner| owner.0);
         let expected = model.by_block.as_ref().and_then(|owners| owners.get(&key(live)).copied());
         prop_assert_eq!(owner, expected.map(u64::from));
     }
@@ -126,18 +143,25 @@ proptest! {
         for step in steps {
             match step {
                 Step::Insert { buffer, live } => {
-                    set.insert(Avma(u64::from(buffer)), &live);
+                    let key = Avma(u64::from(buffer));
+                    if model.live.contains_key(&buffer) {
+                        let older = set.insert(&coming(key.0, &live)).unwrap_err();
+                        prop_assert_eq!(set.at(older).buffer(), key);
+                        prop_assert_eq!(set.remove(key), Some(older));
+                    }
+                    let place = set.insert(&coming(key.0, &live)).unwrap();
+                    prop_assert_eq!(set.at(place).live(), live);
                     model.insert(buffer, live);
                 }
                 Step::Remove { buffer } => {
                     let removed = set.remove(Avma(u64::from(buffer)));
-                    prop_assert_eq!(removed, model.remove(buffer));
+                    prop_assert_eq!(removed.map(|place| set.at(place).live()), model.remove(buffer));
                 }
                 Step::IndexBlocks => {
                     set.index_blocks();
                     // Which of several it finds first is not said: the model takes its word.
                     model.by_block.get_or_insert_with(|| {
-                        let owner = |live: &Live| set.at_block(live.block()).unwrap();
+                        let owner = |live: &Live| set.at_block(block(live)).unwrap();
                         let all = model.live.values();
                         all.map(|live| (key(live), u16::try_from(owner(live).0).unwrap())).collect()
                     });
@@ -173,16 +197,17 @@ fn plain(id: u64) -> Live {
 fn a_large_set_that_shrinks_keeps_what_it_has() {
     let mut set = LiveSet::default();
     for id in 0..50_000 {
-        set.insert(Avma(id), &plain(id));
+        set.insert(&coming(id, &plain(id))).unwrap();
     }
     set.index_blocks();
     for id in (0..50_000).filter(|id| id % 64 != 0) {
-        assert_eq!(set.remove(Avma(id)), Some(plain(id)));
+        let place = set.remove(Avma(id)).unwrap();
+        assert_eq!(set.at(place).live(), plain(id));
     }
     assert_eq!(set.len(), 782);
     for id in 0..50_000 {
         let expected = (id % 64 == 0).then(|| plain(id));
         assert_eq!(set.get(Avma(id)), expected);
-        assert_eq!(set.at_block(plain(id).block()), expected.map(|_| Avma(id)));
+        assert_eq!(set.at_block(block(&plain(id))), expected.map(|_| Avma(id)));
     }
 }
