@@ -198,13 +198,14 @@ impl Space {
         if self.contradicted {
             return Err(Unknown::Contradicted);
         }
-        let largest = self.holes().map(|(start, end)| end - start).max().unwrap_or(0);
-        Ok(Free { bytes: self.free, largest, holes: self.holes.len() as u64 })
+        let holes = self.holes();
+        let largest = holes.iter().map(|(start, end)| end - start).max().unwrap_or(0);
+        Ok(Free { bytes: self.free, largest, holes: holes.len() as u64 })
     }
 
     /// The holes in order of address: first byte, first byte behind.
-    pub fn holes(&self) -> impl Iterator<Item = (u64, u64)> {
-        self.holes.iter()
+    pub fn holes(&self) -> Vec<(u64, u64)> {
+        self.holes.to_vec()
     }
 
     /// Whether the target's own free list has been read and said the same.
@@ -235,7 +236,7 @@ impl Space {
         if self.free().is_err() {
             return true;
         }
-        self.checked = self.holes().eq(own.iter().copied());
+        self.checked = self.holes() == own;
         let again = before.is_some_and(|before| before == own);
         let under_way = !steady && !again && {
             let mut lie_in_holes = own.iter();
