@@ -223,3 +223,124 @@ impl AsFd for Ring {
         self.fd.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::VecDeque, fs::File, os::unix::fs::FileExt as _};
+
+    use proptest::prelude::*;
+    use rustix::fs::{MemfdFlags, memfd_create};
+
+    use super::*;
+
+    /// Small, so that records are split and the ring runs full.
+    const SIZE: u32 = 4096;
+
+    /// A ring buffer as the kernel writes it, in a file.
+    struct Kernel {
+        file: File,
+        produced: u64,
+        /// Where records are that are still being written, and what becomes of them.
+        busy: VecDeque<(u64, u32)>,
+    }
+
+    impl Kernel {
+        fn new() -> (Self, Ring) {
+            let fd = memfd_create("ring", MemfdFlags::CLOEXEC).unwrap();
+            let page = rustix::param::page_size() as u64;
+            let file = File::from(fd.try_clone().unwrap());
+            file.set_len(2 * page + u64::from(SIZE)).unwrap();
+            (Self { file, produced: 0, busy: VecDeque::new() }, Ring::map(fd, SIZE).unwrap())
+        }
+
+        fn page() -> u64 {
+            rustix::param::page_size() as u64
+        }
+
+        fn consumed(&self) -> u64 {
+            let mut word = [0; 8];
+            self.file.read_exact_at(&mut word, 0).unwrap();
+            u64::from_ne_bytes(word)
+        }
+
+        fn write(&self, position: u64, bytes: &[u8]) {
+            for (position, byte) in (position..).zip(bytes) {
+                let at = 2 * Self::page() + position % u64::from(SIZE);
+                self.file.write_all_at(&[*byte], at).unwrap();
+            }
+        }
+
+        /// Reserves room for a record and writes it, all but its length; `false` if there is none.
+        fn reserve(&mut self, record: &[u8], length: u32) -> bool {
+            let end = self.produced + (HEADER as u64 + record.len() as u64).next_multiple_of(8);
+            if end - self.consumed() > u64::from(SIZE) {
+                return false;
+            }
+            self.write(self.produced, &(length | BUSY).to_ne_bytes());
+            self.write(self.produced + HEADER as u64, record);
+            self.busy.push_back((self.produced, length));
+            self.produced = end;
+            self.file.write_all_at(&end.to_ne_bytes(), Self::page()).unwrap();
+            true
+        }
+
+        /// The oldest record that is being written is done.
+        fn commit(&mut self) {
+            if let Some((position, length)) = self.busy.pop_front() {
+                self.write(position, &length.to_ne_bytes());
+            }
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Reserve { record: Vec<u8>, discarded: bool },
+        Commit,
+        Drain,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            8 => (proptest::collection::vec(any::<u8>(), 0..200), proptest::bool::weighted(0.1))
+                .prop_map(|(record, discarded)| Step::Reserve { record, discarded }),
+            8 => Just(Step::Commit),
+            1 => Just(Step::Drain),
+        ]
+    }
+
+    proptest! {
+        /// Whatever is done is handed over once, whole and in order, and nothing behind a record
+        /// that is still being written.
+        #[test]
+        fn what_is_written_is_handed_over(steps in proptest::collection::vec(step(), 0..600)) {
+            let (mut kernel, mut ring) = Kernel::new();
+            // What is done, and what is being written; `None` if it is discarded.
+            let (mut done, mut busy) = (Vec::new(), VecDeque::new());
+            let mut seen: Vec<Vec<u8>> = Vec::new();
+            for step in steps.into_iter().chain([Step::Drain]) {
+                match step {
+                    Step::Reserve { record, discarded } => {
+                        let length = u32::try_from(record.len()).unwrap();
+                        let discard = if discarded { DISCARDED } else { 0 };
+                        if kernel.reserve(&record, length | discard) {
+                            busy.push_back((!discarded).then_some(record));
+                        }
+                    }
+                    Step::Commit => {
+                        kernel.commit();
+                        done.extend(busy.pop_front().flatten());
+                    }
+                    Step::Drain => {
+                        ring.drain(&mut |some| {
+                            seen.extend(some.iter().map(|record| record.to_vec()));
+                        });
+                        prop_assert_eq!(&seen, &done);
+                        let waiting = busy.is_empty();
+                        prop_assert_eq!(ring.fill().0 == 0, waiting);
+                        prop_assert_eq!(kernel.consumed() == kernel.produced, waiting);
+                    }
+                }
+            }
+        }
+    }
+}
