@@ -178,6 +178,10 @@ impl State {
 
     fn export(&mut self, kind: Kind) {
         let (Some(shown), tab) = (self.shown.clone(), self.tab) else { return };
+        // A file is of the instant that it names.
+        while self.shown_then().is_some_and(|then| then.left() > 0) {
+            self.look_back(&shown);
+        }
         let export = match tab {
             Tab::Overview => {
                 Some(self.export_pools(self.shown_then().map_or(&shown, |it| &it.snapshot)))
@@ -217,7 +221,7 @@ impl State {
     fn export_buffers(&self, now_ns: u64) -> Option<Export> {
         let mark_ns = self.mark().map(|mark| mark.time_ns);
         if let Some(then) = &self.then {
-            let past = then.past.as_ref().ok()?;
+            let past = then.past().ok()?;
             return Some(self.buffers.export_all(&past.live, then.time_ns, mark_ns));
         }
         let history = self.history()?;

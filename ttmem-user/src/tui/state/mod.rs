@@ -113,6 +113,8 @@ pub struct State {
     pub histories: Option<Histories>,
     /// The shown target at the instant that is looked at, if that is not now.
     pub then: Option<past::Then>,
+    /// Copies of what was live that were begun, for their names.
+    copies: u64,
     /// The targets that there are, by serial.
     serials: Vec<u64>,
     /// The one that is shown, by serial.
@@ -227,8 +229,13 @@ impl State {
     }
 
     /// Whether there is more to be done for what is shown: it is to be drawn again at once.
-    pub const fn is_unfinished(&self) -> bool {
-        matches!(self.tab, Tab::Buffers) && self.buffers.filtering.is_some()
+    pub fn is_unfinished(&self) -> bool {
+        let is_on_its_way = self.then.as_ref().is_some_and(|then| then.left() > 0);
+        match self.tab {
+            Tab::Overview => is_on_its_way,
+            Tab::Buffers => is_on_its_way || self.buffers.filtering.is_some(),
+            _ => false,
+        }
     }
 
     /// Which part of the terminal is for what.

@@ -27,15 +27,19 @@ fn incomplete(gap: Gap, now_ns: u64) -> String {
 
 impl State {
     /// Makes ready what was at the instant that is looked at.
-    fn look_back(&mut self, now: &Snapshot) {
+    pub(super) fn look_back(&mut self, now: &Snapshot) {
         let (Some(time_ns), Some(history)) = (self.instant(), self.history()) else {
             self.then = None;
             return;
         };
         let serial = now.process.serial;
-        let is_there = |then: &past::Then| then.serial == serial && then.time_ns == time_ns;
+        let is_there = |then: &past::Then| {
+            then.serial == serial && then.time_ns == time_ns && then.left() == 0
+        };
         if !self.then.as_ref().is_some_and(is_there) {
-            self.then = Some(past::Then::new(&history.lock(), time_ns, now));
+            self.copies += 1;
+            let (before, copy) = (self.then.take(), self.copies);
+            self.then = Some(past::Then::new(&history.lock(), time_ns, now, before, copy));
         }
     }
 
@@ -85,7 +89,7 @@ impl State {
         let Some(then) = then else {
             let number = newest.as_ref().map_or(0, |report| report.time_ns);
             let time_ns = snapshot.time_ns;
-            let version = buffers::Version { serial, number, past: false, time_ns, mark_ns };
+            let version = buffers::Version { serial, number, past: None, time_ns, mark_ns };
             return buffers.observe(size.height, version, |make| {
                 let history = history.lock();
                 let mark = history.marks().last();
@@ -94,12 +98,13 @@ impl State {
                 Ok(history.gap().map(|gap| incomplete(gap, time_ns)))
             });
         };
-        let time_ns = then.time_ns;
-        let version = buffers::Version { serial, number: time_ns, past: true, time_ns, mark_ns };
+        let (time_ns, left) = (then.time_ns, then.left());
+        let past = Some((then.copy, left));
+        let version = buffers::Version { serial, number: time_ns, past, time_ns, mark_ns };
         buffers.observe(size.height, version, |make| {
-            let past = then.past.as_ref().map_err(Clone::clone)?;
+            let past = then.past().map_err(ToOwned::to_owned)?;
             make(&buffers::Look { live: &past.live, growth: &|_| None });
-            Ok(None)
+            Ok((left > 0).then(|| past::on_the_way(left)))
         });
     }
 
