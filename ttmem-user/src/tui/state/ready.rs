@@ -57,17 +57,12 @@ impl State {
         match self.tab {
             Tab::Buffers => self.observe_buffers(size, &history, snapshot),
             Tab::Timeline => {
-                let until_ns = self.frozen.as_ref().map(|report| report.time_ns);
+                let until_ns = self.held_ns();
                 self.timeline.observe(size, &history.lock(), snapshot, until_ns);
             }
             Tab::Histograms => {
-                let height = size.height;
-                if let Some(held) = self.held.get(&self.chosen) {
-                    self.histograms.observe(height, held, snapshot.time_ns);
-                } else {
-                    let history = history.lock();
-                    self.histograms.observe(height, history.tally(), snapshot.time_ns);
-                }
+                let history = history.lock();
+                self.histograms.observe(size.height, history.tally(), snapshot.time_ns);
             }
             Tab::Events => {
                 let newest = self.newest.as_ref().map_or(0, |report| report.time_ns);
@@ -111,9 +106,7 @@ impl State {
     pub(super) fn observe_target(&mut self, snapshot: &Arc<Snapshot>) {
         let body = self.areas().body;
         let size = body.as_size();
-        // Of what is held at once, whichever view is open: later it may be too far back.
-        let is_held = self.frozen.is_some() && self.timeline.instant.is_none();
-        if is_held || self.instant().is_none() || matches!(self.tab, Tab::Overview | Tab::Buffers) {
+        if self.instant().is_none() || matches!(self.tab, Tab::Overview | Tab::Buffers) {
             self.look_back(snapshot);
         }
         match self.tab {
@@ -126,7 +119,7 @@ impl State {
             Tab::Circular => self.circular.observe(size.height, snapshot),
             Tab::Failures => self.failures.observe(size.height, snapshot),
             Tab::Health => {
-                let history = self.history().filter(|_| self.frozen.is_none());
+                let history = self.history();
                 let history = history.as_ref().map(|history| history.lock());
                 self.health.observe(size.height, snapshot, history.as_deref());
             }
@@ -140,9 +133,10 @@ impl State {
             Overlay::Notes => notes::lines(snapshot, Overlay::inner(self.size).width.into()).len(),
         };
         self.clamp();
+        let all = self.hold.is_wanted();
         let detail = Detail {
-            map: self.tab == Tab::Map,
-            programs: self.tab == Tab::Circular,
+            map: all || self.tab == Tab::Map,
+            programs: all || self.tab == Tab::Circular,
             ..Detail::default()
         };
         if detail != self.detail {

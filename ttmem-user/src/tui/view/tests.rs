@@ -113,6 +113,7 @@ fn states() -> [(&'static str, Snapshot); 9] {
 }
 
 mod behaviour;
+mod held;
 
 #[test]
 fn golden_screens() {
