@@ -113,6 +113,7 @@ impl State {
             Tab::Overview => {
                 let then = self.shown_then().map(|then| Arc::clone(&then.snapshot));
                 let area = self.chips_area().as_size();
+                self.overview.marked = self.mark().is_some();
                 self.overview.observe(area, then.as_deref().unwrap_or(snapshot));
             }
             Tab::Map => self.map.observe(size, snapshot),
