@@ -427,6 +427,40 @@ fn back_in_time_is_as_it_was() {
     rig.terminal.given_back("0").unwrap();
 }
 
+/// What is held with the overview open is what every view shows, whatever the program does then.
+#[test]
+fn what_is_held_is_held_in_every_view() {
+    let scene = Scene { size: (160, 40), ..INTERLEAVED };
+    let mut rig = or_skip!(Rig::start("held", &scene));
+    rig.view("1", |screen| compare_use(screen, &rig.now)).unwrap();
+    rig.terminal.keys(&["z"]).unwrap();
+    rig.terminal.until("it is held", |screen| screen.contains(" frozen: z goes on")).unwrap();
+    let then = rig.now.clone();
+    rig.program.go_on().unwrap();
+    rig.program.until("interleaved/large").unwrap();
+    rig.now = snapshot(&mut rig.asking).unwrap();
+    assert_ne!(then["devices"], rig.now["devices"]);
+    let buffers = then["buffers"].as_array().unwrap();
+    rig.view("2", |screen| compare_buffers(screen, buffers)).unwrap();
+    rig.view("3", |screen| map(screen, &then)).unwrap();
+    let found = ["Home", "Right", "Down", "]", "Home", "End", "Left"]
+        .map(|key| rig.view(key, |screen| cursor(screen, &then)).unwrap());
+    assert!(found.contains(&"hole") && found.contains(&"buffer"), "{found:?}");
+    rig.view("4", |screen| {
+        ensure!(screen.contains("no program with circular buffers was seen"), "{screen}");
+        Ok(())
+    })
+    .unwrap();
+    rig.view("6", |screen| threads(screen, buffers.len())).unwrap();
+    rig.view("8", |screen| compare_events(screen, buffers)).unwrap();
+    rig.view("1", |screen| compare_use(screen, &then)).unwrap();
+    rig.terminal.keys(&["z"]).unwrap();
+    rig.view("2", |screen| compare_buffers(screen, rig.buffers())).unwrap();
+    rig.view("1", |screen| compare_use(screen, &rig.now)).unwrap();
+    rig.terminal.keys(&["q"]).unwrap();
+    rig.terminal.given_back("0").unwrap();
+}
+
 #[test]
 fn a_killed_target_leaves_its_last_state() {
     let rig = or_skip!(Rig::start("killed", &INTERLEAVED));

@@ -1,7 +1,8 @@
 //! What a frame of the live view costs: each view, with 100,000 live buffers, on 160 × 40.
 //!
 //! `cargo xtask bench` runs it. Before each frame comes a new report, so that nothing is left to be
-//! shown again; "again" is the frame after a key, without a new report.
+//! shown again; "again" is the frame after a key, without a new report. Where something takes several
+//! frames, the figure is that of the longest.
 
 use std::{
     cell::RefCell,
@@ -10,7 +11,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crossterm::event::{Event as Pressed, KeyCode, KeyEvent, KeyModifiers};
@@ -66,7 +67,11 @@ fn frames(bench: &Bench, group: &str, live: u64, arriving: bool) {
     };
     let again = RefCell::new(Screen::new(&target, "2G"));
     let typed = RefCell::new(Screen::new(&target, "2/'0x7"));
-    let back = RefCell::new(Screen::new(&target, "5"));
+    let back = |first: bool, step: KeyCode, shown: char| {
+        let mut screen = Screen::new(&target, "5");
+        move |times| screen.earlier(times, first, step, shown)
+    };
+    let mut frozen = Screen::new(&target, "2");
     bench
         .group(group)
         .variant("overview", screen("1"))
@@ -75,7 +80,12 @@ fn frames(bench: &Bench, group: &str, live: u64, arriving: bool) {
         .variant("buffers, again", move || again.borrow_mut().again())
         .variant("buffers, filtered", screen("2/'0x77"))
         .variant("buffers, a filter being typed", move || typed.borrow_mut().typed())
-        .variant("buffers, an earlier instant", move || back.borrow_mut().earlier())
+        .timed("buffers, the first step back", 1, back(true, KeyCode::Left, '2'))
+        .timed("buffers, a step back", 1, back(false, KeyCode::Left, '2'))
+        .timed("buffers, a page back", 1, back(false, KeyCode::PageUp, '2'))
+        .timed("overview, the first step back", 1, back(true, KeyCode::Left, '1'))
+        .timed("overview, a step back", 1, back(false, KeyCode::Left, '1'))
+        .timed("buffers, held", 1, move |times| frozen.held(times))
         .variant("groups", screen("2b"))
         .variant("map", screen("3"))
         .variant("circular buffers", screen("4"))
@@ -125,6 +135,19 @@ impl Target {
                 ledger.apply(&Event::Freed(Freed { buffer, allocator, described: None }));
             }
         }
+        // And many go while others come, from all over the place: as much as the log keeps.
+        let mut gone = Gone::new(live);
+        for turn in 0..live / 2 {
+            let number = gone.next();
+            let came = live * 2 + turn;
+            ledger.stamp(20 * SECOND + turn * 1_000_000, Some(Tid(2)));
+            let (buffer, allocator) = (Avma(0x1000 + number), Avma(2));
+            ledger.apply(&Event::Freed(Freed { buffer, allocator, described: None }));
+            ledger.apply(&Event::Allocated(Allocated {
+                buffer: Avma(0x1000 + came),
+                ..allocated_at(came, number)
+            }));
+        }
         let mut history = History::default();
         for delta in &ledger.take_deltas() {
             history.apply(delta);
@@ -170,12 +193,39 @@ impl Target {
     }
 }
 
+/// Numbers of the buffers that stay, each once, far from those before and after it.
+struct Gone {
+    at: u64,
+    of: u64,
+}
+
+impl Gone {
+    const fn new(live: u64) -> Self {
+        Self { at: 0, of: live * 4 / 3 }
+    }
+
+    fn next(&mut self) -> u64 {
+        loop {
+            self.at += 1;
+            let number = self.at * 7919 % self.of;
+            if number % 4 != 3 {
+                return number;
+            }
+        }
+    }
+}
+
 fn allocated(number: u64) -> Allocated {
+    allocated_at(number, number)
+}
+
+/// A buffer with a number where another one was.
+fn allocated_at(number: u64, place: u64) -> Allocated {
     let shape = BufferShape {
         unique_id: Some(number),
         buffer_type: BufferType::Dram,
-        address: DeviceAddr(number * 4096),
-        size: 2048 * (1 + number % 20),
+        address: DeviceAddr(place * 4096),
+        size: 2048 * (1 + place % 20),
         page_size: 2048,
         spread: Spread::Interleaved,
     };
@@ -224,15 +274,57 @@ impl Screen {
         }
     }
 
-    /// A step back in time, and what was live then: two frames.
-    fn earlier(&mut self) -> u64 {
-        for code in [KeyCode::Char('5'), KeyCode::Left, KeyCode::Char('2')] {
-            self.ui.handle(&Pressed::Key(KeyEvent::new(code, KeyModifiers::NONE)));
-            if code != KeyCode::Left {
-                self.again();
+    fn press(&mut self, code: KeyCode) {
+        self.ui.handle(&Pressed::Key(KeyEvent::new(code, KeyModifiers::NONE)));
+    }
+
+    /// The longest frame until there is nothing left to be done.
+    fn longest(&mut self) -> Duration {
+        let mut longest = Duration::ZERO;
+        loop {
+            let start = Instant::now();
+            self.again();
+            longest = longest.max(start.elapsed());
+            if !self.ui.is_unfinished() {
+                return longest;
             }
         }
-        self.report.time_ns
+    }
+
+    /// Steps back in time, from now or from the last instant, and what was live then.
+    fn earlier(&mut self, times: u64, first: bool, step: KeyCode, shown: char) -> Duration {
+        let mut sum = Duration::ZERO;
+        for turn in 0..times {
+            self.press(KeyCode::Char('5'));
+            if first || turn % 8 == 0 {
+                self.press(KeyCode::Esc);
+                if !first {
+                    self.again();
+                    self.press(step);
+                    self.press(KeyCode::Char(shown));
+                    self.finish();
+                    self.press(KeyCode::Char('5'));
+                }
+            }
+            self.again();
+            self.press(step);
+            self.press(KeyCode::Char(shown));
+            sum += self.longest();
+        }
+        sum
+    }
+
+    /// Holds what is shown; to go on again is not measured.
+    fn held(&mut self, times: u64) -> Duration {
+        let mut sum = Duration::ZERO;
+        for _ in 0..times {
+            let start = Instant::now();
+            self.press(KeyCode::Char('z'));
+            sum += start.elapsed() + self.longest();
+            self.press(KeyCode::Char('z'));
+            self.finish();
+        }
+        sum
     }
 
     /// The first frame after a key by which every row is to be looked at again.

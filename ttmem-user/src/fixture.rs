@@ -250,6 +250,7 @@ pub(crate) fn empty() -> Snapshot {
         lost: Lost::default(),
         witness: None,
         anomalies: Anomalies::default(),
+        last_delta: 0,
         taken_blocks: 0,
         resync: ResyncSnapshot::default(),
         audit: None,

@@ -81,6 +81,12 @@ impl Session {
             once: config.once,
             ends_with_targets: selection.ends_with_targets(),
             detail: Detail { buffers: config.buffers, map: config.map, ..Detail::default() },
+            // Any view may be opened after the end.
+            detail_at_end: Detail {
+                map: config.history,
+                programs: config.history,
+                ..Detail::default()
+            },
             audit: config.audit,
         };
         let watched = TargetOptions {

@@ -1,21 +1,31 @@
 //! The live set: what is live at one instant, and ways to look at it.
 //!
+//! A copy shares the rows until one side changes ([`Pages`]); only the index is copied at once.
+//!
 //! A row that goes leaves its place to the next that comes: what was touched last is in the cache.
 //! So their order says nothing; readers ask for an order. Whose row is where says an index of 4
 //! bytes per buffer.
 //!
-//! Invariant: the index leads to each row once, and every place that it does not lead to is vacant.
+//! Invariant: the index leads to each row once, every place that it does not lead to is vacant, and
+//! the sums are those over the rows.
 
-use std::{cmp::Ordering, collections::BTreeMap, hash::BuildHasher as _, ops::Range};
+use std::{collections::BTreeMap, hash::BuildHasher as _, ops::Range};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
+use ttmem_common::layout::BUFFER_TYPES;
 
 use super::{
     group::{By, Group, Key},
-    row::{Packed, Places, ROW_BYTES, Row},
+    line::Level,
+    order::{Chosen, First, Order, later_first},
+    pages::Pages,
+    row::{Packed, Places, Row},
 };
-use crate::units::Avma;
+use crate::{
+    event::BufferType,
+    units::{Avma, ChipId},
+};
 
 /// Below this many nothing is given back.
 const SMALL: usize = 1024;
@@ -23,14 +33,25 @@ const SMALL: usize = 1024;
 /// What is live at one instant.
 #[derive(Clone, Debug, Default)]
 pub struct LiveSet {
-    rows: Vec<Packed>,
+    rows: Pages<Packed>,
     /// Places without a row.
     vacant: Vec<u32>,
     index: HashTable<u32>,
     hasher: RandomState,
     /// Rows that have ever come.
     came: u64,
+    /// By place.
+    sums: Vec<[Sum; BUFFER_TYPES]>,
     pub(super) places: Places,
+}
+
+/// What the rows of one type at one place hold.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sum {
+    buffers: u64,
+    unmeasured: u64,
+    /// No sum of 2^32 sizes, whatever they are, is too large for it.
+    used_bytes: u128,
 }
 
 /// Where a row is, and which it is: whoever remembers something of a row need not look at it again.
@@ -41,45 +62,6 @@ pub struct Slot {
     pub place: usize,
     /// Tells it from the other rows of this live set, those that are gone included.
     pub stamp: u32,
-}
-
-/// In which order rows are shown. What is not known comes last; among equals the newer comes
-/// first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Order {
-    /// By what.
-    pub key: SortKey,
-    /// The largest first.
-    pub descending: bool,
-}
-
-/// What rows are ordered by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SortKey {
-    /// Logical size.
-    Size,
-    /// What it takes of the banks of a chip.
-    Used,
-    /// Buffer type.
-    Type,
-    /// The first chip, then how many.
-    Chips,
-    /// Address.
-    Address,
-    /// When it was allocated: the oldest first; older than the attach before all others.
-    Age,
-    /// The thread that allocated it.
-    Thread,
-    /// Unique id.
-    Id,
-    /// Whether it is older than the attach: these last.
-    PreAttach,
-    /// What it takes of each bank.
-    PerBank,
-    /// Page size.
-    Page,
-    /// Cores with an address of their own.
-    Cores,
 }
 
 /// Some of the rows.
@@ -133,42 +115,48 @@ impl LiveSet {
         order: Order,
         window: Range<usize>,
     ) -> Page<'_> {
-        let mut chosen: Vec<(u64, u32)> = Vec::new();
-        let mut matched_bytes = 0_u64;
+        let compare = |one: &Chosen, other: &Chosen| {
+            let row = |chosen: &Chosen| self.rows[chosen.place as usize].row(&self.places);
+            let plain = (one.rank, one.age).cmp(&(other.rank, other.age));
+            plain.then_with(|| later_first(&row(one), &row(other)))
+        };
+        // What is nearer to the end is found from there.
+        let from_end = self.len().saturating_sub(window.start);
+        let backwards = from_end < window.end;
+        let compare = |one: &Chosen, other: &Chosen| {
+            if backwards { compare(other, one) } else { compare(one, other) }
+        };
+        let mut first = First::new(from_end.min(window.end), self.len());
+        let (mut matched, mut matched_bytes) = (0, 0_u64);
         let rows = self.rows.iter().enumerate().filter(|(_, packed)| !packed.is_vacant());
-        for (place, packed) in rows {
+        // A loop inside of the iterator is twice as fast as one around it.
+        rows.for_each(|(place, packed)| {
             let row = packed.row(&self.places);
             if wanted(Slot { place, stamp: packed.stamp }, &row) {
+                matched += 1;
                 matched_bytes = matched_bytes.saturating_add(row.size);
-                chosen.push((order.rank(&row), u32::try_from(place).unwrap_or(u32::MAX)));
+                first.push(Chosen::new(order, &row, place), compare);
             }
+        });
+        let mut window = window.start.min(matched)..window.end.min(matched);
+        if backwards {
+            window = matched - window.end..matched - window.start;
         }
-        let matched = chosen.len();
-        let window = window.start.min(matched)..window.end.min(matched);
-        let row = |place: u32| self.rows[place as usize].row(&self.places);
-        let compare = |one: &(u64, u32), other: &(u64, u32)| {
-            one.0.cmp(&other.0).then_with(|| newer_first(&row(one.1), &row(other.1)))
-        };
-        let mut part = &mut chosen[..];
-        if window.start > 0 {
-            part = part.select_nth_unstable_by(window.start - 1, compare).2;
+        let mut places = first.window(window, compare);
+        if backwards {
+            places.reverse();
         }
-        let length = window.len();
-        if length < part.len() {
-            part = part.select_nth_unstable_by(length, compare).0;
-        }
-        part.sort_unstable_by(compare);
-        let rows = part.iter().take(length).map(|&(_, place)| row(place)).collect();
-        Page { matched, matched_bytes, rows }
+        let row = |place: &u32| self.rows[*place as usize].row(&self.places);
+        Page { matched, matched_bytes, rows: places.iter().map(row).collect() }
     }
 
     /// Sums over the rows that are alike, the largest first. `now_ns` tells ages.
     pub fn groups(&self, by: By, now_ns: u64, wanted: impl Fn(&Row<'_>) -> bool) -> Vec<Group> {
         let mut groups: BTreeMap<Key, Group> = BTreeMap::new();
-        for row in self.iter().filter(|row| wanted(row)) {
+        self.iter().filter(|row| wanted(row)).for_each(|row| {
             let key = Key::of(&row, by, now_ns);
             groups.entry(key).or_insert_with(|| Group::new(key)).add(&row);
-        }
+        });
         let mut groups: Vec<Group> = groups.into_values().collect();
         groups.sort_by_key(|group| (std::cmp::Reverse(group.bytes), group.key));
         groups
@@ -177,7 +165,8 @@ impl LiveSet {
     /// Bytes that it takes.
     pub fn bytes(&self) -> usize {
         // A table has a byte beside each entry.
-        self.rows.capacity() * ROW_BYTES
+        self.rows.bytes()
+            + self.sums.capacity() * size_of::<[Sum; BUFFER_TYPES]>()
             + self.vacant.capacity() * 4
             + self.index.capacity() * 8 / 7 * 5
             + self.places.bytes()
@@ -199,8 +188,11 @@ impl LiveSet {
         #[expect(clippy::cast_possible_truncation, reason = "it is to begin anew")]
         let stamp = self.came as u32;
         row.stamp = stamp;
+        self.add(&row, true);
         if let Some(place) = self.find(row.buffer) {
-            return Some(std::mem::replace(&mut self.rows[place], row));
+            let gone = std::mem::replace(&mut self.rows[place], row);
+            self.add(&gone, false);
+            return Some(gone);
         }
         let hash = self.hash(row.buffer);
         let place = if let Some(place) = self.vacant.pop() {
@@ -225,16 +217,56 @@ impl LiveSet {
         let gone = *row;
         row.vacate();
         self.vacant.push(place);
+        self.add(&gone, false);
         if self.rows.len() > SMALL && self.len() < self.rows.len() / 4 {
             self.close_up();
         }
         Some(gone)
     }
 
+    /// Adds a row to the sums, or takes it out.
+    fn add(&mut self, row: &Packed, comes: bool) {
+        let place = row.place as usize;
+        if self.sums.len() <= place {
+            self.sums.resize(place + 1, [Sum::default(); BUFFER_TYPES]);
+        }
+        let sum = &mut self.sums[place][row.buffer_type.index()];
+        let used = row.used_bytes();
+        let (bytes, unmeasured) = (u128::from(used.unwrap_or(0)), u64::from(used.is_none()));
+        if comes {
+            sum.buffers += 1;
+            sum.unmeasured += unmeasured;
+            sum.used_bytes += bytes;
+        } else {
+            sum.buffers -= 1;
+            sum.unmeasured -= unmeasured;
+            sum.used_bytes -= bytes;
+        }
+    }
+
+    /// What each pool holds, by chip and type. A pool that holds nothing is not in it.
+    pub fn pools(&self) -> BTreeMap<(ChipId, BufferType), Level> {
+        let mut pools: BTreeMap<(ChipId, BufferType), Level> = BTreeMap::new();
+        for (sums, place) in self.sums.iter().zip(0..) {
+            for (sum, buffer_type) in sums.iter().zip(BufferType::ALL) {
+                if sum.buffers == 0 {
+                    continue;
+                }
+                let used = u64::try_from(sum.used_bytes).unwrap_or(u64::MAX);
+                for &chip in self.places.chips(place) {
+                    let level = pools.entry((chip, buffer_type)).or_default();
+                    level.buffers += sum.buffers;
+                    level.used_bytes = level.used_bytes.saturating_add(used);
+                    level.unmeasured += sum.unmeasured;
+                }
+            }
+        }
+        pools
+    }
+
     /// Gives the memory of vacant places back.
     fn close_up(&mut self) {
-        self.rows.retain(|row| !row.is_vacant());
-        self.rows.shrink_to(self.rows.len() * 2);
+        self.rows = self.rows.only(|row| !row.is_vacant());
         self.vacant = Vec::new();
         self.index = HashTable::with_capacity(self.rows.len() * 2);
         let (rows, hasher) = (&self.rows, &self.hasher);
@@ -246,7 +278,8 @@ impl LiveSet {
 
     /// Takes all rows out.
     pub(super) fn clear(&mut self) {
-        self.rows = Vec::new();
+        self.rows = Pages::new();
+        self.sums = Vec::new();
         self.vacant = Vec::new();
         self.index = HashTable::new();
     }
@@ -254,40 +287,4 @@ impl LiveSet {
     pub(super) fn packed(&self) -> impl Iterator<Item = &Packed> {
         self.rows.iter().filter(|row| !row.is_vacant())
     }
-}
-
-impl Order {
-    /// A number that grows in this order.
-    fn rank(self, row: &Row<'_>) -> u64 {
-        let value = match self.key {
-            SortKey::Size => Some(row.size),
-            SortKey::Used => row.used_bytes,
-            SortKey::Type => Some(row.buffer_type.index() as u64),
-            SortKey::Chips => row.chips.first().map(|chip| {
-                u64::from(chip.0.cast_unsigned()) << 32 | row.chips.len() as u64 & 0xffff_ffff
-            }),
-            SortKey::Address => Some(row.address.0),
-            SortKey::Age if row.pre_attach => Some(0),
-            SortKey::Age => row.allocated_ns,
-            SortKey::Thread => row.tid.map(|tid| u64::from(tid.0)),
-            SortKey::Id => row.unique_id,
-            SortKey::PreAttach => Some(row.pre_attach.into()),
-            SortKey::PerBank => row.bank_bytes,
-            SortKey::Page => Some(row.page_size),
-            SortKey::Cores => row.cores.map(u64::from),
-        };
-        // The largest number stands for what is not known.
-        value.map_or(u64::MAX, |value| {
-            if self.descending {
-                u64::MAX - 1 - value.min(u64::MAX - 1)
-            } else {
-                value.min(u64::MAX - 1)
-            }
-        })
-    }
-}
-
-fn newer_first(one: &Row<'_>, other: &Row<'_>) -> Ordering {
-    let age = |row: &Row<'_>| (row.allocated_ns, row.unique_id, row.buffer);
-    age(other).cmp(&age(one))
 }

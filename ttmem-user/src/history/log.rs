@@ -1,6 +1,9 @@
 //! The latest changes, each with all that is to be known to undo it; the oldest go first.
 
-use super::row::{Packed, Places, Row};
+use super::{
+    pages::Pages,
+    row::{Packed, Places, Row},
+};
 use crate::{
     ledger::delta::{Cause, Change},
     units::Tid,
@@ -8,9 +11,6 @@ use crate::{
 
 /// Changes that are kept, if there is room for that many.
 pub const MAX_ENTRIES: usize = 200_000;
-/// Bytes that each takes.
-pub(super) const ENTRY_BYTES: usize = size_of::<Entry>();
-
 /// A change, as it is kept.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
@@ -38,10 +38,10 @@ pub struct Changed<'a> {
     pub row: Row<'a>,
 }
 
-/// A ring of changes.
+/// A ring of changes. Their times never decrease.
 #[derive(Clone, Debug)]
 pub(super) struct Log {
-    entries: Vec<Entry>,
+    entries: Pages<Entry>,
     /// The oldest, once the ring is full.
     oldest: usize,
     limit: usize,
@@ -63,7 +63,7 @@ impl Entry {
 
 impl Log {
     pub const fn new(limit: usize) -> Self {
-        Self { entries: Vec::new(), oldest: 0, limit, last: 0 }
+        Self { entries: Pages::new(), oldest: 0, limit, last: 0 }
     }
 
     /// Adds the newest; when the one was that had to go.
@@ -73,10 +73,6 @@ impl Log {
             return Some(entry.time_ns);
         }
         if self.entries.len() < self.limit {
-            if self.entries.len() == self.entries.capacity() {
-                let more = self.entries.len().clamp(1024, 65_536);
-                self.entries.reserve_exact(more.min(self.limit - self.entries.len()));
-            }
             self.entries.push(entry);
             return None;
         }
@@ -90,12 +86,13 @@ impl Log {
         if limit == self.limit {
             return None;
         }
-        let surplus = self.entries.len().saturating_sub(limit);
-        self.entries.rotate_left(self.oldest);
-        self.oldest = 0;
-        let gone = self.entries.drain(..surplus).next_back().map(|entry| entry.time_ns);
-        self.entries.shrink_to(limit);
-        self.limit = limit;
+        let surplus = self.len().saturating_sub(limit);
+        let gone = surplus.checked_sub(1).map(|place| self.nth(place).time_ns);
+        let mut kept = Pages::new();
+        for entry in self.oldest_first().skip(surplus) {
+            kept.push(*entry);
+        }
+        (self.entries, self.oldest, self.limit) = (kept, 0, limit);
         gone
     }
 
@@ -103,16 +100,48 @@ impl Log {
         self.entries.len()
     }
 
-    /// The newest first.
-    pub fn newest_first(&self) -> impl Iterator<Item = &Entry> {
-        let (newer, older) = self.entries.split_at(self.oldest);
-        newer.iter().rev().chain(older.iter().rev())
+    fn oldest_first(&self) -> impl DoubleEndedIterator<Item = &Entry> {
+        let all = self.len();
+        self.entries.range(self.oldest, all).chain(self.entries.range(0, self.oldest))
+    }
+
+    /// One of them; the oldest is the first.
+    fn nth(&self, place: usize) -> &Entry {
+        &self.entries[(self.oldest + place) % self.len()]
+    }
+
+    /// The sequences that are kept: of the newest, and of the one before the oldest.
+    pub const fn sequences(&self) -> (u64, u64) {
+        (self.last, self.last.saturating_sub(self.len() as u64))
+    }
+
+    /// The change with this sequence, if it is kept.
+    pub fn get(&self, sequence: u64) -> Option<&Entry> {
+        let (newest, before) = self.sequences();
+        let is_kept = sequence > before && sequence <= newest;
+        let place = usize::try_from(sequence.checked_sub(before + 1)?).ok()?;
+        is_kept.then(|| self.nth(place))
+    }
+
+    /// The sequence of the last change up to an instant; that before the oldest, if none is.
+    pub fn last_until(&self, time_ns: u64) -> u64 {
+        // There are places [0, low) up to then, and [high, len) later.
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            if self.nth(middle).time_ns <= time_ns {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        self.sequences().1 + low as u64
     }
 
     /// The newest first, as readers see them.
     pub fn changes<'a>(&'a self, places: &'a Places) -> impl Iterator<Item = Changed<'a>> {
         let sequences = (0..=self.last).rev();
-        self.newest_first().zip(sequences).map(|(entry, sequence)| Changed {
+        self.oldest_first().rev().zip(sequences).map(|(entry, sequence)| Changed {
             sequence,
             time_ns: entry.time_ns,
             tid: entry.tid,
@@ -122,12 +151,12 @@ impl Log {
         })
     }
 
-    pub fn clear(&mut self) {
-        self.entries = Vec::new();
-        self.oldest = 0;
+    /// Forgets all; the next one follows the change with that sequence.
+    pub fn clear(&mut self, last: u64) {
+        (self.entries, self.oldest, self.last) = (Pages::new(), 0, last);
     }
 
     pub fn bytes(&self) -> usize {
-        self.entries.capacity() * ENTRY_BYTES
+        self.entries.bytes()
     }
 }

@@ -5,8 +5,9 @@
 //! nothing that the deltas do not say: if it falls behind it says so, and is set right by what is
 //! live then ([`Refill`]). Never asks for the time.
 //!
-//! Memory: what the live set takes (about 95 bytes a buffer, up to twice that while it grows), and
-//! no more than [`MAX_BYTES`] besides, however long the session.
+//! Memory: what the live set takes (about 95 bytes a buffer, at most 200), and no more than
+//! [`MAX_BYTES`] besides, however long the session. A copy shares all of it; one that is kept while
+//! the history goes on ([`Past`]) takes as much again in the end, and no more.
 //!
 //! Invariant: without a gap, the live set is the ledger's, delta by delta; and undoing the log leads
 //! to what it was, as far back as [`History::reach_ns`].
@@ -17,6 +18,8 @@ mod line;
 mod live;
 mod log;
 mod note;
+mod order;
+mod pages;
 mod past;
 pub mod recorder;
 mod row;
@@ -34,11 +37,12 @@ use crate::{
 pub use growth::{GroupGrowth, MAX_MARKS, Mark, PoolGrowth};
 use line::Step;
 pub use line::{BUCKET_NS, Bucket, Level, Line, Span};
-pub use live::{LiveSet, Order, Page, Slot, SortKey};
+pub use live::{LiveSet, Page, Slot};
 pub use log::{Changed, MAX_ENTRIES};
 use log::{Entry, Log};
 use note::Notes;
 pub use note::{MAX_NOTES, Note, Remark};
+pub use order::{Order, SortKey};
 pub use past::{Past, Unreachable};
 use row::Packed;
 pub use row::{OwnedRow, ROW_BYTES, Row, RowOf};
@@ -69,6 +73,8 @@ pub struct History {
     gap: Option<Gap>,
     /// Changes that were missed, over all gaps.
     missed: u64,
+    /// How often it was set right.
+    refills: u64,
 }
 
 /// Changes that are missing.
@@ -114,6 +120,7 @@ impl History {
             marks: Vec::new(),
             gap: None,
             missed: 0,
+            refills: 0,
         }
     }
 
@@ -280,7 +287,8 @@ impl History {
             self.tally.allocated(&row, self.time_ns, false);
         }
         self.timeline.jump(self.time_ns, self.live.packed(), &self.live.places);
-        self.log.clear();
+        self.log.clear(refill.last_delta);
+        self.refills += 1;
         self.reach_ns = self.time_ns;
         self.forgotten = true;
         self.notes.push(self.time_ns, Remark::Gap { from_ns, changes });

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::{prelude::*, test_runner::TestCaseError};
 
 use super::{
-    BINS, Bin, History, MAX_BYTES, Order, OwnedRow, Refill, Row, SortKey, bin,
+    BINS, Bin, History, Level, MAX_BYTES, Order, OwnedRow, Past, Refill, Row, SortKey, bin,
     sample::{deltas, steps},
 };
 use crate::{
@@ -79,6 +79,11 @@ fn expected_rows(live: &BTreeMap<Avma, Delta>) -> BTreeMap<Avma, OwnedRow> {
     live.iter().map(|(&buffer, delta)| (buffer, owned(delta))).collect()
 }
 
+fn found(past: &Past) -> Pools {
+    let level = |level: Level| (level.used_bytes, level.buffers, level.unmeasured);
+    past.pools().into_iter().map(|(pool, held)| (pool, level(held))).collect()
+}
+
 /// What is live, the pools, and each row by its name.
 fn agrees_now(history: &History, deltas: &[Delta]) -> Result<(), TestCaseError> {
     let live = live(deltas);
@@ -135,11 +140,64 @@ proptest! {
                 let Ok(past) = past else { continue };
                 let then = live(&deltas[..seen]);
                 prop_assert_eq!(rows(&past.live), expected_rows(&then));
-                let found: Pools = past.pools().into_iter().map(|(pool, level)| {
-                    (pool, (level.used_bytes, level.buffers, level.unmeasured))
-                }).collect();
-                prop_assert_eq!(found, pools(&then));
+                prop_assert_eq!(found(&past), pools(&then));
             }
+        }
+    }
+
+    /// One copy goes from instant to instant, a few changes at a time, while the history goes on: it
+    /// is what it would be if it had begun anew, and neither changes the other.
+    #[test]
+    fn going_from_one_instant_to_another_is_going_there_from_now(
+        steps in steps(250),
+        log in 20..300_usize,
+        refilled in any::<Option<prop::sample::Index>>(),
+        moves in proptest::collection::vec(
+            (any::<prop::sample::Index>(), 1..40_u64, 0..30_usize), 1..25,
+        ),
+    ) {
+        let deltas = deltas(&steps);
+        prop_assume!(!deltas.is_empty());
+        let times = times(&deltas);
+        let mut history = History::with_log(log);
+        let mut applied = 0;
+        let mut past: Option<Past> = None;
+        for (round, (instant, most, more)) in moves.iter().enumerate() {
+            let until = (applied + more + 1).min(deltas.len());
+            deltas[applied..until].iter().for_each(|delta| history.apply(delta));
+            applied = until;
+            if refilled.is_some_and(|at| at.index(moves.len()) == round) {
+                let there = live(&deltas[..applied]);
+                let live = there.values().cloned().collect();
+                let (time_ns, last_delta) = (history.time_ns(), history.sequence());
+                history.fell_behind();
+                history.refill(&Refill { time_ns, last_delta, live });
+            }
+            let time_ns = times[instant.index(applied)];
+            let near = past.take().filter(|past| history.is_near(past, time_ns));
+            let mut here = near.unwrap_or_else(|| history.present());
+            let mut left = u64::MAX;
+            let arrived = loop {
+                match history.go_to(&mut here, time_ns, *most) {
+                    Err(why) => break Err(why),
+                    Ok(()) if here.left() == 0 => break Ok(()),
+                    Ok(()) => prop_assert!(here.left() < left),
+                }
+                left = here.left();
+            };
+            prop_assert_eq!(arrived, history.at(time_ns).map(|_| ()));
+            if arrived.is_ok() {
+                let then = live(&deltas[..times.partition_point(|&time| time <= time_ns)]);
+                let expected = expected_rows(&live(&deltas[..applied]));
+                let is_later = applied < deltas.len() && times[applied] <= time_ns;
+                if !is_later {
+                    prop_assert_eq!(rows(&here.live), expected_rows(&then));
+                    prop_assert_eq!(found(&here), pools(&then));
+                }
+                prop_assert_eq!(here.time_ns, time_ns);
+                prop_assert_eq!(rows(history.live()), expected);
+            }
+            past = Some(here);
         }
     }
 

@@ -1,20 +1,27 @@
-//! What was live at an earlier instant, found by undoing what has happened since.
+//! What was live at an earlier instant: a copy of what is live, in which changes are undone. From one
+//! instant to another only what lies between is undone, or done again.
 
 use std::collections::BTreeMap;
-
-use foldhash::fast::RandomState;
-use hashbrown::HashMap;
 
 use super::{History, line::Level, live::LiveSet};
 use crate::{event::BufferType, ledger::delta::Change, units::ChipId};
 
+/// Starting anew from now costs about as much as so many changes.
+const ANEW: u64 = 4_000;
+
 /// What was live at an instant.
 #[derive(Clone, Debug)]
 pub struct Past {
-    /// Every change up to then is in it, and none that followed; CLOCK_MONOTONIC nanoseconds.
+    /// Every change up to then is in it, and none that followed; CLOCK_MONOTONIC nanoseconds. So it
+    /// is once no change [is left](Self::left).
     pub time_ns: u64,
     /// What was live.
     pub live: LiveSet,
+    /// The last change that is in it.
+    sequence: u64,
+    /// As the history's.
+    refills: u64,
+    left: u64,
 }
 
 /// Why it cannot be said what was live at an instant. What the timeline says of it still holds.
@@ -43,9 +50,32 @@ impl History {
         self.gap.is_none().then_some(self.reach_ns)
     }
 
-    /// What was live at an instant. Takes time in proportion to what is live and to what has
-    /// changed since: ask once and keep it.
+    /// What was live at an instant. Takes time in proportion to what has changed since; to go on from
+    /// there, [`Self::go_to`] takes less.
     pub fn at(&self, time_ns: u64) -> Result<Past, Unreachable> {
+        let mut past = self.present();
+        self.go_to(&mut past, time_ns, u64::MAX)?;
+        Ok(past)
+    }
+
+    /// What is live now, to go back from. It shares memory with what is live, until either changes.
+    pub fn present(&self) -> Past {
+        let (time_ns, live, sequence) = (self.time_ns, self.live.clone(), self.sequence);
+        Past { time_ns, live, sequence, refills: self.refills, left: 0 }
+    }
+
+    /// Whether it takes less to go to an instant from `past` than from now.
+    pub fn is_near(&self, past: &Past, time_ns: u64) -> bool {
+        let (newest, oldest) = self.log.sequences();
+        let wanted = self.log.last_until(time_ns);
+        past.refills == self.refills
+            && (oldest..=newest).contains(&past.sequence)
+            && past.sequence.abs_diff(wanted) <= (newest - wanted).saturating_add(ANEW)
+    }
+
+    /// Goes from one instant to another, by no more than so many changes; [`Past::left`] says how
+    /// many are still between. Begin with [`Self::present`] where it [is not near](Self::is_near).
+    pub fn go_to(&self, past: &mut Past, time_ns: u64, most: u64) -> Result<(), Unreachable> {
         if self.gap.is_some() {
             return Err(Unreachable::Gap);
         }
@@ -56,39 +86,37 @@ impl History {
                 Unreachable::BeforeTheStart
             });
         }
-        let mut live = self.live.clone();
-        for entry in self.log.newest_first().take_while(|entry| entry.time_ns > time_ns) {
-            match entry.change {
-                Change::Allocated => drop(live.remove(entry.row.buffer)),
-                Change::Freed => drop(live.insert(entry.row)),
-            }
+        past.time_ns = time_ns;
+        // Nothing has ever changed.
+        if self.log.len() == 0 {
+            return Ok(());
         }
-        Ok(Past { time_ns, live })
+        let wanted = self.log.last_until(time_ns);
+        past.live.places.follow(&self.live.places);
+        for _ in 0..most.min(past.sequence.abs_diff(wanted)) {
+            let undo = past.sequence > wanted;
+            let change = past.sequence + u64::from(!undo);
+            let Some(entry) = self.log.get(change) else { break };
+            if undo == (entry.change == Change::Freed) {
+                past.live.insert(entry.row);
+            } else {
+                past.live.remove(entry.row.buffer);
+            }
+            past.sequence = change - u64::from(undo);
+        }
+        past.left = past.sequence.abs_diff(wanted);
+        Ok(())
     }
 }
 
 impl Past {
+    /// Changes between what is here and what was at [`Self::time_ns`].
+    pub const fn left(&self) -> u64 {
+        self.left
+    }
+
     /// What each pool held, by chip and type. A pool that held nothing is not in it.
     pub fn pools(&self) -> BTreeMap<(ChipId, BufferType), Level> {
-        // Those on the same chips first: of many buffers the chips are a few sets.
-        let mut alike: HashMap<(u32, BufferType), Level, RandomState> = HashMap::default();
-        for row in self.live.packed() {
-            let level = alike.entry((row.place, row.buffer_type)).or_default();
-            level.buffers += 1;
-            match row.used_bytes() {
-                Some(used) => level.used_bytes = level.used_bytes.saturating_add(used),
-                None => level.unmeasured += 1,
-            }
-        }
-        let mut pools: BTreeMap<(ChipId, BufferType), Level> = BTreeMap::new();
-        for ((place, buffer_type), part) in alike {
-            for &chip in self.live.places.chips(place) {
-                let level = pools.entry((chip, buffer_type)).or_default();
-                level.buffers += part.buffers;
-                level.used_bytes = level.used_bytes.saturating_add(part.used_bytes);
-                level.unmeasured += part.unmeasured;
-            }
-        }
-        pools
+        self.live.pools()
     }
 }

@@ -111,8 +111,25 @@ impl Shared {
         self.changed();
     }
 
+    /// What is recorded so far, for whoever wants to keep it. It shares memory with what goes on
+    /// being recorded, until that changes.
+    pub fn copy(&self) -> Handle {
+        Arc::new(Self {
+            label: Arc::clone(&self.label),
+            history: Mutex::new(self.lock().clone()),
+            generation: AtomicU64::new(self.generation()),
+            feed: Feed::default(),
+        })
+    }
+
     fn changed(&self) {
         self.generation.fetch_add(1, Ordering::Release);
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("label", &self.label).finish_non_exhaustive()
     }
 }
 

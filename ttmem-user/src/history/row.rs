@@ -236,6 +236,13 @@ impl Places {
         self.all.get(place as usize).map_or(&[], |chips| chips)
     }
 
+    /// Learns what `later`, of which this is an earlier copy, has learnt since.
+    pub fn follow(&mut self, later: &Self) {
+        if self.all.len() < later.all.len() {
+            self.clone_from(later);
+        }
+    }
+
     /// Bytes that it takes.
     pub fn bytes(&self) -> usize {
         let chips: usize = self.all.iter().map(|chips| 16 + size_of_val::<[ChipId]>(chips)).sum();

@@ -30,6 +30,9 @@ pub struct Snapshot {
     pub schema: &'static str,
     /// CLOCK_MONOTONIC, nanoseconds; every event up to it is included.
     pub time_ns: u64,
+    /// The number of the last change that is in it; 0 if nobody follows the changes.
+    #[serde(skip)]
+    pub last_delta: u64,
     /// The target.
     pub pid: Pid,
     /// What else is known of the process.
@@ -81,6 +84,18 @@ pub struct Detail {
     pub map: bool,
     /// The programs with circular or dataflow buffers; they come with the live set, too.
     pub programs: bool,
+}
+
+impl Detail {
+    /// What either has.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self {
+            buffers: self.buffers || other.buffers,
+            map: self.map || other.map,
+            programs: self.programs || other.programs,
+        }
+    }
 }
 
 /// Whether the target still runs.

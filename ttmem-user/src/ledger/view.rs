@@ -31,6 +31,7 @@ impl Ledger {
             lost: self.lost,
             witness: self.witness.as_ref().map(WitnessSnapshot::of),
             anomalies: self.anomalies,
+            last_delta: self.last_delta(),
             taken_blocks: self.swept.taken(),
             resync: self.resync,
             audit: self.audit_snapshot(),

@@ -54,6 +54,8 @@ pub struct Options {
     pub ends_with_targets: bool,
     /// What snapshots hold beyond the totals.
     pub detail: Detail,
+    /// What a target's last snapshot holds besides: no more can be asked for later.
+    pub detail_at_end: Detail,
     /// How often every target's memory is read again and compared.
     pub audit: Option<Duration>,
 }

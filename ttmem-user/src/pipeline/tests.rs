@@ -59,6 +59,7 @@ fn options() -> Options {
         once: false,
         ends_with_targets: true,
         detail: Detail::default(),
+        detail_at_end: Detail { programs: true, ..Detail::default() },
         audit: None,
     }
 }
@@ -169,6 +170,8 @@ async fn the_last_targets_end_ends_it() {
     let report = rig.last().await;
     let states: Vec<TargetState> = report.targets.iter().map(|target| target.state).collect();
     assert_eq!(states, [TargetState::Exited; 2]);
+    // What may be asked for later is kept.
+    assert!(report.targets.iter().all(|it| it.programs.is_some() && it.buffers.is_none()));
     let notices: Vec<Notice> = rig.notices.try_iter().collect();
     assert_eq!(notices, [Notice::Ended(0), Notice::Ended(5)]);
 }

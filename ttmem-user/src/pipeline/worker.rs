@@ -320,7 +320,8 @@ impl<S: EventSource> Worker<S> {
         watched.set_witness(self.source.witness(watched.target.slot));
         watched.close_table(Some(state), time_ns);
         let pid = watched.target.ledger.process().pid;
-        self.ended.push_back(watched.snapshot(time_ns, state, self.detail()));
+        let detail = self.detail().and(self.options.detail_at_end);
+        self.ended.push_back(watched.snapshot(time_ns, state, detail));
         while self.ended.len() > KEPT_ENDED {
             self.ended.pop_front();
         }
@@ -376,12 +377,7 @@ impl<S: EventSource> Worker<S> {
 
     /// What snapshots hold beyond the totals.
     fn detail(&self) -> Detail {
-        let (always, now) = (self.options.detail, self.detail);
-        Detail {
-            buffers: always.buffers || now.buffers,
-            map: always.map || now.map,
-            programs: always.programs || now.programs,
-        }
+        self.options.detail.and(self.detail)
     }
 
     /// Takes over what the probes counted. It may be a hit ahead of the records: a hit is counted

@@ -64,6 +64,7 @@ impl Rig {
             once: false,
             ends_with_targets: false,
             detail: Detail::default(),
+            detail_at_end: Detail::default(),
             audit: None,
         };
         let started =

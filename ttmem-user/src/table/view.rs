@@ -34,6 +34,7 @@ pub fn snapshot(table: &Table, chips: &[ChipId], now_ns: u64) -> Result<Snapshot
         lost: header.lost,
         witness: None,
         anomalies: Anomalies::default(),
+        last_delta: 0,
         taken_blocks: 0,
         resync: ResyncSnapshot::default(),
         audit: None,

@@ -1,8 +1,13 @@
 //! What the user asks for: keys and clicks, first for what is typed into, then for what lies on top,
 //! then for the open view.
 
-use super::{Overlay, State, buffers, circular, events, failures, histograms};
+use super::{
+    Overlay, State, buffers, circular, events, failures,
+    held::{Hold, Wanted},
+    histograms,
+};
 use crate::{
+    history::recorder::Handle,
     ledger::snapshot::Snapshot,
     tui::{
         Action, Request, Tab,
@@ -60,7 +65,7 @@ impl State {
 
     fn set_mark(&mut self) {
         let Some(shown) = self.shown.clone() else { return };
-        if let Some(history) = self.history() {
+        for history in self.recorded() {
             history.lock().forget_mark(MARK);
             history.mark(MARK, shown.time_ns);
         }
@@ -70,22 +75,23 @@ impl State {
 
     fn unmark(&mut self) {
         self.marks.remove(&self.chosen);
-        if let Some(history) = self.history() {
+        for history in self.recorded() {
             history.lock().forget_mark(MARK);
         }
     }
 
+    /// What is recorded of the shown target, and what is held of it.
+    fn recorded(&self) -> impl Iterator<Item = Handle> {
+        let live = self.histories.as_ref().and_then(|all| all.get(self.chosen));
+        live.into_iter().chain(self.hold.history(self.chosen).cloned())
+    }
+
     fn freeze(&mut self) {
-        self.held.clear();
-        self.frozen = match self.frozen.take() {
-            Some(_) => None,
-            None => self.newest.clone(),
+        self.then = None;
+        self.hold = match &self.hold {
+            Hold::No => Hold::Wanted(Wanted::default()),
+            Hold::Wanted(_) | Hold::Held(_) => Hold::No,
         };
-        if let (Some(_), Some(histories)) = (&self.frozen, &self.histories) {
-            let all =
-                self.serials.iter().filter_map(|&serial| Some((serial, histories.get(serial)?)));
-            self.held = all.map(|(serial, of)| (serial, of.lock().tally().clone())).collect();
-        }
     }
 
     fn update_view(&mut self, action: Action) {
@@ -178,6 +184,10 @@ impl State {
 
     fn export(&mut self, kind: Kind) {
         let (Some(shown), tab) = (self.shown.clone(), self.tab) else { return };
+        // A file is of the instant that it names.
+        while self.shown_then().is_some_and(|then| then.left() > 0) {
+            self.look_back(&shown);
+        }
         let export = match tab {
             Tab::Overview => {
                 Some(self.export_pools(self.shown_then().map_or(&shown, |it| &it.snapshot)))
@@ -217,7 +227,7 @@ impl State {
     fn export_buffers(&self, now_ns: u64) -> Option<Export> {
         let mark_ns = self.mark().map(|mark| mark.time_ns);
         if let Some(then) = &self.then {
-            let past = then.past.as_ref().ok()?;
+            let past = then.past().ok()?;
             return Some(self.buffers.export_all(&past.live, then.time_ns, mark_ns));
         }
         let history = self.history()?;

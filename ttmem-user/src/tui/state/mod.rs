@@ -9,6 +9,7 @@ pub mod circular;
 pub mod events;
 pub mod failures;
 pub mod health;
+mod held;
 pub mod histograms;
 mod input;
 pub mod map;
@@ -27,10 +28,7 @@ use super::{
 };
 use crate::{
     event::BufferType,
-    history::{
-        Tally,
-        recorder::{Handle, Histories},
-    },
+    history::recorder::{Handle, Histories},
     ledger::{
         report::Report,
         snapshot::{Detail, Snapshot},
@@ -85,10 +83,8 @@ pub struct State {
     pub size: Size,
     /// The newest report.
     newest: Option<Arc<Report>>,
-    /// The report that is held.
-    pub frozen: Option<Arc<Report>>,
-    /// What was counted of each target when it was held, by serial.
-    held: HashMap<u64, Tally>,
+    /// Whether all views are held, and what they show then.
+    hold: held::Hold,
     /// The target that is shown.
     pub shown: Option<Arc<Snapshot>>,
     /// The view of this name.
@@ -113,6 +109,8 @@ pub struct State {
     pub histories: Option<Histories>,
     /// The shown target at the instant that is looked at, if that is not now.
     pub then: Option<past::Then>,
+    /// Copies of what was live that were begun, for their names.
+    copies: u64,
     /// The targets that there are, by serial.
     serials: Vec<u64>,
     /// The one that is shown, by serial.
@@ -136,11 +134,12 @@ impl State {
     /// shown: of the report that is held, if there is one.
     pub fn observe(&mut self, size: Size, newest: &Arc<Report>) -> Arc<Report> {
         self.size = size;
-        if self.frozen.is_none() {
+        if !self.is_held() {
             self.health.note(newest);
         }
-        self.note(newest);
-        let report = Arc::clone(self.frozen.as_ref().unwrap_or(newest));
+        let is_new = self.note(newest);
+        self.hold.take(newest, is_new, self.histories.as_ref());
+        let report = Arc::clone(self.hold.report().unwrap_or(newest));
         self.serials = report.targets.iter().map(|target| target.process.serial).collect();
         let Self { serials, rates, marks, .. } = self;
         rates.retain(|serial, _| serials.contains(serial));
@@ -162,26 +161,37 @@ impl State {
         report
     }
 
-    /// Takes in what the newest report says of what is recorded.
-    fn note(&mut self, newest: &Arc<Report>) {
+    /// Takes in what the newest report says of what is recorded; `false`: it is not new.
+    fn note(&mut self, newest: &Arc<Report>) -> bool {
         if self.newest.as_ref().is_some_and(|last| Arc::ptr_eq(last, newest)) {
-            return;
+            return false;
         }
         self.newest = Some(Arc::clone(newest));
         if let Some(histories) = &self.histories {
             histories.observe(newest);
         }
+        true
     }
 
-    /// What the shown target has done, if that is recorded.
+    /// Whether all views are held as they were.
+    pub const fn is_held(&self) -> bool {
+        self.hold.report().is_some()
+    }
+
+    /// When what is shown was so, if it is held, ns.
+    fn held_ns(&self) -> Option<u64> {
+        self.hold.report().map(|report| report.time_ns)
+    }
+
+    /// What the shown target has done, if that is recorded: up to now, or to what is held.
     pub fn history(&self) -> Option<Handle> {
-        self.histories.as_ref()?.get(self.chosen)
+        let held = self.hold.history(self.chosen).cloned();
+        held.or_else(|| self.histories.as_ref()?.get(self.chosen))
     }
 
     /// The instant that is looked at, ns; `None`: now.
     fn instant(&self) -> Option<u64> {
-        let frozen = || self.frozen.as_ref().map(|report| report.time_ns);
-        self.timeline.instant.or_else(frozen)
+        self.timeline.instant.or_else(|| self.held_ns())
     }
 
     /// The target at an earlier instant, where the open view shows that. What is held is no such:
@@ -227,8 +237,14 @@ impl State {
     }
 
     /// Whether there is more to be done for what is shown: it is to be drawn again at once.
-    pub const fn is_unfinished(&self) -> bool {
-        matches!(self.tab, Tab::Buffers) && self.buffers.filtering.is_some()
+    pub fn is_unfinished(&self) -> bool {
+        let is_on_its_way = self.then.as_ref().is_some_and(|then| then.left() > 0);
+        match self.tab {
+            _ if self.hold.lags() => true,
+            Tab::Overview => is_on_its_way,
+            Tab::Buffers => is_on_its_way || self.buffers.filtering.is_some(),
+            _ => false,
+        }
     }
 
     /// Which part of the terminal is for what.

@@ -33,6 +33,8 @@ pub enum Order {
 
 /// Columns that a chip takes at least where it is a line.
 const LINE: u16 = 38;
+/// The same with the growth since a mark.
+pub const LINE_WITH_GROWTH: u16 = 54;
 /// From so many chips on they are a line each if they do not fit in full.
 const MANY: usize = 9;
 
@@ -49,6 +51,8 @@ pub struct Overview {
     pub reversed: bool,
     /// Whether holes and trends are shown, where there is no room for all columns.
     pub trends: bool,
+    /// Whether growth since a mark is shown.
+    pub marked: bool,
     /// Which pools are shown.
     pub filter: Filter,
     /// Chips in full (`true`) or a line each; `None`: as it fits.
@@ -122,7 +126,8 @@ impl Overview {
     /// Columns of chips, where each is a line.
     pub fn columns(&self) -> usize {
         let lines = usize::from(self.size.height.saturating_sub(1)).max(1);
-        let room = usize::from(self.size.width / LINE).max(1);
+        let least = if self.marked { LINE_WITH_GROWTH } else { LINE };
+        let room = usize::from(self.size.width / least).max(1);
         self.extent.chips.div_ceil(lines).clamp(1, room)
     }
 

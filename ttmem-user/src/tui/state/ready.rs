@@ -27,15 +27,19 @@ fn incomplete(gap: Gap, now_ns: u64) -> String {
 
 impl State {
     /// Makes ready what was at the instant that is looked at.
-    fn look_back(&mut self, now: &Snapshot) {
+    pub(super) fn look_back(&mut self, now: &Snapshot) {
         let (Some(time_ns), Some(history)) = (self.instant(), self.history()) else {
             self.then = None;
             return;
         };
         let serial = now.process.serial;
-        let is_there = |then: &past::Then| then.serial == serial && then.time_ns == time_ns;
+        let is_there = |then: &past::Then| {
+            then.serial == serial && then.time_ns == time_ns && then.left() == 0
+        };
         if !self.then.as_ref().is_some_and(is_there) {
-            self.then = Some(past::Then::new(&history.lock(), time_ns, now));
+            self.copies += 1;
+            let (before, copy) = (self.then.take(), self.copies);
+            self.then = Some(past::Then::new(&history.lock(), time_ns, now, before, copy));
         }
     }
 
@@ -53,17 +57,12 @@ impl State {
         match self.tab {
             Tab::Buffers => self.observe_buffers(size, &history, snapshot),
             Tab::Timeline => {
-                let until_ns = self.frozen.as_ref().map(|report| report.time_ns);
+                let until_ns = self.held_ns();
                 self.timeline.observe(size, &history.lock(), snapshot, until_ns);
             }
             Tab::Histograms => {
-                let height = size.height;
-                if let Some(held) = self.held.get(&self.chosen) {
-                    self.histograms.observe(height, held, snapshot.time_ns);
-                } else {
-                    let history = history.lock();
-                    self.histograms.observe(height, history.tally(), snapshot.time_ns);
-                }
+                let history = history.lock();
+                self.histograms.observe(size.height, history.tally(), snapshot.time_ns);
             }
             Tab::Events => {
                 let newest = self.newest.as_ref().map_or(0, |report| report.time_ns);
@@ -85,7 +84,7 @@ impl State {
         let Some(then) = then else {
             let number = newest.as_ref().map_or(0, |report| report.time_ns);
             let time_ns = snapshot.time_ns;
-            let version = buffers::Version { serial, number, past: false, time_ns, mark_ns };
+            let version = buffers::Version { serial, number, past: None, time_ns, mark_ns };
             return buffers.observe(size.height, version, |make| {
                 let history = history.lock();
                 let mark = history.marks().last();
@@ -94,34 +93,34 @@ impl State {
                 Ok(history.gap().map(|gap| incomplete(gap, time_ns)))
             });
         };
-        let time_ns = then.time_ns;
-        let version = buffers::Version { serial, number: time_ns, past: true, time_ns, mark_ns };
+        let (time_ns, left) = (then.time_ns, then.left());
+        let past = Some((then.copy, left));
+        let version = buffers::Version { serial, number: time_ns, past, time_ns, mark_ns };
         buffers.observe(size.height, version, |make| {
-            let past = then.past.as_ref().map_err(Clone::clone)?;
+            let past = then.past().map_err(ToOwned::to_owned)?;
             make(&buffers::Look { live: &past.live, growth: &|_| None });
-            Ok(None)
+            Ok((left > 0).then(|| past::on_the_way(left)))
         });
     }
 
     pub(super) fn observe_target(&mut self, snapshot: &Arc<Snapshot>) {
         let body = self.areas().body;
         let size = body.as_size();
-        // Of what is held at once, whichever view is open: later it may be too far back.
-        let is_held = self.frozen.is_some() && self.timeline.instant.is_none();
-        if is_held || self.instant().is_none() || matches!(self.tab, Tab::Overview | Tab::Buffers) {
+        if self.instant().is_none() || matches!(self.tab, Tab::Overview | Tab::Buffers) {
             self.look_back(snapshot);
         }
         match self.tab {
             Tab::Overview => {
                 let then = self.shown_then().map(|then| Arc::clone(&then.snapshot));
                 let area = self.chips_area().as_size();
+                self.overview.marked = self.mark().is_some();
                 self.overview.observe(area, then.as_deref().unwrap_or(snapshot));
             }
             Tab::Map => self.map.observe(size, snapshot),
             Tab::Circular => self.circular.observe(size.height, snapshot),
             Tab::Failures => self.failures.observe(size.height, snapshot),
             Tab::Health => {
-                let history = self.history().filter(|_| self.frozen.is_none());
+                let history = self.history();
                 let history = history.as_ref().map(|history| history.lock());
                 self.health.observe(size.height, snapshot, history.as_deref());
             }
@@ -135,9 +134,10 @@ impl State {
             Overlay::Notes => notes::lines(snapshot, Overlay::inner(self.size).width.into()).len(),
         };
         self.clamp();
+        let all = self.hold.is_wanted();
         let detail = Detail {
-            map: self.tab == Tab::Map,
-            programs: self.tab == Tab::Circular,
+            map: all || self.tab == Tab::Map,
+            programs: all || self.tab == Tab::Circular,
             ..Detail::default()
         };
         if detail != self.detail {

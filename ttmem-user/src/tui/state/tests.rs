@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use super::*;
 use crate::tui::{Action, keymap::BINDINGS};
-use crate::{fixture, ledger::snapshot::ProcessLabel};
+use crate::{
+    fixture,
+    history::{History, sample::allocated},
+    ledger::snapshot::ProcessLabel,
+};
 
 const USUAL: Size = Size { width: 80, height: 24 };
 
@@ -116,4 +120,52 @@ fn an_open_overlay_takes_the_scrolling() {
     state.update(Action::ToggleHelp);
     state.update(Action::ToggleHelp);
     assert_eq!(state.overlay_offset, 0);
+}
+
+/// To go far back takes several frames. Each is on its way; the last is what was at that instant, and
+/// from there the next one is near.
+#[test]
+fn going_far_back_takes_several_frames() {
+    let snapshot = Snapshot { time_ns: 100_000, ..fixture::normal() };
+    let mut history = History::default();
+    for number in 1..=30_000 {
+        history.apply(&allocated(number, number, number, 100));
+    }
+    let histories = Histories::default();
+    histories.add(Arc::clone(&snapshot.process), history);
+    let mut state = State { tab: Tab::Overview, histories: Some(histories), ..State::default() };
+    let arrive = |state: &mut State, time_ns: u64| {
+        state.timeline.instant = Some(time_ns);
+        let mut frames = 0_u64;
+        loop {
+            observe(state, USUAL, &snapshot);
+            frames += 1;
+            let then = state.shown_then().expect("it is looked back");
+            let (left, shown) = (then.left(), &then.snapshot);
+            let says = shown.inexact_because.iter().any(|why| why.contains("changes to go"));
+            assert_eq!((state.is_unfinished(), says), (left > 0, left > 0));
+            let there = then.past().unwrap().live.len() as u64;
+            assert_eq!(there.abs_diff(time_ns), left);
+            assert!(!(shown.exact && left > 0));
+            if left == 0 {
+                return (frames, then.copy);
+            }
+        }
+    };
+    let step = past::AT_ONCE;
+    assert_eq!(arrive(&mut state, 30_000 - 5 * step), (5, 1));
+    assert_eq!(arrive(&mut state, 30_000 - 5 * step - 1), (1, 1));
+    assert_eq!(arrive(&mut state, 30_000 - 4 * step), (2, 1));
+    // It is less to begin anew.
+    assert_eq!(arrive(&mut state, 29_000).0, 1);
+    assert_eq!(arrive(&mut state, 1).0, 29_000_u64.div_ceil(step));
+    // What is exported is of the instant that it names.
+    state.timeline.instant = Some(20_000);
+    state.tab = Tab::Buffers;
+    observe(&mut state, USUAL, &snapshot);
+    assert!(state.is_unfinished());
+    state.requests.clear();
+    state.update(Action::ExportCsv);
+    let [Request::Export(file)] = &state.requests[..] else { panic!("one file") };
+    assert_eq!(file.text.lines().count(), 20_001);
 }

@@ -14,11 +14,18 @@ use crate::{
     event::BufferType,
     format::{self, Level},
     ledger::snapshot::{ChipSnapshot, PoolSnapshot},
-    tui::{pools::of_chip, state::overview::Order},
+    tui::{
+        pools::{self, of_chip},
+        state::overview::{LINE_WITH_GROWTH, Order},
+    },
 };
 
 /// Width of what is no bar: mark, id, two names, two percentages, gaps.
 const FIXED: u16 = 2 + 4 + 1 + 5 + 8 + 1 + 3 + 8;
+
+/// Width of the growth since the mark, the gap to the left included. It takes its room from the bar.
+const GROWTH: usize = 11;
+const _: () = assert!(LINE_WITH_GROWTH as usize >= FIXED as usize + 2 * GROWTH);
 
 /// Draws the lines, column after column.
 pub fn view(frame: &mut Frame, area: Rect, scene: &Scene) {
@@ -31,7 +38,9 @@ pub fn view(frame: &mut Frame, area: Rect, scene: &Scene) {
         Order::L1 => "the fullest L1 first",
         Order::Chip => "by id",
     };
-    let heading = format!("  chips, {order}  (s: order, v: in full, Enter: this one)");
+    let is_marked = scene.state.mark().is_some() && width >= LINE_WITH_GROWTH;
+    let growth = if is_marked { ", growth since the mark" } else { "" };
+    let heading = format!("  chips, {order}{growth}  (s: order, v: in full, Enter: this one)");
     let top = Rect { height: area.height.min(1), ..area };
     frame.render_widget(Line::styled(heading, scene.theme.dim()), top);
     for (at, place) in overview.list.window().enumerate() {
@@ -51,13 +60,21 @@ pub fn view(frame: &mut Frame, area: Rect, scene: &Scene) {
 }
 
 fn chip_line(scene: &Scene, chip: &ChipSnapshot, width: u16, selected: bool) -> Line<'static> {
-    let bars = usize::from(width.saturating_sub(FIXED)) / 2;
+    let room = usize::from(width.saturating_sub(FIXED)) / 2;
+    let mark_of = scene.state.mark().filter(|_| width >= LINE_WITH_GROWTH);
+    let bars = if mark_of.is_some() { room.saturating_sub(GROWTH) } else { room };
     let mark = if selected { "▶ " } else { "  " };
     let style = if selected { scene.theme.reversed() } else { scene.theme.strong() };
     let mut spans = vec![Span::raw(mark), Span::styled(format!("{:>3}", chip.chip), style)];
     for (kind, name) in [(BufferType::Dram, " DRAM "), (BufferType::L1, " L1 ")] {
         spans.push(Span::styled(name, scene.theme.dim()));
-        spans.extend(pool_spans(scene, of_chip(chip, kind), bars));
+        let pool = of_chip(chip, kind);
+        spans.extend(pool_spans(scene, pool, bars));
+        if let Some(mark) = mark_of {
+            let growth = pool.and_then(|pool| pools::growth(mark, chip, pool));
+            let text = growth.map_or_else(|| format::UNKNOWN.to_owned(), format::growth);
+            spans.push(Span::raw(format!(" {text:>0$}", GROWTH - 1)));
+        }
     }
     Line::from(spans)
 }

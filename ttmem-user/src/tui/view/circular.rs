@@ -36,10 +36,10 @@ pub fn view(frame: &mut Frame, area: Rect, scene: &Scene) {
         None if scene.state.histories.is_none() => {
             "not available: the programs are with the ttmem that attached"
         }
-        None if scene.state.frozen.is_some() => {
-            "the programs are no part of what is held: they were not shown then  (z: go on)"
+        None if scene.state.is_held() => {
+            "the programs were not there when this was held  (z: go on)"
         }
-        None => "the programs are being fetched, or were not kept at the target's end",
+        None => "the programs are being fetched",
     };
     table::view(frame, programs, scene, &scene.state.circular.table, empty);
 }

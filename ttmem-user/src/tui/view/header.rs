@@ -26,7 +26,7 @@ pub fn view(frame: &mut Frame, area: Rect, scene: &Scene) {
     let state = if let Some(instant) = scene.state.past_instant() {
         let ago = format::age(scene.now_ns.saturating_sub(instant));
         Span::styled(format!(" {ago} ago: Esc for now "), scene.theme.reversed())
-    } else if scene.state.frozen.is_some() {
+    } else if scene.state.is_held() {
         Span::styled(" frozen: z goes on ", scene.theme.reversed())
     } else {
         state(scene)

@@ -67,10 +67,10 @@ pub fn view(frame: &mut Frame, area: Rect, scene: &Scene) {
 }
 
 fn missing(scene: &Scene, space: &SpaceSnapshot) -> Option<&'static str> {
-    space.map.is_none().then_some(if scene.state.frozen.is_some() {
-        "the map is no part of what is held: it was not open then  (z: go on)"
+    space.map.is_none().then_some(if scene.state.is_held() {
+        "the map was not there when this was held  (z: go on)"
     } else {
-        "the map is being fetched, or was not kept at the target's end"
+        "the map is being fetched"
     })
 }
 

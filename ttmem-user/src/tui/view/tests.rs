@@ -113,6 +113,7 @@ fn states() -> [(&'static str, Snapshot); 9] {
 }
 
 mod behaviour;
+mod held;
 
 #[test]
 fn golden_screens() {
@@ -344,6 +345,17 @@ fn golden_interactions() {
         later.devices[1].pools[1].used_bytes = Some(0);
         let screen = text(&draw(&mut ui, &later, width, height));
         assert_snapshot!(format!("marked_{width}x{height}"), screen);
+    }
+    // A line each: 32 chips, one of which has grown, and at a width at which there is no room.
+    for (width, height) in [(80, 24), (160, 40), (53, 12)] {
+        let mut ui = ui();
+        draw(&mut ui, &fixture::galaxy(), width, height);
+        keys(&mut ui, "m");
+        let mut later = fixture::galaxy();
+        later.devices[31].pools[0].used_bytes = Some(9_900 << 20);
+        later.devices[30].pools[1].used_bytes = None;
+        let screen = text(&draw(&mut ui, &later, width, height));
+        assert_snapshot!(format!("marked_galaxy_{width}x{height}"), screen);
     }
 }
 

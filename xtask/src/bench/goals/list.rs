@@ -8,6 +8,9 @@ const TIGHT: &str = "stand-in, push: tight, 1 thread";
 const AT_20_000: &str = "stand-in, push: 20,000 events/s";
 const WORK_5: &str = "stand-in, push: 5 µs of work an event";
 const WORK_50: &str = "stand-in, push: 50 µs of work an event";
+const FRAME: &str = "tui: a frame of 160x40, 100000 live";
+/// All that a frame may take, ns.
+const FRAME_NS: f64 = 5e6;
 const FLOOR: &str = "× an empty uprobe";
 
 const fn goal(figure: &'static str, group: &'static str, name: &'static str) -> Goal {
@@ -29,7 +32,7 @@ impl Goal {
 }
 
 /// All of them.
-pub const GOALS: [Goal; 30] = [
+pub const GOALS: [Goal; 35] = [
     goal("added to a call", TIGHT, "ttmem").ratio().at_most(1.40, FLOOR),
     goal("added to a call, stretch", TIGHT, "ttmem").ratio().at_most(1.25, FLOOR),
     goal("added, beside sums", TIGHT, "ttmem ÷ bpftrace * sums of all fields")
@@ -89,6 +92,12 @@ pub const GOALS: [Goal; 30] = [
         .at_most(1.5, "% of a core"),
     goal("processor, live view at 2 Hz", "rest: processor", "live view, 2 Hz")
         .at_most(3.0, "% of a core"),
+    goal("frame, buffers", FRAME, "buffers").at_most(FRAME_NS, "ns"),
+    goal("frame, first step back in time", FRAME, "buffers, the first step back")
+        .at_most(FRAME_NS, "ns"),
+    goal("frame, a step back in time", FRAME, "buffers, a step back").at_most(FRAME_NS, "ns"),
+    goal("frame, a page back in time", FRAME, "buffers, a page back").at_most(FRAME_NS, "ns"),
+    goal("frame, held", FRAME, "buffers, held").at_most(FRAME_NS, "ns"),
     goal("overload, uncounted", "throughput: overload", "unaccounted for").at_most(0.0, "records"),
     goal("overload, exact again", "throughput: overload", "exact again").at_most(2_000.0, "ms"),
 ];

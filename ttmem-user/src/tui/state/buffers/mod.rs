@@ -47,8 +47,8 @@ pub struct Version {
     pub serial: u64,
     /// The history's generation; of a past one its instant.
     pub number: u64,
-    /// Whether it is past.
-    pub past: bool,
+    /// Which copy, if it is past, and how many changes it is away from what it is to be.
+    pub past: Option<(u64, u64)>,
     /// When it is looked at, ns: ages pass.
     pub time_ns: u64,
     /// The mark, ns.
@@ -164,10 +164,10 @@ impl Buffers {
             return;
         }
         let Self { filter, only, verdicts, .. } = self;
-        let past_ns = version.past.then_some(version.number);
+        let copy = version.past.map(|(copy, _)| copy);
         let (serial, mark_ns) = (version.serial, version.mark_ns);
         if !filter.is_empty() {
-            verdicts.begin(look.live, Basis { serial, past_ns, mark_ns }, filter.text());
+            verdicts.begin(look.live, Basis { serial, copy, mark_ns }, filter.text());
         }
         let mut text = String::new();
         let wanted = |slot, row: &Row<'_>| {

@@ -6,7 +6,7 @@
 use crate::history::{LiveSet, Slot};
 
 /// Rows that are looked at for one frame. All that a frame may take is 5 ms.
-pub const AT_ONCE: usize = 12_000;
+pub const AT_ONCE: usize = 10_000;
 
 /// What is remembered.
 #[derive(Debug, Default)]
@@ -26,8 +26,8 @@ pub struct Verdicts {
 pub struct Basis {
     /// The target.
     pub serial: u64,
-    /// The instant, if it is past: its live set has stamps of its own.
-    pub past_ns: Option<u64>,
+    /// Which copy of a live set, if it is past: its rows have stamps of their own.
+    pub copy: Option<u64>,
     /// The mark, ns.
     pub mark_ns: Option<u64>,
 }

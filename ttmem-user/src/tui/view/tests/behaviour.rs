@@ -319,9 +319,19 @@ fn a_filter_over_many_rows_takes_several_frames() {
 
 /// The columns that the documentation names, by view.
 fn documented() -> std::collections::BTreeMap<String, Vec<String>> {
-    let page = include_str!("../../../../../docs/live-view.md");
+    let pages = [
+        include_str!("../../../../../docs/view/overview.md"),
+        include_str!("../../../../../docs/view/buffers.md"),
+        include_str!("../../../../../docs/view/map.md"),
+        include_str!("../../../../../docs/view/circular.md"),
+        include_str!("../../../../../docs/view/timeline.md"),
+        include_str!("../../../../../docs/view/histograms.md"),
+        include_str!("../../../../../docs/view/failures.md"),
+        include_str!("../../../../../docs/view/events.md"),
+        include_str!("../../../../../docs/view/health.md"),
+    ];
     let mut views = std::collections::BTreeMap::new();
-    for section in page.split("\n### `").skip(1) {
+    for section in pages.iter().flat_map(|page| page.split("\n### `").skip(1)) {
         let (view, rest) = section.split_once('`').unwrap();
         let rows = rest.lines().filter_map(|line| line.strip_prefix("| `"));
         let columns = rows.map(|row| row.split('`').next().unwrap().to_owned()).collect();
