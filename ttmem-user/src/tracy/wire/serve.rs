@@ -76,7 +76,7 @@ pub async fn serve(mut scene: Scene, door: Door, mut reports: watch::Receiver<Ar
                 Viewer::look_after(&mut viewer, &mut scene);
             }
             step = scene.next(&mut reports) => {
-                let is_last = step == Step::Last;
+                let is_last = matches!(step, Step::Last);
                 scene.take(step, viewer.is_some(), &mut |op| Viewer::record(&mut viewer, op));
                 Viewer::look_after(&mut viewer, &mut scene);
                 if is_last {
