@@ -27,8 +27,8 @@ use crate::{
 
 /// Deltas that may wait; one batch may be longer, if it is the only one.
 pub const MAX_WAITING: usize = 262_144;
-/// How long what arrives may gather before it is taken: 30 times a second looks smooth.
-const TICK: Duration = Duration::from_millis(33);
+/// How long what arrives may gather before it is taken: 20 times a second is live to the eye.
+const TICK: Duration = Duration::from_millis(50);
 
 /// What a mirror gets.
 #[derive(Debug)]
