@@ -9,9 +9,13 @@ use e2e::{
     tracy::{
         Mirrored,
         capture::{Capture, locate},
+        ended_exact,
         expected::{live_in, live_saved},
         picture::svg,
         receiver::Receiver,
+        saved::Trace,
+        scenarios::{Lines, lines_are_exact_again, lines_are_right},
+        stopped::Stopped,
     },
     ttmem::{Ttmem, now_ns},
 };
@@ -86,6 +90,114 @@ fn protocol_66_saves_what_was_there() {
 #[test]
 fn protocol_72_saves_what_was_there() {
     saves_what_was_there(72);
+}
+
+/// ttmem on a process, with lines of JSON, and a server that is connected.
+fn watched(
+    protocol: u32,
+    driver: &Driver,
+    ttmem: &Ttmem,
+    ring: &str,
+) -> (Mirrored, Capture, Lines) {
+    let lines = Lines::new().unwrap();
+    let more = [&["--ring-size", ring], &lines.options().unwrap()[..]].concat();
+    let mirrored = Mirrored::attach(ttmem, driver.pid(), &more).unwrap();
+    let mut mirrored = mirrored.attached().unwrap();
+    mirrored.line_with("a Tracy viewer has connected").unwrap();
+    let capture = Capture::start(&locate(protocol).unwrap(), mirrored.port).unwrap();
+    mirrored.line_with(&format!("a Tracy viewer has connected, protocol {protocol}")).unwrap();
+    (mirrored, capture, lines)
+}
+
+/// All that was ever in a pool.
+fn events(trace: &Trace) -> usize {
+    trace.pools.values().map(|pool| pool.events.len()).sum()
+}
+
+/// Whoever keeps up with a storm has all of it.
+fn saves_a_storm(protocol: u32) {
+    or_skip!(locate(protocol));
+    let (ttmem, mut driver) = or_skip!(rig());
+    driver.all_ok(&["open mesh 0 2 name=m", "hold 100"]).unwrap();
+    let (mirrored, capture, lines) = watched(protocol, &driver, &ttmem, "65536");
+    driver.ok("churn 4 10000 7 keep=50").unwrap();
+    lines_are_right(&lines.file, &mut driver).unwrap();
+    let expected = live_in(&ttmem, driver.pid()).unwrap();
+    mirrored.end().unwrap();
+    ended_exact(&lines.file).unwrap();
+    let trace = capture.finish().unwrap();
+    assert_eq!(live_saved(&trace), expected);
+    for left_out in ["the viewer was too slow", "came too fast", "records were lost"] {
+        assert!(!trace.has_text(left_out), "{left_out}");
+    }
+    assert!(events(&trace) > 4 * 10_000, "{}", events(&trace));
+}
+
+#[test]
+fn protocol_66_saves_a_storm() {
+    saves_a_storm(66);
+}
+
+#[test]
+fn protocol_72_saves_a_storm() {
+    saves_a_storm(72);
+}
+
+/// Records are lost, and what is live is read again: the server's session goes on.
+fn survives_a_loss(protocol: u32) {
+    or_skip!(locate(protocol));
+    let (ttmem, mut driver) = or_skip!(rig());
+    driver.all_ok(&["open mesh 0 4 name=m", "hold 100"]).unwrap();
+    // A ring that is far too small.
+    let (mirrored, capture, lines) = watched(protocol, &driver, &ttmem, "4");
+    driver.ok("churn 4 20000 7 keep=50").unwrap();
+    lines_are_exact_again(&lines.file).unwrap();
+    let expected = live_in(&ttmem, driver.pid()).unwrap();
+    mirrored.end().unwrap();
+    let trace = capture.finish().unwrap();
+    assert_eq!(live_saved(&trace), expected);
+    for text in ["records were lost", "memory was read again"] {
+        assert!(trace.has_text(text), "{text}");
+    }
+}
+
+#[test]
+fn protocol_66_survives_a_loss() {
+    survives_a_loss(66);
+}
+
+#[test]
+fn protocol_72_survives_a_loss() {
+    survives_a_loss(72);
+}
+
+/// A server that is stopped while more happens than waits for anybody knows in the end what is
+/// live, and what it has missed.
+fn is_stopped_for_a_while(protocol: u32) {
+    or_skip!(locate(protocol));
+    let (ttmem, mut driver) = or_skip!(rig());
+    driver.ok("open mesh 0 32 name=m").unwrap();
+    let (mirrored, capture, lines) = watched(protocol, &driver, &ttmem, "65536");
+    let stopped = Stopped::process(capture.pid()).unwrap();
+    driver.ok("churn 4 20000 3 keep=20").unwrap();
+    lines_are_right(&lines.file, &mut driver).unwrap();
+    let expected = live_in(&ttmem, driver.pid()).unwrap();
+    stopped.go_on().unwrap();
+    mirrored.end().unwrap();
+    ended_exact(&lines.file).unwrap();
+    let trace = capture.finish().unwrap();
+    assert_eq!(live_saved(&trace), expected);
+    assert!(trace.has_text("the viewer was too slow"));
+}
+
+#[test]
+fn protocol_66_is_stopped_for_a_while() {
+    is_stopped_for_a_while(66);
+}
+
+#[test]
+fn protocol_72_is_stopped_for_a_while() {
+    is_stopped_for_a_while(72);
 }
 
 #[test]

@@ -50,6 +50,11 @@ impl Capture {
         Ok(Self { child, folder })
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it has said so far.
     pub fn log(&self) -> Result<String> {
         let bytes = fs::read(self.folder.path().join("log"))?;

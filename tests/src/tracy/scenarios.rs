@@ -67,19 +67,22 @@ impl Backend {
 }
 
 /// Lines of JSON that ttmem writes besides.
-struct Lines {
+pub struct Lines {
     _place: TempDir,
-    file: PathBuf,
+    /// Where they are.
+    pub file: PathBuf,
 }
 
 impl Lines {
-    fn new() -> Result<Self> {
+    /// None yet.
+    pub fn new() -> Result<Self> {
         let place = tempfile::tempdir()?;
         let file = place.path().join("lines");
         Ok(Self { _place: place, file })
     }
 
-    fn options(&self) -> Result<[&str; 4]> {
+    /// What ttmem has to be told.
+    pub fn options(&self) -> Result<[&str; 4]> {
         Ok(["--format", "json", "-o", self.file.to_str().context("a path")?])
     }
 }
@@ -95,6 +98,19 @@ pub fn lines_are_right(lines: &Path, driver: &mut Driver) -> Result<()> {
             return Ok(());
         }
         ensure!(Instant::now() < deadline, "ttmem does not go on: {found:?}");
+        thread::sleep(TICK);
+    }
+}
+
+/// Waits for a line of JSON that says that all is exact again after a loss.
+pub fn lines_are_exact_again(lines: &Path) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let last = last_line(lines)?.unwrap_or_default();
+        if last["exact"] == true && last["lost"]["ring_full"].as_u64() > Some(0) {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "it does not get exact: {last}");
         thread::sleep(TICK);
     }
 }
@@ -242,7 +258,7 @@ pub fn a_viewer_that_is_stopped(backend: Backend, ttmem: &Ttmem, mut driver: Dri
     driver.ok("alloc first m DRAM 4096 2048")?;
     agree(&mut receiver, ttmem, driver.pid())?;
     // It does not read while this goes on.
-    driver.ok("churn 4 15000 3 keep=20")?;
+    driver.ok("churn 4 20000 3 keep=20")?;
     lines_are_right(&lines.file, &mut driver)?;
     receiver.until("what was missed", |seen| seen.has_message(backend.too_slow()))?;
     agree(&mut receiver, ttmem, driver.pid())?;
@@ -251,7 +267,7 @@ pub fn a_viewer_that_is_stopped(backend: Backend, ttmem: &Ttmem, mut driver: Dri
     agree(&mut receiver, ttmem, driver.pid())?;
     let seen = receiver.disconnect()?;
     mirrored.end()?;
-    println!("{} of some {} events", seen.events, 4 * 15_000 * 2 * 32);
+    println!("{} of some {} events", seen.events, 4 * 20_000 * 2 * 32);
     ended_exact(&lines.file)
 }
 

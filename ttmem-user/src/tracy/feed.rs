@@ -2,13 +2,22 @@
 //!
 //! What does not fit is counted and left out, and so is all that comes after it, until the whole
 //! live set has been asked for: then the mirror has missed what came and went, and nothing else.
+//!
+//! While deltas keep coming, the mirror takes them in on a tick: to wake it costs the pipeline and
+//! itself more than what a batch holds. The times of events travel with them, so nobody sees it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
-use tokio::sync::mpsc;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
 
 use crate::{
     ledger::{delta::Delta, snapshot::ProgramSnapshot},
@@ -18,6 +27,8 @@ use crate::{
 
 /// Deltas that may wait; one batch may be longer, if it is the only one.
 pub const MAX_WAITING: usize = 262_144;
+/// How long what arrives may gather before it is taken: 20 times a second is live to the eye.
+const TICK: Duration = Duration::from_millis(50);
 
 /// What a mirror gets.
 #[derive(Debug)]
@@ -65,6 +76,8 @@ pub struct Queue {
     /// Weak: the queue must close with its feed.
     to: mpsc::WeakUnboundedSender<Item>,
     shared: Arc<Shared>,
+    /// Until when nothing is taken.
+    gathers: Instant,
 }
 
 /// Both ends.
@@ -76,7 +89,8 @@ pub fn queue() -> (Feed, Queue) {
         left_out: AtomicU64::new(0),
     });
     let weak = to.downgrade();
-    (Feed { to, shared: Arc::clone(&shared) }, Queue { from, to: weak, shared })
+    let feed = Feed { to, shared: Arc::clone(&shared) };
+    (feed, Queue { from, to: weak, shared, gathers: Instant::now() })
 }
 
 impl DeltaSink for Feed {
@@ -99,13 +113,28 @@ impl DeltaSink for Feed {
 }
 
 impl Queue {
-    /// The next one; `None` after the last.
-    pub async fn next(&mut self) -> Option<Item> {
-        let item = self.from.recv().await?;
-        if let Item::Deltas(deltas) = &item {
-            self.shared.waiting.fetch_sub(deltas.len(), Ordering::Relaxed);
+    /// What has gathered when its time is over, in order; `None` after the last. Nothing is lost if
+    /// this is not waited for to its end.
+    pub async fn next(&mut self) -> Option<Vec<Item>> {
+        // A sender wakes only who waits for it, and meanwhile nobody does.
+        if Instant::now() < self.gathers {
+            sleep_until(self.gathers).await;
         }
-        Some(item)
+        let first = self.from.recv().await?;
+        Some(self.take(vec![first]))
+    }
+
+    /// What has gathered so far, in order.
+    pub fn gathered(&mut self) -> Vec<Item> {
+        self.take(Vec::new())
+    }
+
+    fn take(&mut self, mut items: Vec<Item>) -> Vec<Item> {
+        items.extend(std::iter::from_fn(|| self.from.try_recv().ok()));
+        let deltas = |item: &Item| if let Item::Deltas(deltas) = item { deltas.len() } else { 0 };
+        self.shared.waiting.fetch_sub(items.iter().map(deltas).sum(), Ordering::Relaxed);
+        self.gathers = Instant::now() + TICK;
+        items
     }
 
     /// Asks for all that is live, to go on from there.
@@ -135,6 +164,11 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        pin::pin,
+        task::{Context, Wake},
+    };
+
     use super::*;
     use crate::tracy::mirror::tests::came;
 
@@ -142,17 +176,53 @@ mod tests {
         vec![came(1, 1, 1); len].into()
     }
 
+    /// Everything is taken at once, as if the time were over.
+    async fn taken(queue: &mut Queue) -> Option<Vec<Item>> {
+        queue.gathers = Instant::now();
+        queue.next().await
+    }
+
     #[tokio::test]
     async fn what_does_not_fit_is_counted_and_asked_for_once() {
         let (mut feed, mut queue) = queue();
         assert!(feed.take(&batch(MAX_WAITING + 5)), "the only one may be longer");
         assert!(feed.take(&batch(2)) && feed.take(&batch(3)));
-        assert!(matches!(queue.next().await, Some(Item::Deltas(_))));
+        let items = taken(&mut queue).await;
+        assert!(matches!(items.as_deref(), Some([Item::Deltas(_), Item::Behind])));
         assert!(feed.take(&batch(4)), "left out too: the mirror would not know what came before");
         assert_eq!(feed.shared.left_out.load(Ordering::Relaxed), 9);
-        assert!(matches!(queue.next().await, Some(Item::Behind)));
+        assert_eq!(feed.shared.waiting.load(Ordering::Relaxed), 0);
         drop(feed);
-        assert!(queue.next().await.is_none());
+        assert!(taken(&mut queue).await.is_none());
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn only_the_first_after_a_quiet_spell_wakes_the_mirror() {
+        let (mut feed, mut queue) = queue();
+        let woken = Arc::new(Woken::default());
+        let (waker, count) = (woken.clone().into(), || woken.0.load(Ordering::Relaxed));
+        let mut context = Context::from_waker(&waker);
+        assert!(pin!(queue.next()).poll(&mut context).is_pending());
+        assert!(feed.take(&batch(1)) && feed.take(&batch(1)));
+        assert_eq!(count(), 1);
+        let before = Instant::now();
+        assert_eq!(queue.next().await.map(|items| items.len()), Some(2));
+        assert!(queue.gathers >= before + TICK);
+        // However slow this test is.
+        queue.gathers = before + Duration::from_secs(3600);
+        assert!(pin!(queue.next()).poll(&mut context).is_pending());
+        assert!(feed.take(&batch(1)) && feed.take(&batch(1)) && feed.take(&batch(1)));
+        assert_eq!(count(), 1);
+        assert_eq!(taken(&mut queue).await.map(|items| items.len()), Some(3));
     }
 
     #[tokio::test]

@@ -34,21 +34,15 @@ const LAST_SNAPSHOT: Duration = Duration::from_secs(1);
 /// What arrives.
 #[derive(Debug)]
 pub enum Step {
-    /// Something from the pipeline.
-    Item(Item),
-    /// The state at an instant.
-    Snapshot(Arc<Snapshot>),
-    /// Nothing that concerns this target.
-    Nothing,
+    /// Something of this target.
+    News {
+        /// From the pipeline, in order.
+        items: Vec<Item>,
+        /// The state after all of them.
+        snapshot: Option<Arc<Snapshot>>,
+    },
     /// There is no more to come.
     Last,
-}
-
-impl PartialEq for Step {
-    /// Only the last one is told from the others.
-    fn eq(&self, other: &Self) -> bool {
-        matches!((self, other), (Self::Last, Self::Last))
-    }
 }
 
 /// A target, and where news of it comes from.
@@ -132,53 +126,65 @@ impl Scene {
             if !matches!(last, Ok(Ok(()))) {
                 return Step::Last;
             }
-            return self.snapshot_in(reports);
+            return Step::News { items: Vec::new(), snapshot: self.snapshot_in(reports) };
         }
         tokio::select! {
             biased;
-            item = self.queue.next() => {
-                if let Some(item) = item {
-                    return Step::Item(item);
+            items = self.queue.next() => {
+                if let Some(items) = items {
+                    return Step::News { items, snapshot: None };
                 }
                 self.drained = Some(Instant::now() + LAST_SNAPSHOT);
                 // It may have been there all along.
-                self.snapshot_in(reports)
+                Step::News { items: Vec::new(), snapshot: self.snapshot_in(reports) }
             }
-            Ok(()) = reports.changed() => self.snapshot_in(reports),
+            Ok(()) = reports.changed() => {
+                let snapshot = self.snapshot_in(reports);
+                // What it holds must not get its time: what came before is there by now.
+                Step::News { items: self.queue.gathered(), snapshot }
+            }
         }
     }
 
-    fn snapshot_in(&self, reports: &mut watch::Receiver<Arc<Report>>) -> Step {
+    fn snapshot_in(&self, reports: &mut watch::Receiver<Arc<Report>>) -> Option<Arc<Snapshot>> {
         let report = Arc::clone(&reports.borrow_and_update());
         let serial = self.process.serial;
-        let own = report.targets.iter().find(|target| target.process.serial == serial);
-        own.map_or(Step::Nothing, |own| Step::Snapshot(Arc::clone(own)))
+        report.targets.iter().find(|target| target.process.serial == serial).map(Arc::clone)
     }
 
     /// Takes it in. `watched`: somebody looks.
     pub fn take(&mut self, step: Step, watched: bool, out: &mut impl FnMut(Op<'_>)) {
         match step {
-            Step::Item(Item::Deltas(deltas)) => {
+            Step::News { items, snapshot } => {
+                for item in items {
+                    self.take_item(item, out);
+                }
+                self.mirror.settle(out);
+                if let Some(snapshot) = snapshot {
+                    self.observe(&snapshot, watched, out);
+                }
+            }
+            Step::Last => self.finish(out),
+        }
+    }
+
+    fn take_item(&mut self, item: Item, out: &mut impl FnMut(Op<'_>)) {
+        match item {
+            Item::Deltas(deltas) => {
                 for delta in &*deltas {
                     if let Some(tid) = delta.tid {
                         self.threads.seen(tid.0);
                     }
                     self.mirror.apply(delta, out);
                 }
-                self.mirror.settle(out);
             }
-            Step::Item(Item::Behind) => {
-                self.queue.ask_for_live(&self.control, self.process.serial);
-            }
-            Step::Item(Item::Live { live, time_ns, left_out }) => {
+            Item::Behind => self.queue.ask_for_live(&self.control, self.process.serial),
+            Item::Live { live, time_ns, left_out } => {
                 self.mirror.replace(&live, (time_ns, left_out), out);
             }
-            Step::Item(Item::Programs { programs, time_ns }) => {
+            Item::Programs { programs, time_ns } => {
                 self.mirror.show_programs(&programs, time_ns, out);
             }
-            Step::Snapshot(snapshot) => self.observe(&snapshot, watched, out),
-            Step::Nothing => {}
-            Step::Last => self.finish(out),
         }
     }
 
@@ -207,5 +213,36 @@ impl Scene {
             self.mirror.message(Severity::Info, "the process has exited", out);
             self.mirror.clear(now_ns(), out);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fixture,
+        sink::DeltaSink as _,
+        tracy::{feed, mirror::tests::came},
+    };
+
+    #[tokio::test]
+    async fn a_snapshot_comes_after_what_it_holds() {
+        let (mut feed, queue) = feed::queue();
+        let snapshot = Arc::new(fixture::normal());
+        let control = Control::new().unwrap();
+        let mut scene = Scene::new(&snapshot.process, queue, &control, Style::Ttmem);
+        let (to, mut reports) = watch::channel(Arc::new(Report::default()));
+        feed.take(&[came(1, 1, 0x400)].into());
+        // From here on it gathers: the report is there first.
+        let first = scene.next(&mut reports).await;
+        assert!(matches!(first, Step::News { items, snapshot: None } if items.len() == 1));
+        feed.take(&[came(2, 2, 0x800)].into());
+        let targets = vec![Arc::clone(&snapshot)];
+        to.send_replace(Arc::new(Report { targets, ..Report::default() }));
+        let Step::News { items, snapshot: Some(found) } = scene.next(&mut reports).await else {
+            panic!("no snapshot");
+        };
+        assert!(matches!(&items[..], [Item::Deltas(_)]));
+        assert_eq!(found, snapshot);
     }
 }

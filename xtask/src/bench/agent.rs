@@ -29,9 +29,14 @@ pub struct Agent {
 impl Agent {
     /// Attaches, and waits for the first line that is exact.
     pub fn attach(ttmem: &Path, pid: u32, options: &[&str]) -> Result<Self> {
+        Self::attach_saying(ttmem, pid, options, Stdio::inherit())
+    }
+
+    /// The same, with a place for what it says on standard error.
+    pub fn attach_saying(ttmem: &Path, pid: u32, options: &[&str], errors: Stdio) -> Result<Self> {
         let mut command = Command::new(ttmem);
         command.args(["attach", "--pid", &pid.to_string(), "--format", "json"]).args(options);
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
         let start = Instant::now();
         let mut child =
             command.spawn().with_context(|| format!("cannot start `{}`", run::show(&command)))?;

@@ -22,6 +22,7 @@ mod standin;
 mod table;
 mod target;
 mod throughput;
+mod tracy;
 mod watcher;
 
 use std::path::PathBuf;
@@ -98,9 +99,13 @@ pub fn try_out() -> Result<Vec<String>> {
 fn whole_programs(rig: &Rig, plan: &Plan, report: &mut Report) {
     report.part("stand-in", |report| standin::measure(rig, plan, report));
     report.part("throughput", |report| throughput::measure(rig, plan, report));
-    let life: [(&str, Part); 3] =
-        [("life", life::coming_and_going), ("rest", life::at_rest), ("socket", life::socket)];
-    for (title, measure) in life {
+    let parts: [(&str, Part); 4] = [
+        ("life", life::coming_and_going),
+        ("rest", life::at_rest),
+        ("socket", life::socket),
+        ("tracy", tracy::measure),
+    ];
+    for (title, measure) in parts {
         if report.wants(title) {
             report.part(title, |report| measure(rig, plan, report));
         }

@@ -40,10 +40,16 @@ pub fn ensure() {
     }
 }
 
+/// The program that speaks a protocol, if it has been fetched.
+pub fn program(protocol: u32) -> Option<PathBuf> {
+    let program = folder().join(protocol.to_string()).join(PROGRAM);
+    program.is_file().then_some(program)
+}
+
 fn ensure_version(version: &str, protocol: u32) -> Result<()> {
     let dir = folder().join(protocol.to_string());
     let name = format!("iree-tracy-capture {version} (Tracy protocol {protocol})");
-    if dir.join(PROGRAM).is_file() {
+    if program(protocol).is_some() {
         say::present(&name);
         return Ok(());
     }

@@ -78,7 +78,7 @@ pub async fn serve(mut scene: Scene, source: Source, mut reports: watch::Receive
                 backend.look_after(&mut scene);
             }
             step = scene.next(&mut reports) => {
-                let is_last = step == Step::Last;
+                let is_last = matches!(step, Step::Last);
                 let watched = backend.connection.is_some();
                 scene.take(step, watched, &mut |op| backend.record(op));
                 backend.look_after(&mut scene);

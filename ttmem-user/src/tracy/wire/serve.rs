@@ -3,14 +3,14 @@
 //! The mirror goes on whether or not anybody looks. A viewer that does not keep up misses what
 //! came and went; it is told what is live when it listens again.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt as _, Interest, Ready},
     net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinSet,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -65,7 +65,7 @@ pub async fn serve(mut scene: Scene, door: Door, mut reports: watch::Receiver<Ar
     };
     let mut unknown = JoinSet::new();
     let mut viewer: Option<Viewer> = None;
-    let mut alive = Instant::now() + KEEP_ALIVE;
+    let mut alive = pin!(sleep(KEEP_ALIVE));
     loop {
         tokio::select! {
             biased;
@@ -76,7 +76,7 @@ pub async fn serve(mut scene: Scene, door: Door, mut reports: watch::Receiver<Ar
                 Viewer::look_after(&mut viewer, &mut scene);
             }
             step = scene.next(&mut reports) => {
-                let is_last = step == Step::Last;
+                let is_last = matches!(step, Step::Last);
                 scene.take(step, viewer.is_some(), &mut |op| Viewer::record(&mut viewer, op));
                 Viewer::look_after(&mut viewer, &mut scene);
                 if is_last {
@@ -104,8 +104,8 @@ pub async fn serve(mut scene: Scene, door: Door, mut reports: watch::Receiver<Ar
                     Err(_) => sleep(ACCEPT_AGAIN).await,
                 }
             }
-            () = sleep_until(alive), if viewer.is_some() => {
-                alive = Instant::now() + KEEP_ALIVE;
+            () = &mut alive, if viewer.is_some() => {
+                alive.as_mut().reset(Instant::now() + KEEP_ALIVE);
                 if let Some(viewer) = &mut viewer {
                     viewer.session.keep_alive();
                 }
@@ -113,15 +113,17 @@ pub async fn serve(mut scene: Scene, door: Door, mut reports: watch::Receiver<Ar
         }
     }
     drop(listener);
-    if let Some(viewer) = &mut viewer {
-        viewer.session.end();
-    }
     let all = async {
-        while viewer.is_some() {
+        while let Some(Viewer { session, behind, .. }) = &mut viewer {
+            if behind.is_none() {
+                session.end();
+            }
             let ready = Viewer::ready(&mut viewer).await;
             if Viewer::exchange(&mut viewer, ready, &scene).is_err() {
                 return;
             }
+            // Who has fallen behind is to know what was live, too.
+            Viewer::look_after(&mut viewer, &mut scene);
         }
     };
     // Who does not listen is left.
