@@ -40,6 +40,9 @@ impl From<Unreadable> for Error {
 const MAX_BUCKETS: u64 = 1 << 28;
 /// A chain this long means that the way was lost.
 const MAX_CHAIN: usize = 1 << 12;
+/// Nodes that are read of one set, besides a few times all that are counted: else its links are
+/// nonsense.
+const MAX_NODES: u64 = 1 << 20;
 /// Attempts to read one bucket twice alike, and to read the whole without a rehash.
 const ATTEMPTS: usize = 100;
 /// How long is waited for a thread that was stopped amid a change.
@@ -100,8 +103,9 @@ impl Header {
         let mut elements = BTreeSet::new();
         let filled = (0_u64..).zip(heads).filter(|(_, head)| *head != 0);
         let mut unread: Vec<u64> = filled.map(|(bucket, _)| bucket).collect();
+        let mut nodes = MAX_NODES + 8 * self.elements;
         for waited in 0.. {
-            unread.retain(|&bucket| match self.bucket(memory, bucket) {
+            unread.retain(|&bucket| match self.bucket(memory, bucket, &mut nodes) {
                 Some(found) => {
                     elements.extend(found);
                     false
@@ -114,7 +118,7 @@ impl Header {
             if elements.is_empty() && waited >= LITTLE_PATIENCE {
                 return Err(Error::NotASet);
             }
-            if waited >= PATIENCE || !Self::read(memory, set)?.same_buckets(self) {
+            if waited >= PATIENCE || nodes == 0 || !Self::read(memory, set)?.same_buckets(self) {
                 break;
             }
             thread::sleep(PAUSE);
@@ -122,11 +126,11 @@ impl Header {
         Err(Error::Unsteady)
     }
 
-    /// Reads a bucket until two readings agree.
-    fn bucket(&self, memory: &dyn TargetMemory, bucket: u64) -> Option<Vec<Avma>> {
+    /// Reads a bucket until two readings agree, and at most so many nodes.
+    fn bucket(&self, memory: &dyn TargetMemory, bucket: u64, nodes: &mut u64) -> Option<Vec<Avma>> {
         let mut last = None;
         for _ in 0..ATTEMPTS {
-            let chain = self.chain(memory, bucket);
+            let chain = self.chain(memory, bucket, nodes);
             if chain.is_some() && chain == last {
                 return chain;
             }
@@ -136,15 +140,16 @@ impl Header {
     }
 
     /// `None` if the way was lost.
-    fn chain(&self, memory: &dyn TargetMemory, bucket: u64) -> Option<Vec<Avma>> {
+    fn chain(&self, memory: &dyn TargetMemory, bucket: u64, nodes: &mut u64) -> Option<Vec<Avma>> {
         let before = memory.pointer(self.buckets.plus(bucket * 8)).ok()?;
         let mut elements = Vec::new();
         if before.0 == 0 {
             return Some(elements);
         }
         let mut node = memory.pointer(before).ok()?;
-        let mut skipped = false;
+        let (mut skipped, mut mark) = (false, None);
         while node.0 != 0 {
+            *nodes = nodes.checked_sub(1)?;
             let words = memory.words(node, 2).ok()?;
             let [next, element] = words[..] else { return None };
             if element % self.count != bucket {
@@ -156,10 +161,15 @@ impl Header {
                 }
                 break;
             }
-            if elements.len() == MAX_CHAIN {
+            // It leads back to itself, or nowhere.
+            if mark == Some(element) || elements.len() == MAX_CHAIN {
                 return None;
             }
             elements.push(Avma(element));
+            // Whatever the length of a circle: in time the mark is on it.
+            if elements.len().is_power_of_two() {
+                mark = Some(element);
+            }
             node = Avma(next);
         }
         // A bucket that is not empty has an element.
@@ -227,6 +237,37 @@ mod tests {
         let mut endless = set_of(&[0x100]);
         endless.add(Avma(NODES), bytes(&[NODES, 0x100]));
         assert_eq!(read(&endless, SET), Err(Error::NotASet));
+    }
+
+    /// Counts readings.
+    struct Counting {
+        inner: SavedMemory,
+        reads: Cell<u64>,
+    }
+
+    impl TargetMemory for Counting {
+        fn read(&self, from: Avma, to: &mut [u8]) -> Result<(), Unreadable> {
+            self.reads.set(self.reads.get() + 1);
+            self.inner.read(from, to)
+        }
+    }
+
+    /// Whoever waits for ttmem is not kept waiting by nonsense.
+    #[test]
+    fn a_way_that_leads_nowhere_is_given_up_soon() {
+        let mut circle = set_of(&[0x100, 0x101, 0x10d]);
+        circle.add(Avma(NODES), bytes(&[NODES, 0x100]));
+        // A way of nodes without an end, all of one bucket: the first bytes are nodes of their own.
+        let mut endless = set_of(&[0x100, 0x101]);
+        let element = |at: u64| 0x100 + COUNT * at;
+        let nodes = (0..5000).flat_map(|at| [0x10_0000 + 16 * (at + 1), element(at + 1)]);
+        endless.add(Avma(0x10_0000), bytes(&nodes.collect::<Vec<_>>()));
+        endless.add(Avma(NODES), bytes(&[0x10_0000, 0x100]));
+        for (inner, limit) in [(circle, 200_000), (endless, 2 * MAX_NODES)] {
+            let memory = Counting { inner, reads: Cell::new(0) };
+            assert_eq!(read(&memory, SET), Err(Error::Unsteady));
+            assert!(memory.reads.get() < limit, "{} readings", memory.reads.get());
+        }
     }
 
     /// Loses the way on every seventh reading of a node.
