@@ -23,6 +23,8 @@ use crate::{
     units::{Avma, ChipId, DeviceAddr, MeshId, Pid, Tid},
 };
 
+pub(crate) mod shared;
+
 pub(crate) const MIB: u64 = 1 << 20;
 pub(crate) const SECOND: u64 = 1_000_000_000;
 
@@ -251,6 +253,7 @@ pub(crate) fn empty() -> Snapshot {
         witness: None,
         anomalies: Anomalies::default(),
         last_delta: 0,
+        totals_only: None,
         taken_blocks: 0,
         resync: ResyncSnapshot::default(),
         audit: None,

@@ -94,6 +94,15 @@ pub enum Follow {
     Json,
 }
 
+/// When to read no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Until {
+    /// The chosen processes have ended.
+    Over,
+    /// The user leaves: what they were like last stays on the screen.
+    Left,
+}
+
 struct Watch {
     places: Vec<PathBuf>,
     /// Only these; none: all that there are.
@@ -176,14 +185,14 @@ impl Watch {
             let ui = Ui::new(self.theme);
             tokio::select! {
                 shown = tui::run(ui, reports, None, export::only, quit) => shown?,
-                read = self.keep_reading(&sender) => read?,
+                read = self.keep_reading(&sender, Until::Left) => read?,
             }
         } else {
             let mut lines = Lines::new(Format::Text, None, Stream::Stdout)?;
             let print = print_all(reports, &mut lines);
             tokio::select! {
                 printed = print => printed?,
-                read = self.keep_reading(&sender) => read?,
+                read = self.keep_reading(&sender, Until::Over) => read?,
                 () = &mut quit => {}
             }
         }
@@ -191,7 +200,11 @@ impl Watch {
         Ok(outcome(&last))
     }
 
-    async fn keep_reading(&mut self, sender: &watch::Sender<Arc<Report>>) -> anyhow::Result<()> {
+    async fn keep_reading(
+        &mut self,
+        sender: &watch::Sender<Arc<Report>>,
+        until: Until,
+    ) -> anyhow::Result<()> {
         let mut ticks = interval(self.refresh);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -199,7 +212,7 @@ impl Watch {
             let report = self.read()?;
             let over = report.targets.iter().all(|target| is_over(target)) && !self.pids.is_empty();
             sender.send_replace(Arc::new(report));
-            if over {
+            if over && until == Until::Over {
                 // The last report is shown before this is seen.
                 ticks.tick().await;
                 return Ok(());

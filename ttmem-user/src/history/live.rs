@@ -1,6 +1,6 @@
 //! The live set: what is live at one instant, and ways to look at it.
 //!
-//! A copy shares the rows until one side changes ([`Pages`]); only the index is copied at once.
+//! A copy shares the rows until one side changes ([`Pages`]), and the index likewise, as a whole.
 //!
 //! A row that goes leaves its place to the next that comes: what was touched last is in the cache.
 //! So their order says nothing; readers ask for an order. Whose row is where says an index of 4
@@ -9,7 +9,7 @@
 //! Invariant: the index leads to each row once, every place that it does not lead to is vacant, and
 //! the sums are those over the rows.
 
-use std::{collections::BTreeMap, hash::BuildHasher as _, ops::Range};
+use std::{collections::BTreeMap, hash::BuildHasher as _, ops::Range, sync::Arc};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
@@ -36,7 +36,7 @@ pub struct LiveSet {
     rows: Pages<Packed>,
     /// Places without a row.
     vacant: Vec<u32>,
-    index: HashTable<u32>,
+    index: Arc<HashTable<u32>>,
     hasher: RandomState,
     /// Rows that have ever come.
     came: u64,
@@ -203,7 +203,8 @@ impl LiveSet {
             u32::try_from(self.rows.len() - 1).unwrap_or(u32::MAX)
         };
         let (rows, hasher) = (&self.rows, &self.hasher);
-        self.index.insert_unique(hash, place, |&at| hasher.hash_one(rows[at as usize].buffer));
+        let hash_of = |&at: &u32| hasher.hash_one(rows[at as usize].buffer);
+        Arc::make_mut(&mut self.index).insert_unique(hash, place, hash_of);
         None
     }
 
@@ -211,7 +212,8 @@ impl LiveSet {
     pub(super) fn remove(&mut self, buffer: Avma) -> Option<Packed> {
         let hash = self.hash(buffer);
         let rows = &self.rows;
-        let entry = self.index.find_entry(hash, |&at| rows[at as usize].buffer == buffer).ok()?;
+        let is_it = |&at: &u32| rows[at as usize].buffer == buffer;
+        let entry = Arc::make_mut(&mut self.index).find_entry(hash, is_it).ok()?;
         let (place, _) = entry.remove();
         let row = &mut self.rows[place as usize];
         let gone = *row;
@@ -268,12 +270,13 @@ impl LiveSet {
     fn close_up(&mut self) {
         self.rows = self.rows.only(|row| !row.is_vacant());
         self.vacant = Vec::new();
-        self.index = HashTable::with_capacity(self.rows.len() * 2);
+        let mut index = HashTable::with_capacity(self.rows.len() * 2);
         let (rows, hasher) = (&self.rows, &self.hasher);
         for (row, place) in rows.iter().zip(0..) {
             let hash = |&at: &u32| hasher.hash_one(rows[at as usize].buffer);
-            self.index.insert_unique(hasher.hash_one(row.buffer), place, hash);
+            index.insert_unique(hasher.hash_one(row.buffer), place, hash);
         }
+        self.index = Arc::new(index);
     }
 
     /// Takes all rows out.
@@ -281,7 +284,7 @@ impl LiveSet {
         self.rows = Pages::new();
         self.sums = Vec::new();
         self.vacant = Vec::new();
-        self.index = HashTable::new();
+        self.index = Arc::default();
     }
 
     pub(super) fn packed(&self) -> impl Iterator<Item = &Packed> {

@@ -33,6 +33,9 @@ pub struct Snapshot {
     /// The number of the last change that is in it; 0 if nobody follows the changes.
     #[serde(skip)]
     pub last_delta: u64,
+    /// If there are only totals, as in a shared table: of the rest nothing is known.
+    #[serde(skip)]
+    pub totals_only: Option<TotalsOnly>,
     /// The target.
     pub pid: Pid,
     /// What else is known of the process.
@@ -73,6 +76,20 @@ pub struct Snapshot {
     /// The programs with circular or dataflow buffers, when asked for; by address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub programs: Option<Vec<ProgramSnapshot>>,
+}
+
+impl Snapshot {
+    /// Events that disagreed with what was known, of any kind.
+    pub fn anomaly_count(&self) -> u64 {
+        self.totals_only.map_or_else(|| self.anomalies.total(), |only| only.anomalies)
+    }
+}
+
+/// What stands for the details that there are not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TotalsOnly {
+    /// Events that disagreed with what was known, of any kind.
+    pub anomalies: u64,
 }
 
 /// What a snapshot holds beyond the totals.

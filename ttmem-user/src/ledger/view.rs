@@ -32,6 +32,7 @@ impl Ledger {
             witness: self.witness.as_ref().map(WitnessSnapshot::of),
             anomalies: self.anomalies,
             last_delta: self.last_delta(),
+            totals_only: None,
             taken_blocks: self.swept.taken(),
             resync: self.resync,
             audit: self.audit_snapshot(),

@@ -1,8 +1,12 @@
 //! The figures of one chip, as they were read at one instant.
 
-use ttmem_common::table::{POOLS, UNKNOWN, chip, pool};
+use ttmem_common::table::{POOLS, UNKNOWN, chip, headroom, pool};
 
-use crate::{event::BufferType, ledger::snapshot::PoolSnapshot, units::ChipId};
+use crate::{
+    event::BufferType,
+    ledger::snapshot::{HeadroomState, PoolSnapshot},
+    units::ChipId,
+};
 
 /// Words of a chip's own figures.
 pub(super) const CHIP_WORDS: usize = words(chip::LAST_BYTE);
@@ -55,8 +59,20 @@ impl Device {
             circular_programs: self.word(chip::CIRCULAR_PROGRAMS),
             circular_buffers: self.word(chip::CIRCULAR_BUFFERS),
             circular_core_bytes: known(self.word(chip::CIRCULAR_CORE_BYTES)),
+            circular_peak_core_bytes: known(self.word(chip::CIRCULAR_PEAK_CORE_BYTES)),
             core_capacity_bytes: known(self.word(chip::CORE_CAPACITY_BYTES)),
+            headroom: self.headroom(),
         }
+    }
+
+    fn headroom(&self) -> Option<(HeadroomState, i64)> {
+        let state = match self.word(chip::HEADROOM_STATE) {
+            headroom::OK => HeadroomState::Ok,
+            headroom::LOW => HeadroomState::Low,
+            headroom::CLASH => HeadroomState::Clash,
+            _ => return None,
+        };
+        Some((state, self.word(chip::HEADROOM_BYTES).cast_signed()))
     }
 
     fn word(&self, at: usize) -> u64 {
@@ -77,6 +93,10 @@ pub struct Chip {
     pub circular_buffers: u64,
     /// The most that circular buffers take of one core, bytes.
     pub circular_core_bytes: Option<u64>,
+    /// The highest that has been, bytes.
+    pub circular_peak_core_bytes: Option<u64>,
+    /// How near circular buffers and tensors are to each other, and the room between them, bytes.
+    pub headroom: Option<(HeadroomState, i64)>,
     /// What a core's L1 has for buffers, bytes.
     pub core_capacity_bytes: Option<u64>,
 }

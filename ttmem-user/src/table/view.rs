@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::reader::{Header, ReadError, State, Table};
 use crate::{
     ledger::snapshot::{
-        Anomalies, ChipSnapshot, CircularSnapshot, FailuresSnapshot, ProcessLabel, ResyncSnapshot,
-        SCHEMA, Snapshot, TargetState,
+        Anomalies, ChipSnapshot, CircularSnapshot, FailuresSnapshot, Headroom, ProcessLabel,
+        ResyncSnapshot, SCHEMA, Snapshot, TargetState, TotalsOnly,
     },
     units::{ChipId, Pid},
 };
@@ -35,6 +35,7 @@ pub fn snapshot(table: &Table, chips: &[ChipId], now_ns: u64) -> Result<Snapshot
         witness: None,
         anomalies: Anomalies::default(),
         last_delta: 0,
+        totals_only: Some(TotalsOnly { anomalies: header.anomalies }),
         taken_blocks: 0,
         resync: ResyncSnapshot::default(),
         audit: None,
@@ -49,7 +50,13 @@ pub fn snapshot(table: &Table, chips: &[ChipId], now_ns: u64) -> Result<Snapshot
                     programs: chip.circular_programs,
                     buffers: chip.circular_buffers,
                     core_bytes: chip.circular_core_bytes,
+                    peak_core_bytes: chip.circular_peak_core_bytes,
                     core_capacity_bytes: chip.core_capacity_bytes,
+                    headroom: Headroom {
+                        bytes: chip.headroom.map(|(_, bytes)| bytes),
+                        state: chip.headroom.map(|(state, _)| state),
+                        ..Headroom::default()
+                    },
                     ..CircularSnapshot::default()
                 },
             })

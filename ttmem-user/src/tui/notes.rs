@@ -49,7 +49,12 @@ fn paragraphs(snapshot: &Snapshot) -> Vec<String> {
     notes
         .extend(failures.unseen_because().map(|why| format!("failed allocations: unknown: {why}")));
     if let Some(count) = failures.count.filter(|count| *count > 0) {
-        notes.push(format!("failed allocations: {count}; the last ones, newest first:"));
+        let which = match failures.last[..] {
+            [] if snapshot.totals_only.is_some() => "they are with the ttmem that attached",
+            [] => "none was kept",
+            _ => "the last ones, newest first:",
+        };
+        notes.push(format!("failed allocations: {count}; {which}"));
     }
     let last = failures.last.iter().rev();
     notes.extend(last.map(|failure| format!("{}: {}", failure.id, format::failure(failure))));

@@ -141,6 +141,10 @@ pub trait Tabular {
     fn tone(&self, _place: usize) -> Tone {
         Tone::Usual
     }
+    /// The column of a row in the window whose words take the rest of the line: nothing follows.
+    fn across(&self, _place: usize) -> Option<usize> {
+        None
+    }
     /// A click on the heading of a column, or on a line below the headings.
     fn click(&mut self, column: Option<usize>, line: usize);
 }
@@ -157,6 +161,7 @@ pub struct Table<T: 'static> {
     /// Rows that do not pass are not taken in to begin with.
     filtered: bool,
     tone: fn(&T) -> Tone,
+    across: fn(&T) -> Option<usize>,
 }
 
 impl<T: PartialEq> Table<T> {
@@ -166,7 +171,8 @@ impl<T: PartialEq> Table<T> {
         let (rows, order) = (Vec::new(), Vec::new());
         let (list, filter) = (List::default(), Filter::default());
         let filtered = false;
-        Self { columns, rows, order, list, sorting, filter, filtered, tone: |_| Tone::Usual }
+        let (tone, across) = (|_: &T| Tone::Usual, |_: &T| None);
+        Self { columns, rows, order, list, sorting, filter, filtered, tone, across }
     }
 
     /// The same; whoever hands in the rows has filtered them.
@@ -179,6 +185,12 @@ impl<T: PartialEq> Table<T> {
     #[must_use]
     pub fn with_tone(self, tone: fn(&T) -> Tone) -> Self {
         Self { tone, ..self }
+    }
+
+    /// The same with rows of which a column's words take the rest of the line.
+    #[must_use]
+    pub fn with_across(self, across: fn(&T) -> Option<usize>) -> Self {
+        Self { across, ..self }
     }
 
     /// Takes rows in, of which `height` fit on the screen. The cursor stays at its place.
@@ -283,6 +295,11 @@ impl<T: PartialEq> Tabular for Table<T> {
     fn tone(&self, place: usize) -> Tone {
         let row = self.order.get(place).and_then(|place| self.rows.get(*place));
         row.map_or(Tone::Usual, self.tone)
+    }
+
+    fn across(&self, place: usize) -> Option<usize> {
+        let row = self.order.get(place).and_then(|place| self.rows.get(*place));
+        row.and_then(self.across)
     }
 
     fn click(&mut self, column: Option<usize>, line: usize) {

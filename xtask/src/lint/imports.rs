@@ -34,7 +34,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("history", &["event", "ledger", "sink", "fixture"]),
     ("tui", &["event", "ledger", "format", "history", "fixture"]),
     // Snapshots for the tests of what shows them; no part of the program.
-    ("fixture", &["event", "ledger", "source"]),
+    ("fixture", &["event", "ledger", "source", "table"]),
 ];
 /// May be imported by all.
 const FREE: [&str; 4] = ["units", "missing", "witness", "words"];

@@ -36,6 +36,9 @@ pub struct EventRow {
     sequence: Option<u64>,
 }
 
+/// The column of what happened; of a note it takes the rest of the line.
+const WHAT: usize = 1;
+
 const COLUMNS: &[Column<EventRow>] = &[
     Column {
         heading: Heading::number("ago", "time_ns", 6),
@@ -81,6 +84,7 @@ pub struct Events {
 impl Default for Events {
     fn default() -> Self {
         let table = Table::new(COLUMNS, 0, false).with_tone(|row: &EventRow| row.tone);
+        let table = table.with_across(|row| row.sequence.is_none().then_some(WHAT));
         // Of rows a filter looks at, more is known than they show.
         let table = table.filtered_elsewhere();
         Self { table, made: None, title: String::new(), missing: None }

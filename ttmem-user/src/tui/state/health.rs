@@ -66,8 +66,15 @@ impl Health {
         let mut rows = agent_rows(self.last.as_ref(), self.before.as_ref());
         rows.extend_from_slice(&self.recorded);
         rows.extend(witness_rows(snapshot));
-        rows.extend(loss_rows(snapshot));
-        rows.extend(probe_rows(snapshot));
+        rows.extend(lost_rows(snapshot));
+        if snapshot.totals_only.is_some() {
+            rows.push(odd_row("odd", "events of any kind", snapshot.anomaly_count()));
+            rows.push(elsewhere("probe", "probes and fields"));
+            rows.push(elsewhere("resync", "readings"));
+        } else {
+            rows.extend(odd_rows(snapshot));
+            rows.extend(probe_rows(snapshot));
+        }
         self.table.take(rows, height.saturating_sub(1).into());
     }
 }
@@ -76,11 +83,15 @@ fn fact(about: &'static str, what: &str, value: String, tone: Tone) -> Fact {
     Fact { about, what: what.to_owned(), value, tone }
 }
 
+/// What only the ttmem that attached knows.
+fn elsewhere(about: &'static str, what: &str) -> Fact {
+    fact(about, what, "with the ttmem that attached".to_owned(), Tone::Usual)
+}
+
 fn agent_rows(last: Option<&(u64, Agent)>, before: Option<&(u64, Agent)>) -> Vec<Fact> {
     const ABOUT: &str = "agent";
     let Some((time_ns, now)) = last else {
-        let why = "not available: somebody else's numbers are shown";
-        return vec![fact(ABOUT, "cost and queues", why.to_owned(), Tone::Usual)];
+        return vec![elsewhere(ABOUT, "cost and queues")];
     };
     let unknown = || format::UNKNOWN.to_owned();
     let since = before.map(|(then_ns, then)| (time_ns.saturating_sub(*then_ns).max(1), then));
@@ -176,11 +187,18 @@ fn witness_rows(snapshot: &Snapshot) -> Vec<Fact> {
     .collect()
 }
 
-fn loss_rows(snapshot: &Snapshot) -> Vec<Fact> {
-    let (lost, odd, resync) = (&snapshot.lost, &snapshot.anomalies, &snapshot.resync);
+fn lost_rows(snapshot: &Snapshot) -> impl Iterator<Item = Fact> {
+    let lost = &snapshot.lost;
+    let counts = [("ring buffer full", lost.ring_full), ("field not readable", lost.read_fault)];
+    counts.into_iter().map(|(what, count)| {
+        let tone = if count > 0 { Tone::Bad } else { Tone::Usual };
+        fact("lost", what, count.to_string(), tone)
+    })
+}
+
+fn odd_rows(snapshot: &Snapshot) -> Vec<Fact> {
+    let (odd, resync) = (&snapshot.anomalies, &snapshot.resync);
     let counts = [
-        ("lost", "ring buffer full", lost.ring_full),
-        ("lost", "field not readable", lost.read_fault),
         ("odd", "free of an unknown buffer", odd.unknown_free),
         ("odd", "allocation of a live buffer", odd.double_allocation),
         ("odd", "record not decodable", odd.undecodable),
@@ -192,14 +210,8 @@ fn loss_rows(snapshot: &Snapshot) -> Vec<Fact> {
         ("odd", "buffer changed", odd.changed),
         ("resync", "readings failed", resync.failed),
     ];
-    let mut rows: Vec<Fact> = counts
-        .into_iter()
-        .map(|(about, what, count)| {
-            let bad = if about == "lost" { Tone::Bad } else { Tone::Warn };
-            let tone = if count > 0 { bad } else { Tone::Usual };
-            fact(about, what, count.to_string(), tone)
-        })
-        .collect();
+    let mut rows: Vec<Fact> =
+        counts.into_iter().map(|(about, what, count)| odd_row(about, what, count)).collect();
     rows.push(fact("resync", "readings compared", resync.done.to_string(), Tone::Usual));
     if let Some(last_ns) = resync.last_ns {
         let ago = format::age(snapshot.time_ns.saturating_sub(last_ns));
@@ -207,6 +219,11 @@ fn loss_rows(snapshot: &Snapshot) -> Vec<Fact> {
         rows.push(fact("resync", "last", format!("{ago} ago, {found} differences"), Tone::Usual));
     }
     rows
+}
+
+fn odd_row(about: &'static str, what: &str, count: u64) -> Fact {
+    let tone = if count > 0 { Tone::Warn } else { Tone::Usual };
+    fact(about, what, count.to_string(), tone)
 }
 
 fn probe_rows(snapshot: &Snapshot) -> Vec<Fact> {

@@ -81,7 +81,6 @@ fn totals(history: &History, time_ns: u64, now: &Snapshot, past: Result<&Past, &
         programs: None,
         ..*now
     };
-    let ago = format::age(now.time_ns.saturating_sub(time_ns));
     let not_yet = match past {
         Ok(past) if past.left() > 0 => Some(on_the_way(past.left())),
         Ok(_) => None,
@@ -89,7 +88,7 @@ fn totals(history: &History, time_ns: u64, now: &Snapshot, past: Result<&Past, &
     };
     if let Some(why) = not_yet {
         then.exact = false;
-        then.inexact_because.insert(0, format!("{ago} ago: {why}"));
+        then.inexact_because.insert(0, why);
     }
     let pools = past.map(Past::pools).ok();
     for chip in &mut then.devices {

@@ -19,6 +19,10 @@ pub fn view(frame: &mut Frame, area: Rect, scene: &Scene) {
     table::view(frame, table, scene, buffers.shown(), empty);
 }
 
+fn plural(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 fn text(scene: &Scene) -> String {
     let buffers = &scene.state.buffers;
     let by = |by: By| match by {
@@ -31,11 +35,12 @@ fn text(scene: &Scene) -> String {
     let bytes = format::bytes(buffers.bytes);
     let (what, keys) = if buffers.shows_groups() {
         let how = buffers.by.map_or("", by);
-        (format!("{rows} groups {how}, {bytes} in all"), "  (Enter: its buffers, b: next)")
+        let groups = plural(rows, "group");
+        (format!("{groups} {how}, {bytes} in all"), "  (Enter: its buffers, b: next)")
     } else if buffers.only.is_some() {
-        (format!("{rows} buffers of one group, {bytes}"), "  (Esc: all groups)")
+        (format!("{} of one group, {bytes}", plural(rows, "buffer")), "  (Esc: all groups)")
     } else {
-        (format!("{rows} buffers, {bytes}, each counted once"), "")
+        (format!("{}, {bytes}, each counted once", plural(rows, "buffer")), "")
     };
     let growth = buffers.growth.map_or_else(String::new, |(buffers, bytes)| {
         format!("; since the mark {buffers:+}, {}", format::growth(bytes))

@@ -33,7 +33,7 @@ pub fn view(frame: &mut Frame, area: Rect, scene: &Scene) {
     }
     let empty = match &scene.snapshot.programs {
         Some(_) => "no program with circular buffers was seen",
-        None if scene.state.histories.is_none() => {
+        None if scene.snapshot.totals_only.is_some() => {
             "not available: the programs are with the ttmem that attached"
         }
         None if scene.state.is_held() => {
@@ -58,10 +58,11 @@ fn chip_line(scene: &Scene, chip: &ChipSnapshot, width: usize) -> Line<'static> 
     let known = circular.core_bytes.zip(circular.core_capacity_bytes);
     let bar = known.map_or_else(|| " ".repeat(BAR), |(used, whole)| bar(used, whole));
     let taken = 2 + 5 + 1 + BAR + 1 + 7 + 1 + 2;
-    let text = ellipsize(
-        &bounds(circular.unknown_because.as_deref(), headroom),
-        width.saturating_sub(taken),
-    );
+    let unknown = match &circular.unknown_because {
+        None if scene.snapshot.totals_only.is_some() => Some("the ttmem that attached says why"),
+        why => why.as_deref(),
+    };
+    let text = ellipsize(&bounds(unknown, headroom), width.saturating_sub(taken));
     Line::from(vec![
         Span::raw(format!("  {:>4}  ", chip.chip)),
         Span::styled(bar, style),

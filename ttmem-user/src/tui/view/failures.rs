@@ -17,7 +17,10 @@ pub fn view(frame: &mut Frame, area: Rect, scene: &Scene) {
         let text = match (seen.count, seen.unseen_because()) {
             (_, Some(why)) => format!("failed allocations cannot be seen: {why}"),
             (Some(0), _) => "no allocation has failed since the attach".to_owned(),
-            (Some(count), _) => format!("{count} allocations failed; none was kept"),
+            (Some(count), _) if scene.snapshot.totals_only.is_some() => {
+                format!("failed allocations: {count}; they are with the ttmem that attached")
+            }
+            (Some(count), _) => format!("failed allocations: {count}; none was kept"),
             (None, _) => "whether allocations failed is not known".to_owned(),
         };
         return table::view(frame, area, scene, &failures.table, &text);

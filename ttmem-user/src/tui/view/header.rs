@@ -96,7 +96,7 @@ fn trust(scene: &Scene, width: usize) -> Line<'static> {
 fn facts(scene: &Scene) -> Vec<Span<'static>> {
     let (snapshot, theme) = (scene.snapshot, scene.theme);
     let lost = snapshot.lost.total();
-    let odd = snapshot.anomalies.total();
+    let odd = snapshot.anomaly_count();
     let missing = snapshot.unresolved.len();
     let mut facts = vec![Span::styled(
         format!("  lost {lost}"),

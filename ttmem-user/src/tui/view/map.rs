@@ -33,8 +33,10 @@ pub fn view(frame: &mut Frame, area: Rect, scene: &Scene) {
         }
     };
     let Some(space) = map.space() else {
-        let text = if map.filter.is_empty() {
-            "no pool is known: nothing is open, or the allocators are with the ttmem that attached"
+        let text = if scene.snapshot.totals_only.is_some() {
+            "not available: the allocators are with the ttmem that attached"
+        } else if map.filter.is_empty() {
+            "no pool is known: nothing is open"
         } else {
             "no pool passes the filter: Esc shows all"
         };

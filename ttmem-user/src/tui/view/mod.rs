@@ -27,7 +27,7 @@ use ratatui::{
     Frame,
     layout::{Constraint, Rect},
     text::{Line, Span},
-    widgets::{Block, Clear, Padding, Paragraph},
+    widgets::{Block, Clear, Padding, Paragraph, Wrap},
 };
 
 pub use output::{Command, view as output};
@@ -60,7 +60,7 @@ pub fn view(frame: &mut Frame, scene: &Scene) {
     let area = frame.area();
     if area.width < MINIMUM.width || area.height < MINIMUM.height {
         let text = format!("terminal too small (need {MINIMUM})").replace('x', "×");
-        frame.render_widget(Line::from(text), area);
+        frame.render_widget(Paragraph::new(text).wrap(Wrap { trim: true }), area);
         return;
     }
     let areas = scene.state.areas();

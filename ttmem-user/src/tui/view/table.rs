@@ -37,10 +37,19 @@ pub fn view(frame: &mut Frame, area: Rect, scene: &Scene, table: &dyn Tabular, e
         if place.y >= area.bottom() {
             break;
         }
-        let texts = columns.iter().map(|(column, _, width)| {
-            cell(&headings[*column], &fields[*column].shown(scene.snapshot.time_ns), *width)
-        });
-        let text = texts.collect::<Vec<_>>().join(" ");
+        let across = table.across(row);
+        let mut room = area.width.saturating_sub(MARGIN);
+        let mut texts = Vec::new();
+        for (column, _, width) in &columns {
+            let text = fields[*column].shown(scene.snapshot.time_ns);
+            if across == Some(*column) {
+                texts.push(ellipsize(&text, room.into()));
+                break;
+            }
+            texts.push(cell(&headings[*column], &text, *width));
+            room = room.saturating_sub(*width + 1);
+        }
+        let text = texts.join(" ");
         let selected = row == table.list().selected;
         let mark = if selected { "▶ " } else { "  " };
         let style = tone(scene, table.tone(row));

@@ -114,6 +114,7 @@ fn states() -> [(&'static str, Snapshot); 9] {
 
 mod behaviour;
 mod held;
+mod shared;
 
 #[test]
 fn golden_screens() {
@@ -300,6 +301,11 @@ fn golden_output() {
 #[test]
 fn golden_sizes() {
     assert_snapshot!("too_small_80x7", screen(&fixture::normal(), 80, 7));
+    assert_eq!(
+        screen(&fixture::normal(), 20, 5).trim_end(),
+        "terminal too small\n(need 40×8)",
+        "all of it"
+    );
     assert_snapshot!("smallest_40x8", screen(&fixture::inexact(), 40, 8));
     assert_snapshot!("narrow_60x20", screen(&fixture::normal(), 60, 20));
     assert_snapshot!("exited_empty_80x24", {

@@ -142,6 +142,7 @@ impl Buffers {
                     (self.note, self.missing) = (None, Some(why));
                     self.rows.clear();
                     self.list.fit(0, height);
+                    self.groups.take(Vec::new(), height);
                 }
             }
             // The list may have become shorter than the window's place.

@@ -117,3 +117,33 @@ fn what_does_not_come_is_not_waited_for() {
     keys(&mut ui, "z");
     assert_eq!([is_held(&mut ui), is_held(&mut ui)], [false, false]);
 }
+
+/// Of an instant that cannot be reached no row is shown, of groups neither; and how long ago it was
+/// stands in one place, which goes on with time.
+#[test]
+fn an_instant_out_of_reach_shows_no_rows_of_another() {
+    for pressed in ["2", "2b", "2bb"] {
+        let histories = recorded();
+        let now = fixture::normal();
+        let handle = histories.get(now.process.serial).expect("it is recorded");
+        handle.lock().set_log_limit(1);
+        let mut ui = ui().with_histories(histories);
+        draw(&mut ui, &now, 80, 24);
+        for key in pressed.chars() {
+            keys(&mut ui, &key.to_string());
+            draw(&mut ui, &now, 80, 24);
+        }
+        assert!(text(&draw(&mut ui, &now, 80, 24)).contains('▶'), "rows of now");
+        for key in ["5", &"H".repeat(20), "2"] {
+            keys(&mut ui, key);
+            draw(&mut ui, &now, 80, 24);
+        }
+        let later = Snapshot { time_ns: now.time_ns + 100 * SECOND, ..now.clone() };
+        for snapshot in [&now, &later] {
+            let screen = text(&draw(&mut ui, snapshot, 80, 24));
+            assert!(!screen.contains('▶'), "{screen}");
+            assert!(screen.contains("\n  only the latest 1 changes can be undone"), "{screen}");
+            assert_eq!(screen.matches(" ago").count(), 1, "{screen}");
+        }
+    }
+}
