@@ -175,6 +175,11 @@ impl Ledger {
         }
     }
 
+    /// Whether so much is live that it pays to say which buffers are next.
+    pub const fn is_far(&self) -> bool {
+        self.live.is_far()
+    }
+
     /// A fact about this buffer is coming soon: says it for some at a time, so that what is far
     /// from the processor is on its way for all of them at once.
     #[inline]

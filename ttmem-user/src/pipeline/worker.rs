@@ -222,10 +222,16 @@ impl<S: EventSource> Worker<S> {
     fn take_in(&mut self, to_now: bool) -> u64 {
         let Self { source, targets, meter, .. } = self;
         meter.drain(source, |source| {
+            let far = targets.iter().flatten().any(|watched| watched.target.ledger.is_far());
             let mut taken = 0;
             let mut take = |records: &[&[u8]]| {
                 taken += records.len() as u64;
-                apply_all(targets, records);
+                if far {
+                    expect(targets, records);
+                }
+                for bytes in records {
+                    apply(targets, bytes);
+                }
             };
             if to_now {
                 source.drain_to_now(&mut take);
@@ -447,15 +453,12 @@ fn at(targets: &mut Targets, slot: u32) -> Option<&mut Box<Watched>> {
     targets.get_mut(slot as usize)?.as_mut()
 }
 
-/// Decodes records and applies them to their targets.
-fn apply_all(targets: &mut Targets, records: &[&[u8]]) {
+/// Says which buffers records are about.
+fn expect(targets: &mut Targets, records: &[&[u8]]) {
     for (slot, buffer) in records.iter().filter_map(|bytes| event::buffer_of(bytes)) {
         if let Some(watched) = at(targets, slot) {
             watched.target.ledger.expect(buffer);
         }
-    }
-    for bytes in records {
-        apply(targets, bytes);
     }
 }
 

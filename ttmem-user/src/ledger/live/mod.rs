@@ -128,13 +128,16 @@ impl LiveSet {
         self.by_buffer.find(buffer, &self.entries)
     }
 
-    /// Fetches what the next change of a buffer needs, if it may not lie in the processor's cache.
+    /// Whether it is larger than what a processor's own cache holds.
+    pub const fn is_far(&self) -> bool {
+        self.len() > CACHED
+    }
+
+    /// Fetches what the next change of a buffer needs.
     #[inline]
     pub fn expect(&self, buffer: Avma) {
-        if self.len() > CACHED {
-            // Both of the entry's cache lines.
-            std::hint::black_box(self.find(buffer).map(|place| self.at(place).is_vacant()));
-        }
+        // Both of the entry's cache lines.
+        std::hint::black_box(self.find(buffer).map(|place| self.at(place).is_vacant()));
     }
 
     /// What is at a place. Of a buffer that has been taken out the entry stays until the next change.
