@@ -46,7 +46,7 @@ const MAX_NODES: u64 = 1 << 20;
 /// Attempts to read one bucket twice alike, and to read the whole without a rehash.
 const ATTEMPTS: usize = 100;
 /// The way was lost so often in a row: trying at once again is of no use.
-const LOST: usize = 8;
+const FAILURES: usize = 8;
 /// How long is waited for a thread that was stopped amid a change.
 const PAUSE: Duration = Duration::from_millis(1);
 /// How often that is done for buckets that cannot be read.
@@ -130,14 +130,14 @@ impl Header {
 
     /// Reads a bucket until two readings agree, and at most so many nodes.
     fn bucket(&self, memory: &dyn TargetMemory, bucket: u64, nodes: &mut u64) -> Option<Vec<Avma>> {
-        let (mut last, mut lost) = (None, 0);
+        let (mut last, mut failures) = (None, 0);
         for _ in 0..ATTEMPTS {
             let chain = self.chain(memory, bucket, nodes);
             if chain.is_some() && chain == last {
                 return chain;
             }
-            lost = if chain.is_some() { 0 } else { lost + 1 };
-            if lost == LOST {
+            failures = if chain.is_some() { 0 } else { failures + 1 };
+            if failures == FAILURES {
                 break;
             }
             last = chain;
