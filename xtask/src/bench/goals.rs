@@ -88,6 +88,8 @@ struct Goal {
 
 impl Goal {
     fn judge(&self, report: &Report) -> Verdict {
+        let (unit, factor) = self.shown_in();
+        let number = |figure: f64| number(figure * factor);
         let wording = match self.bound {
             Bound::AtMost(most) => format!("≤ {}", number(most)),
             Bound::AtLeast(least) => format!("≥ {}", number(least)),
@@ -101,8 +103,16 @@ impl Goal {
             let [median, low, high] = [spread.median, spread.low, spread.high].map(number);
             format!("{median} ({low}–{high})")
         });
-        let goal = format!("{wording} {}", self.unit);
+        let goal = format!("{wording} {unit}");
         Verdict { figure: self.figure.to_owned(), goal, measured, standing }
+    }
+
+    /// The unit that a goal is best read in, and how much of it one of its own is.
+    fn shown_in(&self) -> (&'static str, f64) {
+        match (self.unit, self.bound) {
+            ("ns", Bound::AtMost(most)) if most >= 1e6 => ("ms", 1e-6),
+            (unit, _) => (unit, 1.0),
+        }
     }
 
     fn find<'a>(&self, report: &'a Report) -> Option<&'a Line> {
@@ -205,6 +215,17 @@ mod tests {
         report.add(line("ttmem ÷ bpftrace 0.23 sums", 9.0));
         report.add(line("ttmem ÷ bpftrace 0.23 print", 0.05));
         assert_eq!(goal.judge(&report).standing, Standing::Met);
+    }
+
+    #[test]
+    fn long_times_are_shown_in_milliseconds() {
+        let verdicts = judge(&Report::new(false, None));
+        let goal = |figure| {
+            let of_it = |verdict: &&Verdict| verdict.figure == figure;
+            verdicts.iter().find(of_it).map(|verdict| verdict.goal.clone())
+        };
+        assert_eq!(goal("frame, held").as_deref(), Some("≤ 5.00 ms"));
+        assert_eq!(goal("decode + apply, 1,000 live").as_deref(), Some("≤ 30.0 ns a record"));
     }
 
     #[test]
