@@ -198,9 +198,8 @@ impl Space {
         if self.contradicted {
             return Err(Unknown::Contradicted);
         }
-        let holes = self.holes();
-        let largest = holes.iter().map(|(start, end)| end - start).max().unwrap_or(0);
-        Ok(Free { bytes: self.free, largest, holes: holes.len() as u64 })
+        let (holes, largest) = self.holes.count_and_largest();
+        Ok(Free { bytes: self.free, largest, holes: holes as u64 })
     }
 
     /// The holes in order of address: first byte, first byte behind.

@@ -39,6 +39,23 @@ pub struct Holes {
 }
 
 impl Holes {
+    /// How many there are, and the bytes of the largest. Nothing is copied for that.
+    pub fn count_and_largest(&self) -> (usize, u64) {
+        let (mut start, mut end) = self.given;
+        let mut count = self.len + usize::from(self.given != NONE);
+        let mut largest = 0;
+        for &(first, behind) in self.rows.iter().flatten() {
+            largest = largest.max(behind - first);
+            // What was given last is one hole with those that it touches.
+            if self.given != NONE && behind == self.given.0 {
+                (start, count) = (first, count - 1);
+            } else if self.given != NONE && first == self.given.1 {
+                (end, count) = (behind, count - 1);
+            }
+        }
+        (count, largest.max(end - start))
+    }
+
     /// The holes in order of address.
     pub fn to_vec(&self) -> Vec<Hole> {
         let mut all = Vec::with_capacity(self.len + 1);
@@ -252,6 +269,8 @@ mod tests {
     fn check(holes: &mut Holes, naive: &Naive) {
         let expected: Vec<Hole> = naive.0.iter().map(|(start, end)| (*start, *end)).collect();
         assert_eq!(holes.to_vec(), expected);
+        let largest = expected.iter().map(|(start, end)| end - start).max().unwrap_or(0);
+        assert_eq!(holes.count_and_largest(), (expected.len(), largest));
         holes.settle();
         assert_eq!(holes.to_vec(), expected);
         assert_eq!(holes.len, expected.len());
@@ -281,6 +300,9 @@ mod tests {
                     }
                 }
                 let around = naive.0.range(..=at).next_back().map(|(start, end)| (*start, *end));
+                let of_naive = naive.0.iter().map(|(start, end)| end - start);
+                let summary = (naive.0.len(), of_naive.max().unwrap_or(0));
+                prop_assert_eq!(holes.count_and_largest(), summary);
                 prop_assert_eq!(holes.around(at, at + 1), around.filter(|hole| at < hole.1));
             }
             check(&mut holes, &naive);
