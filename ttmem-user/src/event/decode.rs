@@ -54,20 +54,14 @@ pub enum DecodeError {
 /// A record decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decoded {
-    /// CLOCK_MONOTONIC, nanoseconds.
-    pub time_ns: u64,
-    /// The target's slot.
-    pub slot: u32,
-    /// The target.
-    pub pid: Pid,
-    /// The thread.
-    pub tid: Tid,
+    /// When and where it was seen.
+    pub seen: Seen,
     /// What happened.
     pub event: Event,
 }
 
 /// When and where a fact was seen.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen {
     /// CLOCK_MONOTONIC, nanoseconds.
     pub time_ns: u64,
@@ -102,10 +96,7 @@ impl Fact<'_> {
 
 /// Decodes one record.
 pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
-    decode_with(bytes, |Seen { time_ns, slot, pid, tid }, fact| {
-        let event = fact.to_event();
-        Decoded { time_ns, slot, pid, tid, event }
-    })
+    decode_with(bytes, |seen, fact| Decoded { seen, event: fact.to_event() })
 }
 
 /// Decodes one record and shows what it says.
@@ -381,7 +372,8 @@ mod tests {
     #[test]
     fn an_allocation_keeps_every_field() {
         let decoded = decode(allocate_record().as_bytes()).unwrap();
-        assert_eq!((decoded.time_ns, decoded.slot, decoded.pid), (7, 3, Pid(10)));
+        let seen = decoded.seen;
+        assert_eq!((seen.time_ns, seen.slot, seen.pid), (7, 3, Pid(10)));
         let Event::Allocated(allocated) = decoded.event else { panic!("not an allocation") };
         assert_eq!(allocated.tid, Tid(11));
         assert_eq!(allocated.buffer, Avma(0x5000));
