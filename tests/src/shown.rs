@@ -52,8 +52,12 @@ pub fn compare_pool(screen: &str, chip: i64, pool: &Value) -> Result<()> {
         bytes(&pool["peak_used_bytes"])?,
         pool["buffers"],
     );
-    let shown = line.replace('!', " ");
-    let shown = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+    ends_with(&line.replace('!', " "), &expected)
+}
+
+/// Makes sure that a line ends with these words, however they are spaced.
+pub fn ends_with(line: &str, expected: &str) -> Result<()> {
+    let shown = line.split_whitespace().collect::<Vec<_>>().join(" ");
     ensure!(shown.ends_with(&format!(" {expected}")), "{expected:?} is not in {line:?}");
     Ok(())
 }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use e2e::{
     or_skip,
     sharing::{Rig, Service, served},
-    shown::{bytes, compare_pool, lines_of_chip},
+    shown::{bytes, compare_pool, ends_with, lines_of_chip},
     standin::Standin,
     terminal::Terminal,
     ttmem::Attached,
@@ -90,8 +90,7 @@ fn compare(screen: &str, asked: &Value) -> Result<usize> {
             bytes(&circular["peak_core_bytes"])?,
             circular["buffers"],
         );
-        let shown = line.split_whitespace().collect::<Vec<_>>().join(" ");
-        ensure!(shown.ends_with(&expected), "{expected:?} is not in {line:?}");
+        ends_with(line, &expected)?;
         rows += 1;
     }
     ensure!(screen.contains("\n exact  lost 0"), "not exact:\n{screen}");
