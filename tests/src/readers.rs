@@ -74,7 +74,7 @@ fn compile_with(source: &str, folder: &Path, options: &[&str]) -> Result<PathBuf
 pub fn share(ttmem: &Ttmem, pid: u32, tables: &Path) -> Result<Attached> {
     let folder = tables.to_str().context("not UTF-8")?;
     let mut attached = ttmem.attach(pid, &["--table-dir", folder, "--refresh", "50"])?;
-    crate::real::settled(&mut attached)?;
+    attached.settled()?;
     Ok(attached)
 }
 

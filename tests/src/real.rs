@@ -167,17 +167,6 @@ impl Real {
     }
 }
 
-/// An attached ttmem's first snapshot that knows the buffers from before the attach, or why not.
-pub fn settled(attached: &mut Attached) -> Result<Value> {
-    loop {
-        let snapshot = attached.at_or_after(0)?;
-        let reasons = snapshot["inexact_because"].as_array().context("no inexact_because")?;
-        if reasons.iter().all(|reason| reason != "older buffers are still being read") {
-            return Ok(snapshot);
-        }
-    }
-}
-
 fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("real_target/exactness.py")
 }

@@ -98,6 +98,15 @@ fn last_json(output: &Output) -> Result<Value> {
     Ok(serde_json::from_str(line)?)
 }
 
+/// Whether a snapshot holds every event up to `time_ns`, and the buffers from before the attach
+/// have been read, or will not be.
+fn is_done_at(line: &Value, time_ns: u64) -> bool {
+    let is_done = line["inexact_because"].as_array().is_some_and(|reasons| {
+        reasons.iter().all(|reason| reason != "older buffers are still being read")
+    });
+    is_done && line["time_ns"].as_u64().is_some_and(|time| time >= time_ns)
+}
+
 /// A running `ttmem attach --format json`. Killed when dropped.
 #[derive(Debug)]
 pub struct Attached {
@@ -124,14 +133,15 @@ impl Attached {
         Ok(Some(serde_json::from_str(&line).with_context(|| format!("not JSON: {line}"))?))
     }
 
-    /// The first snapshot that holds every event up to `time_ns` (CLOCK_MONOTONIC).
+    /// The first snapshot that holds every event up to `time_ns` (CLOCK_MONOTONIC), and is done
+    /// with the buffers from before the attach.
     pub fn at_or_after(&mut self, time_ns: u64) -> Result<Value> {
-        loop {
-            let snapshot = self.next()?.context("ttmem ended")?;
-            if snapshot["time_ns"].as_u64().is_some_and(|time| time >= time_ns) {
-                return Ok(snapshot);
-            }
-        }
+        self.find(|line| is_done_at(line, time_ns))
+    }
+
+    /// The first snapshot that is done with the buffers from before the attach.
+    pub fn settled(&mut self) -> Result<Value> {
+        self.at_or_after(0)
     }
 
     /// The first line for which `is_it` holds.
@@ -146,11 +156,9 @@ impl Attached {
         }
     }
 
-    /// The first snapshot of a process that holds every event up to `time_ns`.
+    /// The same as [`at_or_after`](Self::at_or_after), of a process.
     pub fn of_at(&mut self, pid: u32, time_ns: u64) -> Result<Value> {
-        self.find(|line| {
-            line["pid"] == pid && line["time_ns"].as_u64().is_some_and(|time| time >= time_ns)
-        })
+        self.find(|line| line["pid"] == pid && is_done_at(line, time_ns))
     }
 
     /// Sends a signal.

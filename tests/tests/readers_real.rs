@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use e2e::{
     or_skip,
     readers::{Spoken, compile, open_to_all, python, root, share},
-    real::{Real, both, settled, truth::Pool},
+    real::{Real, both, truth::Pool},
     refusal::end_of,
     ttmem::Ttmem,
 };
@@ -136,7 +136,7 @@ fn track_and_follow_see_a_model() {
         let tables = rig.tables();
         let tables = tables.to_str().context("not UTF-8")?;
         let mut ttmem = rig.ttmem.attach(pid, &["--wait", "--table-dir", tables])?;
-        settled(&mut ttmem)?;
+        ttmem.settled()?;
         let mut follower = Spoken::start(rig.script("examples/follow.py", &[&pid.to_string()]))?;
         follower.until("following process")?;
         writeln_to(&mut model)?;

@@ -8,7 +8,7 @@ use e2e::{
     real::{
         Program, Real, STAY, both,
         compare::{How, Tally},
-        settled, text,
+        text,
     },
     ttmem::{Attached, Ttmem},
 };
@@ -27,7 +27,7 @@ fn waiting(real: &Real) -> Result<Program> {
 /// Attaches for good, and checks that breakpoints can be seen at all.
 fn attach(real: &Real, ttmem: &Ttmem, program: &Program, options: &[&str]) -> Result<Attached> {
     let mut attached = ttmem.attach(program.pid(), options)?;
-    settled(&mut attached)?;
+    attached.settled()?;
     let differences = text::differences(program.pid(), &real.library)?;
     println!("attached: {} bytes of code differ, at {differences:x?}", differences.len());
     ensure!(!differences.is_empty(), "attached, and no byte differs: what is compared?");

@@ -6,7 +6,6 @@ use e2e::{
     real::{
         Program, Real, STAY, attach_early, both,
         compare::{How, Tally},
-        settled,
         truth::Checkpoint,
     },
     ttmem::{Attached, Ttmem, now_ns},
@@ -33,7 +32,7 @@ impl Run {
         let mut attached = attach_early(&self.ttmem, &program)?;
         let start = program.expect("start")?;
         // The script waits before any device is open until ttmem is attached.
-        let snapshot = settled(&mut attached)?;
+        let snapshot = attached.settled()?;
         self.tally.compare("from the start", How::FromStart, &start, &snapshot);
         self.late(program.pid(), &start)?;
         program.go_on()?;
@@ -146,7 +145,7 @@ fn attach_under_load(real: &Real, ttmem: &Ttmem) -> Result<Tally> {
     let mut program = real.start("n300", &["--mesh", "1x2", "--busy", &rounds])?;
     let mut first = attach_early(ttmem, &program)?;
     program.expect("start")?;
-    settled(&mut first)?;
+    first.settled()?;
     program.go_on()?;
     program.expect("busy/open")?;
     let mut late = Vec::new();
@@ -177,7 +176,7 @@ fn attach_now(ttmem: &Ttmem, program: &Program, first: &mut Attached) -> Result<
     let before = allocations(&first.at_or_after(now_ns())?)?;
     // On its own, and not by what the first one shares.
     let mut attached = ttmem.attach(program.pid(), &[&STAY[..], &["--no-table"]].concat())?;
-    let settled = settled(&mut attached)?;
+    let settled = attached.settled()?;
     let once = ttmem.once(program.pid())?;
     let after = allocations(&first.at_or_after(now_ns())?)?;
     println!("{} allocations during two attaches", after - before);

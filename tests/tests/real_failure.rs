@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use e2e::{
     failure::{agrees, up_to},
     or_skip,
-    real::{Real, both, settled, truth::Live},
+    real::{Real, both, truth::Live},
     ttmem::{Ttmem, now_ns},
 };
 use serde_json::Value;
@@ -29,7 +29,7 @@ fn every_number(real: &Real, ttmem: &Ttmem, kind: &str, mesh: &str) -> Result<()
     program.expect("start")?;
     let options = ["--on-failure", "json", "--refresh", "50"];
     let mut attached = ttmem.attach(program.pid(), &options)?;
-    settled(&mut attached)?;
+    attached.settled()?;
     program.go_on()?;
     for (id, name) in [(1, "out_of_memory/DRAM"), (2, "out_of_memory/L1")] {
         let checkpoint = program.expect(name)?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result, ensure};
 use e2e::{
     or_skip,
-    real::{Program, Real, attach_early, both, settled},
+    real::{Program, Real, attach_early, both},
     ttmem::{Attached, Ttmem, now_ns},
 };
 use serde::Deserialize;
@@ -110,7 +110,7 @@ fn start(real: &Real, ttmem: &Ttmem) -> Result<(Program, Attached)> {
     let mut attached = attach_early(ttmem, &program)?;
     let begin: Checkpoint = program.record()?.context("the script has ended")?;
     ensure!(begin.name == "start", "{begin:?}");
-    settled(&mut attached)?;
+    attached.settled()?;
     Ok((program, attached))
 }
 

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result, ensure};
 use e2e::{
     or_skip,
-    real::{Program, Real, attach_early, both, settled},
+    real::{Program, Real, attach_early, both},
     ttmem::{Attached, Ttmem, now_ns},
 };
 use serde::Deserialize;
@@ -147,7 +147,7 @@ fn start(real: &Real, ttmem: &Ttmem) -> Result<(Program, Attached)> {
     let mut program = real.start_script("n300", "per_core.py", &[])?;
     let mut attached = attach_early(ttmem, &program)?;
     program.record::<Checkpoint>()?.context("the script has ended")?;
-    settled(&mut attached)?;
+    attached.settled()?;
     Ok((program, attached))
 }
 

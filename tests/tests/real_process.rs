@@ -6,7 +6,6 @@ use e2e::{
     real::{
         Program, Real, STAY, attach_early, both,
         compare::{How, Tally},
-        settled,
     },
     ttmem::now_ns,
 };
@@ -24,7 +23,7 @@ fn the_end_of_the_target_is_the_end_of_ttmem() {
         let mut program = start(&real, "interleaved")?;
         program.until("interleaved/freed")?;
         let mut attached = ttmem.attach(program.pid(), &STAY)?;
-        settled(&mut attached)?;
+        attached.settled()?;
         ensure!(program.finish()?.success(), "the target failed");
         let (rest, status) = attached.finish()?;
         let last = rest.last().context("no last snapshot")?;
@@ -45,7 +44,7 @@ fn a_killed_target_leaves_its_last_state() {
         let mut program = start(&real, "shards")?;
         program.until("shards/ND")?;
         let mut attached = ttmem.attach(program.pid(), &STAY)?;
-        let before = settled(&mut attached)?;
+        let before = attached.settled()?;
         // Dropping it kills it.
         drop(program);
         let (rest, status) = attached.finish()?;
@@ -67,7 +66,7 @@ fn a_caught_out_of_memory_is_still_caught() {
         let mut program = start(&real, "out_of_memory")?;
         program.expect("start")?;
         let mut attached = ttmem.attach(program.pid(), &STAY)?;
-        settled(&mut attached)?;
+        attached.settled()?;
         program.go_on()?;
         for name in ["out_of_memory/DRAM", "out_of_memory/L1", "out_of_memory/freed"] {
             let checkpoint = program.expect(name)?;
@@ -100,7 +99,7 @@ fn ttmem_can_wait_for_the_library() {
         ensure!(!program.has_library(&real)?, "it has imported ttnn too early");
         program.go_on()?;
         program.expect("start")?;
-        settled(&mut attached)?;
+        attached.settled()?;
         program.go_on()?;
         while let Some(checkpoint) = program.checkpoint()? {
             let snapshot = attached.at_or_after(now_ns())?;

@@ -49,7 +49,7 @@ fn a_second_ttmem_looks_over_the_firsts_shoulder() {
     assert_eq!(code, Some(1));
     let own = ["--pid", &pid, "--no-table", "-r", "50"];
     let mut own = rig.ttmem.attach_to(&own).unwrap();
-    assert_eq!(own.next().unwrap().unwrap()["exact"], true, "one of its own is another matter");
+    assert_eq!(own.settled().unwrap()["exact"], true, "one of its own is another matter");
     first.signal(Signal::TERM).unwrap();
     // The end of the first is its end.
     assert!(lines.all(|line| line.is_ok()));

@@ -182,7 +182,7 @@ fn processes_come_and_go() {
     other.all_ok(&["open mesh 4 1 name=m", "alloc a m DRAM 1048576 2048"]).unwrap();
     let place = scene.rig.place().display().to_string();
     let mut second = scene.rig.ttmem.attach(other.pid(), &["--table-dir", &place]).unwrap();
-    assert_eq!(second.next().unwrap().unwrap()["exact"], true);
+    assert_eq!(second.settled().unwrap()["exact"], true);
     // In the order of their process ids.
     let first = if scene.rig.driver.pid() < other.pid() { "1 of 2" } else { "2 of 2" };
     scene.terminal.until("two processes", |screen| screen.contains(first)).unwrap();
