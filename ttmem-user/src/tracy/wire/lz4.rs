@@ -12,6 +12,10 @@ const MAX_OFFSET: usize = 0xffff;
 const TAIL: usize = 12;
 /// The longest item that is compared.
 pub const MAX_ITEM: usize = 40;
+/// How many bytes are compared at once.
+const LANES: usize = 16;
+/// What is compared of any item: all of the longest, in whole lanes.
+const COMPARED: usize = MAX_ITEM.next_multiple_of(LANES);
 
 /// An item, and where the one is that it is like.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +47,7 @@ impl Compressor {
             let offset = at - before;
             if !(1..=MAX_OFFSET).contains(&offset)
                 || *len > MAX_ITEM
-                || at + MAX_ITEM + TAIL > raw.len()
+                || at + COMPARED + TAIL > raw.len()
             {
                 continue;
             }
@@ -141,24 +145,29 @@ impl Out<'_> {
 /// Which of the first bytes are the same, a bit each.
 #[inline]
 fn same(one: &[u8], other: &[u8]) -> u64 {
-    let (one, other) = (&one[..MAX_ITEM], &other[..MAX_ITEM]);
-    let mut same = 0;
-    for (word, (one, other)) in
-        one.as_chunks::<8>().0.iter().zip(other.as_chunks::<8>().0).enumerate()
-    {
-        let differs = u64::from_le_bytes(*one) ^ u64::from_le_bytes(*other);
-        same |= zero_bytes(differs) << (8 * word);
-    }
-    same
+    let (one, other) = (&one[..COMPARED], &other[..COMPARED]);
+    let (one, other) = (one.as_chunks::<LANES>().0, other.as_chunks::<LANES>().0);
+    let lanes = one.iter().zip(other).enumerate();
+    lanes.fold(0, |same, (nth, (one, other))| same | same_lanes(one, other) << (nth * LANES))
 }
 
-/// Which bytes are zero, a bit each.
+#[cfg(target_arch = "x86_64")]
 #[inline]
-const fn zero_bytes(word: u64) -> u64 {
-    const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
-    // The highest bit of each byte that is zero, and no other.
-    let zero = !(((word & LOW) + LOW) | word | LOW);
-    (zero >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56
+#[expect(unsafe_code, reason = "SSE2, which every processor of this architecture has")]
+fn same_lanes(one: &[u8; LANES], other: &[u8; LANES]) -> u64 {
+    use std::arch::x86_64::{_mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8};
+    // SAFETY: the processor has SSE2, and both places are as long as what is loaded.
+    let same = unsafe {
+        let load = |bytes: &[u8; LANES]| _mm_loadu_si128(bytes.as_ptr().cast());
+        _mm_movemask_epi8(_mm_cmpeq_epi8(load(one), load(other)))
+    };
+    same.cast_unsigned().into()
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn same_lanes(one: &[u8; LANES], other: &[u8; LANES]) -> u64 {
+    let pairs = one.iter().zip(other).enumerate();
+    pairs.fold(0, |same, (nth, (one, other))| same | u64::from(one == other) << nth)
 }
 
 #[cfg(test)]
@@ -168,10 +177,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn zeros_are_found() {
-        assert_eq!(zero_bytes(0), 0xff);
-        assert_eq!(zero_bytes(u64::MAX), 0);
-        assert_eq!(zero_bytes(0x0100_8000_7f00_0001), 0b0101_0110);
+    fn a_bit_for_each_byte_that_is_the_same() {
+        let (one, mut other) = ([0x80; COMPARED], [0x80; COMPARED]);
+        for at in [0, 7, 8, 15, 16, 40, 47] {
+            other[at] ^= 0xff;
+        }
+        assert_eq!(same(&one, &other), 0x7eff_fffe_7e7e);
+        assert_eq!(same(&one, &one), 0xffff_ffff_ffff);
     }
 
     #[test]

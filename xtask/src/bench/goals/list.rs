@@ -32,7 +32,7 @@ impl Goal {
 }
 
 /// All of them.
-pub const GOALS: [Goal; 36] = [
+pub const GOALS: [Goal; 38] = [
     goal("added to a call", TIGHT, "ttmem").ratio().at_most(1.40, FLOOR),
     goal("added to a call, stretch", TIGHT, "ttmem").ratio().at_most(1.25, FLOOR),
     goal("added, beside sums", TIGHT, "ttmem ÷ bpftrace * sums of all fields")
@@ -100,6 +100,10 @@ pub const GOALS: [Goal; 36] = [
     goal("frame, held", FRAME, "buffers, held").at_most(FRAME_NS, "ns"),
     goal("processor, Tracy at 10,000 events/s", "tracy: processor, 10,000 events/s", "the mirror")
         .at_most(1.0, "% of a core"),
+    goal("Tracy, an event of 256 at once", "tracy: an event of 256 at once", "connected")
+        .at_most(60.0, "ns"),
+    goal("Tracy, an event of 4,096 at once", "tracy: an event of 4096 at once", "connected")
+        .at_most(60.0, "ns"),
     goal("overload, uncounted", "throughput: overload", "unaccounted for").at_most(0.0, "records"),
     goal("overload, exact again", "throughput: overload", "exact again").at_most(2_000.0, "ms"),
 ];
