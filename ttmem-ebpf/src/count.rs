@@ -66,7 +66,7 @@ fn this_cpu() -> u32 {
 /// # Safety
 /// The word is a live, aligned one of a map.
 #[inline(always)]
-unsafe fn add(word: *mut u64, what: u64) {
+pub unsafe fn add(word: *mut u64, what: u64) {
     // SAFETY: as above. In assembly because `AtomicU64` has no `fetch_add` for a target without
     // compare-and-swap.
     unsafe {

@@ -35,6 +35,16 @@ impl Hit {
         self.header_of(time_ns, kind)
     }
 
+    /// Sets the time of a record that is reserved.
+    ///
+    /// # Safety
+    /// It begins with a header.
+    #[inline(always)]
+    pub unsafe fn stamp(record: *mut RecordHeader) {
+        // SAFETY: the helper has no preconditions; the rest is the caller's.
+        unsafe { (*record).time_ns = bpf_ktime_get_ns() };
+    }
+
     /// The same with a time that is known, or still to be set.
     #[inline(always)]
     pub fn header_of(&self, time_ns: u64, kind: u32) -> RecordHeader {

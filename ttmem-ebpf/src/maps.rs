@@ -42,6 +42,8 @@ pub const SPAN_WORDS: usize = MAX_SPAN as usize / 8;
 pub struct Span {
     /// Not 0 while a program of this CPU uses it.
     pub in_use: u64,
+    /// Not 0 if the last buffer that this CPU has seen being allocated was sharded.
+    pub sharded: u64,
     /// What was read.
     pub words: [u64; SPAN_WORDS],
 }
@@ -68,6 +70,11 @@ pub const KNOWN_ENTRIES: u32 = 512;
 /// A direct-mapped cache. A collision only means that a pair is described once more.
 #[map]
 pub static KNOWN: Array<Known> = Array::with_max_entries(KNOWN_ENTRIES, 0);
+
+/// One word: how many pairs have got into [`KNOWN`]. Grows when their records have been reserved,
+/// and before they can be found there.
+#[map]
+pub static DESCRIBED: Array<u64> = Array::with_max_entries(1, 0);
 
 /// The program whose circular or dataflow buffers a thread places.
 #[derive(Clone, Copy)]

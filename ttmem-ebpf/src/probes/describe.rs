@@ -3,6 +3,8 @@
 //! The agent could read both from the target's memory, but only later: a program may have closed
 //! the device by then, or have ended.
 
+use core::sync::atomic::{Ordering, compiler_fence};
+
 use aya_ebpf::programs::ProbeContext;
 use aya_log_ebpf::debug;
 use ttmem_common::{
@@ -15,9 +17,9 @@ use ttmem_common::{
 };
 
 use crate::{
-    count::lose,
+    count::{add, lose},
     emit::{Hit, reserve, submit},
-    maps::{KNOWN, KNOWN_ENTRIES, Known},
+    maps::{DESCRIBED, KNOWN, KNOWN_ENTRIES, Known},
     user_memory::{Fault, read, read_chain, read_field},
 };
 
@@ -40,11 +42,26 @@ pub fn on_device_open(ctx: &ProbeContext, hit: &Hit, layout: &LayoutTable) -> Op
 /// Describes the pair unless that has been done.
 #[inline(always)]
 pub fn if_new(device: u64, allocator: u64, hit: &Hit, layout: &LayoutTable) {
-    let pair = Known { device, allocator, tgid: u64::from(hit.tgid) };
-    if KNOWN.get(index(&pair)).is_some_and(|known| *known == pair) {
-        return;
+    if !is_known(device, allocator, hit) {
+        describe(device, allocator, hit, layout);
     }
-    describe(device, allocator, hit, layout);
+}
+
+/// Whether the pair has been described.
+#[inline(always)]
+pub fn is_known(device: u64, allocator: u64, hit: &Hit) -> bool {
+    let pair = Known { device, allocator, tgid: u64::from(hit.tgid) };
+    KNOWN.get(index(&pair)).is_some_and(|known| *known == pair)
+}
+
+/// How many pairs have been described. If it is the same as before, what is known now was so then.
+#[inline(always)]
+pub fn count() -> u64 {
+    compiler_fence(Ordering::SeqCst);
+    // SAFETY: a live element of an array map; aligned, and only ever a whole word.
+    let count = DESCRIBED.get_ptr(0).map_or(0, |count| unsafe { count.read_volatile() });
+    compiler_fence(Ordering::SeqCst);
+    count
 }
 
 /// Forgets every pair with this allocator.
@@ -76,6 +93,10 @@ fn describe(device: u64, allocator: u64, hit: &Hit, layout: &LayoutTable) {
         && describe_allocator(device, allocator, hit, layout).is_some();
     if !described {
         return;
+    }
+    if let Some(count) = DESCRIBED.get_ptr_mut(0) {
+        // SAFETY: a live element of an array map.
+        unsafe { add(count, 1) };
     }
     let pair = Known { device, allocator, tgid: u64::from(hit.tgid) };
     if let Some(known) = KNOWN.get_ptr_mut(index(&pair)) {

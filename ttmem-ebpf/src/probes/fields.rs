@@ -146,6 +146,15 @@ impl Window {
     }
 }
 
+/// Whether each core of a buffer has an address of its own.
+#[inline(always)]
+pub fn is_per_core(fields: u64, layout: &BufferLayout) -> Result<bool, Fault> {
+    if layout.per_core == ABSENT {
+        return Ok(false);
+    }
+    Ok(read::<u8>(fields.wrapping_add(u64::from(layout.per_core)))? != 0)
+}
+
 /// Address of the object that holds a buffer's fields.
 #[inline(always)]
 pub fn fields_of(buffer: u64, layout: &BufferLayout) -> Result<u64, Fault> {

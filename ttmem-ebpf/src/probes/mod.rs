@@ -1,10 +1,11 @@
 //! The one program behind every probe: who was hit, and what for, is in the attach cookie.
 
-mod buffer;
+mod allocate;
 mod circular;
 mod describe;
 mod failure;
 mod fields;
+mod free;
 mod resize;
 
 use aya_ebpf::{
@@ -54,9 +55,9 @@ fn dispatch(ctx: &ProbeContext) -> Option<()> {
 #[inline(always)]
 fn on_probe(ctx: &ProbeContext, probe: u16, hit: &Hit, layout: &LayoutTable) -> Option<()> {
     match ProbeId::from_raw(probe)? {
-        ProbeId::Allocate => buffer::on_allocate(ctx, hit, layout),
-        ProbeId::Free => buffer::on_free(ctx, hit, layout),
-        ProbeId::BulkFree => buffer::on_bulk_free(ctx, hit),
+        ProbeId::Allocate => allocate::on_allocate(ctx, hit, layout),
+        ProbeId::Free => free::on_free(ctx, hit, layout),
+        ProbeId::BulkFree => free::on_bulk_free(ctx, hit),
         ProbeId::DeviceOpen => describe::on_device_open(ctx, hit, layout),
         ProbeId::Failure => failure::on_failure(ctx, hit, layout),
         ProbeId::Resize => resize::on_resize(ctx, hit, layout),
