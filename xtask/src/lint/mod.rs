@@ -5,6 +5,7 @@
 mod deny;
 mod imports;
 mod licence;
+mod links;
 mod sizes;
 
 use std::env;
@@ -25,10 +26,11 @@ type Check = (&'static str, fn() -> Result<()>);
 
 /// Runs all checks.
 pub fn perform() -> Result<()> {
-    let checks: [Check; 6] = [
+    let checks: [Check; 7] = [
         ("formatting", formatting),
         ("import rules", imports::check),
         ("file sizes", sizes::check),
+        ("links", links::check),
         ("dependencies", deny::check),
         ("clippy", clippy),
         ("eBPF side", ebpf),
