@@ -13,6 +13,7 @@ mod docs;
 mod environment;
 mod fleet;
 mod goals;
+mod latency;
 mod life;
 mod plan;
 mod real;
@@ -99,10 +100,11 @@ pub fn try_out() -> Result<Vec<String>> {
 fn whole_programs(rig: &Rig, plan: &Plan, report: &mut Report) {
     report.part("stand-in", |report| standin::measure(rig, plan, report));
     report.part("throughput", |report| throughput::measure(rig, plan, report));
-    let parts: [(&str, Part); 4] = [
+    let parts: [(&str, Part); 5] = [
         ("life", life::coming_and_going),
         ("rest", life::at_rest),
         ("socket", life::socket),
+        ("latency", latency::measure),
         ("tracy", tracy::measure),
     ];
     for (title, measure) in parts {
