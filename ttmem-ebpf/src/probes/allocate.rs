@@ -2,8 +2,8 @@
 //!
 //! Room for the record is reserved before the buffer is read. The room's cache lines were last in
 //! the agent's processor; they come over while the fields are read, and the target does not wait
-//! for them. What the room has to be for is not known yet: as for the buffer before on this CPU.
-//! Where that does not fit, or the device has to be described first, it is all done again in order.
+//! for them. The room is that of a buffer that is not sharded. Where one is, or its device has to be
+//! described first, it is given back.
 
 use aya_ebpf::{bindings::BPF_RB_NO_WAKEUP, programs::ProbeContext};
 use aya_log_ebpf::debug;
@@ -12,7 +12,7 @@ use ttmem_common::{
     loss::LossCause,
     record::{
         AllocateRecord, FLAG_CORE_COUNT, FLAG_DISTRIBUTION_SPEC, FLAG_PER_CORE, FLAG_SHARD_SPEC,
-        KIND_ALLOCATE, KIND_ALLOCATE_SHARDED, RecordHeader, ShardedRecord, Sharding,
+        KIND_ALLOCATE, KIND_ALLOCATE_SHARDED, ShardedRecord, Sharding,
     },
     witness::UNREAD_ALLOCATIONS,
 };
@@ -28,201 +28,123 @@ use crate::{
     user_memory::{Fault, read},
 };
 
+/// A buffer, and what has been read of it.
+struct Seen {
+    /// `Buffer*`.
+    buffer: u64,
+    /// Address of the object that holds its fields, and what they are.
+    read: Option<(u64, Fields)>,
+}
+
 /// `GraphTracker::track_allocate(this, const Buffer*)`.
 #[inline(always)]
 pub fn on_allocate(ctx: &ProbeContext, hit: &Hit, layout: &LayoutTable) -> Option<()> {
-    let buffer: u64 = ctx.arg(1)?;
-    let emitted = if expects_sharded() {
-        ahead::<ShardedRecord>(buffer, hit, layout)
-    } else {
-        ahead::<AllocateRecord>(buffer, hit, layout)
-    };
-    if emitted.is_err() {
-        debug!(ctx, "buffer {:x} could not be read", buffer);
+    let mut seen = Seen { buffer: ctx.arg(1)?, read: None };
+    let is_done = !expects_sharded() && ahead(&mut seen, hit, layout);
+    if !is_done && in_order(&mut seen, hit, layout).is_err() {
+        debug!(ctx, "buffer {:x} could not be read", seen.buffer);
         lose(LossCause::ReadFault);
     }
     Some(())
 }
 
-/// A record of an allocation.
-trait Record: 'static {
-    const KIND: u32;
-    const IS_SHARDED: bool;
-
-    /// Brings the record's cache lines over.
-    ///
-    /// # Safety
-    /// It is room for a record.
-    unsafe fn begin(record: *mut Self, header: RecordHeader);
-
-    /// Writes what the header has not; `Err` if something could not be read.
-    ///
-    /// # Safety
-    /// It is room for a record.
-    unsafe fn fill(
-        record: *mut Self,
-        buffer: u64,
-        fields: u64,
-        read: &Fields,
-        layout: &BufferLayout,
-    ) -> Result<(), Fault>;
-}
-
-impl Record for AllocateRecord {
-    const KIND: u32 = KIND_ALLOCATE;
-    const IS_SHARDED: bool = false;
-
-    #[inline(always)]
-    unsafe fn begin(record: *mut Self, header: RecordHeader) {
-        // SAFETY: the caller's.
-        unsafe {
-            (&raw mut (*record).header).write_volatile(header);
-            (&raw mut (*record).reserved).write_volatile(0);
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn fill(
-        record: *mut Self,
-        buffer: u64,
-        _: u64,
-        read: &Fields,
-        _: &BufferLayout,
-    ) -> Result<(), Fault> {
-        // SAFETY: the caller's.
-        unsafe {
-            (*record).buffer = buffer;
-            (*record).allocator = read.allocator;
-            (*record).device = read.device;
-            (*record).size = read.size;
-            (*record).page_size = read.page_size;
-            (*record).address = read.address;
-            (*record).unique_id = read.unique_id;
-            (*record).buffer_type = read.buffer_type;
-            (*record).memory_layout = read.memory_layout;
-            (*record).flags = read.flags;
-        }
-        Ok(())
-    }
-}
-
-impl Record for ShardedRecord {
-    const KIND: u32 = KIND_ALLOCATE_SHARDED;
-    const IS_SHARDED: bool = true;
-
-    #[inline(always)]
-    unsafe fn begin(record: *mut Self, header: RecordHeader) {
-        // SAFETY: the caller's.
-        unsafe {
-            AllocateRecord::begin(&raw mut (*record).buffer, header);
-            (&raw mut (*record).sharding.shard_cores).write_volatile(0);
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn fill(
-        record: *mut Self,
-        buffer: u64,
-        fields: u64,
-        read: &Fields,
-        layout: &BufferLayout,
-    ) -> Result<(), Fault> {
-        let (sharding, flags) = read_sharding(fields, layout)?;
-        // SAFETY: the caller's.
-        unsafe {
-            AllocateRecord::fill(&raw mut (*record).buffer, buffer, fields, read, layout)?;
-            (*record).buffer.flags |= flags;
-            (*record).sharding = sharding;
-        }
-        Ok(())
-    }
-}
-
-/// Takes room first, and reads then.
+/// Takes room first, and reads then. `false`: nothing has been counted or emitted.
 #[inline(always)]
-fn ahead<R: Record>(buffer: u64, hit: &Hit, table: &LayoutTable) -> Result<(), Fault> {
+fn ahead(seen: &mut Seen, hit: &Hit, table: &LayoutTable) -> bool {
     let layout = &table.buffer;
     let described = describe::count();
-    let mut room = EVENTS.reserve::<R>(0);
-    if let Some(entry) = &mut room {
-        // SAFETY: room for a record.
-        unsafe { R::begin(entry.as_mut_ptr(), hit.header(R::KIND)) };
+    let Some(mut entry) = EVENTS.reserve::<AllocateRecord>(0) else { return false };
+    let record = entry.as_mut_ptr();
+    // SAFETY: room for a record. A word of each cache line.
+    unsafe {
+        (&raw mut (*record).header).write_volatile(hit.header(KIND_ALLOCATE));
+        (&raw mut (*record).reserved).write_volatile(0);
     }
-    let read = Fields::read(buffer, layout);
-    if let Some(mut entry) = room {
-        if let Ok((fields, read)) = &read
-            && read.hooked == 0
-            && is_sharded(read, layout) == R::IS_SHARDED
+    if let Some((fields, read)) = Fields::read_at_once(seen.buffer, layout) {
+        if read.hooked == 0
+            && !is_sharded(&read, layout)
             && describe::is_known(read.device, read.allocator, hit)
             // And not behind this record's room.
             && describe::count() == described
-            // SAFETY: room for a record.
-            && unsafe { R::fill(entry.as_mut_ptr(), buffer, *fields, read, layout) }.is_ok()
         {
             count::allocation(hit, read.buffer_type, read.size);
+            // SAFETY: room for a record.
+            unsafe { fill(record, seen.buffer, &read) };
             submit(entry);
-            return Ok(());
+            return true;
         }
-        entry.discard(BPF_RB_NO_WAKEUP.into());
+        seen.read = Some((fields, read));
     }
-    match read {
-        Ok((fields, read)) => in_order(&Allocation { buffer, fields, read }, hit, table),
-        Err(fault) => {
-            count::one::<UNREAD_ALLOCATIONS>(hit);
-            Err(fault)
-        }
-    }
+    entry.discard(BPF_RB_NO_WAKEUP.into());
+    false
 }
 
-/// What is read of a buffer.
-struct Allocation {
-    /// `Buffer*`.
-    buffer: u64,
-    /// Address of the object that holds its fields.
-    fields: u64,
-    read: Fields,
-}
-
-/// Describes the device if that has not been done, and takes room then.
+/// Reads and describes the device, unless that has been done, and takes room then.
 #[inline(never)]
-fn in_order(allocation: &Allocation, hit: &Hit, table: &LayoutTable) -> Result<(), Fault> {
-    let Allocation { buffer, fields, read } = allocation;
+fn in_order(seen: &mut Seen, hit: &Hit, table: &LayoutTable) -> Result<(), Fault> {
+    let layout = &table.buffer;
+    if seen.read.is_none() {
+        let Ok(read) = Fields::read(seen.buffer, layout) else {
+            count::one::<UNREAD_ALLOCATIONS>(hit);
+            return Err(Fault);
+        };
+        seen.read = Some(read);
+    }
+    let Some((fields, read)) = &seen.read else { return Err(Fault) };
     if read.hooked != 0 {
         // A graph capture pretended to allocate; nothing was.
         return Ok(());
     }
     count::allocation(hit, read.buffer_type, read.size);
     describe::if_new(read.device, read.allocator, hit, table);
-    let is_sharded = is_sharded(read, &table.buffer);
+    let is_sharded = is_sharded(read, layout);
     expect_sharded(is_sharded);
     if is_sharded {
-        emit::<ShardedRecord>(*buffer, *fields, read, hit, &table.buffer)
-    } else {
-        emit::<AllocateRecord>(*buffer, *fields, read, hit, &table.buffer)
-    }
-}
-
-#[inline(always)]
-fn emit<R: Record>(
-    buffer: u64,
-    fields: u64,
-    read: &Fields,
-    hit: &Hit,
-    layout: &BufferLayout,
-) -> Result<(), Fault> {
-    let Some(mut entry) = reserve::<R>() else { return Ok(()) };
-    let record = entry.as_mut_ptr();
-    // SAFETY: room for a record.
-    let filled = unsafe {
-        R::begin(record, hit.header(R::KIND));
-        R::fill(record, buffer, fields, read, layout)
-    };
-    if filled.is_ok() {
+        let (sharding, flags) = read_sharding(*fields, layout)?;
+        let Some(mut entry) = reserve::<ShardedRecord>() else { return Ok(()) };
+        let record = entry.as_mut_ptr();
+        // SAFETY: room for a record.
+        unsafe {
+            let buffer = &raw mut (*record).buffer;
+            (*buffer).header = hit.header(KIND_ALLOCATE_SHARDED);
+            fill(buffer, seen.buffer, read);
+            (*buffer).flags |= flags;
+            (*record).sharding = sharding;
+        }
         submit(entry);
     } else {
-        entry.discard(BPF_RB_NO_WAKEUP.into());
+        let Some(mut entry) = reserve::<AllocateRecord>() else { return Ok(()) };
+        let record = entry.as_mut_ptr();
+        // SAFETY: room for a record.
+        unsafe {
+            (*record).header = hit.header(KIND_ALLOCATE);
+            fill(record, seen.buffer, read);
+        }
+        submit(entry);
     }
-    filled
+    Ok(())
+}
+
+/// Writes all but the header.
+///
+/// # Safety
+/// There is room for a record.
+#[inline(always)]
+unsafe fn fill(record: *mut AllocateRecord, buffer: u64, read: &Fields) {
+    // SAFETY: the caller's.
+    unsafe {
+        (*record).buffer = buffer;
+        (*record).allocator = read.allocator;
+        (*record).device = read.device;
+        (*record).size = read.size;
+        (*record).page_size = read.page_size;
+        (*record).address = read.address;
+        (*record).unique_id = read.unique_id;
+        (*record).buffer_type = read.buffer_type;
+        (*record).memory_layout = read.memory_layout;
+        (*record).flags = read.flags;
+        (*record).reserved = 0;
+    }
 }
 
 #[inline(always)]
@@ -230,7 +152,7 @@ fn is_sharded(read: &Fields, layout: &BufferLayout) -> bool {
     (FIRST_SHARDED..=layout.last_sharded).contains(&read.memory_layout)
 }
 
-/// Whether the buffer before on this CPU was sharded.
+/// Whether the buffer before on this CPU was sharded. Room that does not fit is lost time.
 #[inline(always)]
 fn expects_sharded() -> bool {
     // SAFETY: a live element of a map; aligned, and only ever a whole word.

@@ -53,7 +53,7 @@ impl Fields {
 
     /// `None`: that is not possible now, or not with this layout.
     #[inline(always)]
-    fn read_at_once(buffer: u64, layout: &BufferLayout) -> Option<(u64, Self)> {
+    pub fn read_at_once(buffer: u64, layout: &BufferLayout) -> Option<(u64, Self)> {
         let (start, len) = (layout.window_start, layout.span_len);
         if len == 0 || len > MAX_SPAN {
             return None;
