@@ -27,7 +27,7 @@ pub struct Health {
 pub struct RingFill {
     /// Bytes that waited at the last drain.
     pub waiting_bytes: u64,
-    /// Most bytes that waited at a drain since the report before.
+    /// Most bytes that waited at a drain so far.
     pub most_bytes: u64,
     /// Its size, bytes.
     pub size_bytes: u64,

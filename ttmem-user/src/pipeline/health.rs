@@ -24,10 +24,7 @@ impl Meter {
         source: &mut S,
         drain: impl FnOnce(&mut S) -> u64,
     ) -> u64 {
-        if let Some((waiting_bytes, size_bytes)) = source.fill() {
-            let most_bytes = self.ring.map_or(0, |ring| ring.most_bytes).max(waiting_bytes);
-            self.ring = Some(RingFill { waiting_bytes, most_bytes, size_bytes });
-        }
+        self.ring = source.fill().map(|fill| self.filled(fill));
         let begun = Instant::now();
         let records = drain(source);
         if records > 0 {
@@ -38,14 +35,15 @@ impl Meter {
         records
     }
 
-    /// How the agent does; the ring's highest fill counts anew from here on.
-    pub(super) fn health(&mut self, queues: Vec<Queue>) -> Health {
-        let ring = self.ring;
-        if let Some(ring) = &mut self.ring {
-            ring.most_bytes = 0;
-        }
+    fn filled(&self, (waiting_bytes, size_bytes): (u64, u64)) -> RingFill {
+        let most_bytes = self.ring.map_or(0, |ring| ring.most_bytes).max(waiting_bytes);
+        RingFill { waiting_bytes, most_bytes, size_bytes }
+    }
+
+    /// How the agent does.
+    pub(super) fn health(&self, queues: Vec<Queue>) -> Health {
         Health {
-            ring,
+            ring: self.ring,
             records: self.records,
             busy_ns: self.busy_ns,
             cpu_ns: cpu_ns(),
@@ -84,10 +82,12 @@ mod tests {
     }
 
     #[test]
-    fn the_highest_fill_is_of_the_time_since_the_last_report() {
-        let ring = RingFill { waiting_bytes: 1, most_bytes: 9, size_bytes: 4096 };
-        let mut meter = Meter { ring: Some(ring), ..Meter::default() };
-        assert_eq!(meter.health(Vec::new()).ring, Some(ring));
-        assert_eq!(meter.health(Vec::new()).ring.map(|ring| ring.most_bytes), Some(0));
+    fn the_highest_fill_stays_in_the_reports() {
+        let mut meter = Meter::default();
+        for (waiting_bytes, most_bytes) in [(9, 9), (1, 9), (12, 12)] {
+            meter.ring = Some(meter.filled((waiting_bytes, 4096)));
+            let expected = RingFill { waiting_bytes, most_bytes, size_bytes: 4096 };
+            assert_eq!(meter.health(Vec::new()).ring, Some(expected));
+        }
     }
 }

@@ -126,8 +126,10 @@ fn agent_rows(last: Option<&(u64, Agent)>, before: Option<&(u64, Agent)>) -> Vec
         fact(ABOUT, "time per record", per_record.unwrap_or_else(unknown), Tone::Usual),
     ];
     if let Some(ring) = now.ring {
-        let percent = format::percent(ring.most_bytes, ring.size_bytes).unwrap_or_else(unknown);
-        let value = format!("at most {percent} of {}", format::bytes(ring.size_bytes));
+        let part = |bytes| format::percent(bytes, ring.size_bytes).unwrap_or_else(unknown);
+        let (now, most) = (part(ring.waiting_bytes), part(ring.most_bytes));
+        let size = format::bytes(ring.size_bytes);
+        let value = format!("{now} of {size} now, at most {most} so far");
         let tone = if ring.most_bytes > ring.size_bytes / 2 { Tone::Warn } else { Tone::Good };
         rows.push(fact(ABOUT, "ring buffer", value, tone));
     }

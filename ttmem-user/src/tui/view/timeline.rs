@@ -40,8 +40,9 @@ pub fn view(frame: &mut Frame, area: Rect, scene: &Scene) {
         _ => format!(", {} of it shown", format::duration(last.saturating_sub(first))),
     };
     let title = format!(
-        "  {} on each of chips {}: peak {peak}, capacity {capacity}{zoom}",
+        "  {} on {} {}: peak {peak}, capacity {capacity}{zoom}",
         buffer_type.name(),
+        if of.len() == 1 { "chip" } else { "each of chips" },
         chips(of)
     );
     line(frame, 0, Line::styled(ellipsize(&title, area.width.into()), scene.theme.strong()));

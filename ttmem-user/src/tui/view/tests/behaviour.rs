@@ -212,7 +212,7 @@ fn a_filter_leaves_pools_out_on_screen_and_in_exports() {
     press(&mut ui, KeyCode::Esc);
     assert!(text(&draw(&mut ui, &normal, 80, 24)).contains("chip 0"));
     // Map and timeline choose among the pools that pass.
-    for (view, shown) in [("3/'dram\n", " DRAM  allocator"), ("5/'l1\n", "  L1 on each of chips")] {
+    for (view, shown) in [("3/'dram\n", " DRAM  allocator"), ("5/'l1\n", "  L1 on chip")] {
         keys(&mut ui, view);
         let screen = text(&draw(&mut ui, &normal, 80, 24));
         assert!(screen.contains(shown), "{screen}");
