@@ -259,6 +259,7 @@ pub(crate) fn empty() -> Snapshot {
         audit: None,
         unresolved: Vec::new(),
         failures: FailuresSnapshot { count: Some(0), ..FailuresSnapshot::default() },
+        stacks: None,
         devices: Vec::new(),
         allocators: Vec::new(),
         buffers: None,
@@ -376,6 +377,7 @@ pub(crate) fn with_buffers() -> Snapshot {
         tid: Some(Tid(4250)),
         allocated_ns: Some(88 * SECOND),
         pre_attach: false,
+        call: None,
     };
     let older = BufferSnapshot {
         unique_id: None,

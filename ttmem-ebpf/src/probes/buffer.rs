@@ -19,6 +19,7 @@ use super::{describe, fields::Fields};
 use crate::{
     count::{self, lose},
     emit::{Hit, control, reserve, submit},
+    stack,
     user_memory::{Fault, read},
 };
 
@@ -70,15 +71,20 @@ fn is_per_core(fields: u64, layout: &BufferLayout) -> Result<bool, Fault> {
 #[inline(always)]
 pub fn on_allocate(ctx: &ProbeContext, hit: &Hit, layout: &LayoutTable) -> Option<()> {
     let buffer: u64 = ctx.arg(1)?;
-    if allocate(buffer, hit, layout).is_err() {
-        debug!(ctx, "buffer {:x} could not be read", buffer);
-        lose(LossCause::ReadFault);
+    match allocate(buffer, hit, layout) {
+        Ok(Some(time_ns)) => stack::record(ctx, hit, time_ns),
+        Ok(None) => {}
+        Err(Fault) => {
+            debug!(ctx, "buffer {:x} could not be read", buffer);
+            lose(LossCause::ReadFault);
+        }
     }
     Some(())
 }
 
+/// Records an allocation; the time of the record, if there is one.
 #[inline(always)]
-fn allocate(buffer: u64, hit: &Hit, table: &LayoutTable) -> Result<(), Fault> {
+fn allocate(buffer: u64, hit: &Hit, table: &LayoutTable) -> Result<Option<u64>, Fault> {
     let layout = &table.buffer;
     let Ok((fields, read)) = Fields::read(buffer, layout) else {
         count::one::<UNREAD_ALLOCATIONS>(hit);
@@ -86,7 +92,7 @@ fn allocate(buffer: u64, hit: &Hit, table: &LayoutTable) -> Result<(), Fault> {
     };
     if read.hooked != 0 {
         // A graph capture pretended to allocate; nothing was.
-        return Ok(());
+        return Ok(None);
     }
     count::allocation(hit, read.buffer_type, read.size);
     let Fields { device, allocator, memory_layout, .. } = read;
@@ -106,19 +112,19 @@ fn allocate(buffer: u64, hit: &Hit, table: &LayoutTable) -> Result<(), Fault> {
     };
     describe::if_new(device, allocator, hit, table);
     if memory_layout < FIRST_SHARDED || memory_layout > layout.last_sharded {
-        let Some(mut entry) = reserve::<AllocateRecord>() else { return Ok(()) };
+        let Some(mut entry) = reserve::<AllocateRecord>() else { return Ok(None) };
         record.header = hit.header(KIND_ALLOCATE);
         entry.write(record);
         submit(entry);
     } else {
         let (sharding, flags) = read_sharding(fields, layout)?;
         record.flags |= flags;
-        let Some(mut entry) = reserve::<ShardedRecord>() else { return Ok(()) };
+        let Some(mut entry) = reserve::<ShardedRecord>() else { return Ok(None) };
         record.header = hit.header(KIND_ALLOCATE_SHARDED);
         entry.write(ShardedRecord { buffer: record, sharding });
         submit(entry);
     }
-    Ok(())
+    Ok(Some(record.header.time_ns))
 }
 
 /// `AllocatorImpl::deallocate_buffer(this, Buffer*)`.
