@@ -23,6 +23,7 @@ use crate::{
     units::{Avma, ChipId, DeviceAddr, MeshId, Pid, Tid},
 };
 
+pub(crate) mod calls;
 pub(crate) mod shared;
 
 pub(crate) const MIB: u64 = 1 << 20;

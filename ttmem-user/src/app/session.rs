@@ -202,6 +202,10 @@ impl Session {
             Some(recorder) => ui.with_histories(recorder.histories()),
             None => ui,
         };
+        let ui = match &self.stacks {
+            Some(stacks) => ui.with_calls(Arc::new(stacks.handle())),
+            None => ui,
+        };
         let control = Arc::clone(&self.control);
         let on_request = move |request| match request {
             Request::Resync => {

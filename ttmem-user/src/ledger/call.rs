@@ -7,6 +7,8 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
+use crate::units::Tid;
+
 /// A function that was being executed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Frame {
@@ -26,9 +28,18 @@ pub struct CallStack {
     pub frames: Box<[Arc<Frame>]>,
     /// The site: what called for the buffer, outside of what every allocation goes through. `None`
     /// if no such frame is known.
-    pub site: Option<Arc<str>>,
+    pub site: Option<Site>,
     /// Why the outermost frame is not that of a thread's start; `None` if it is.
     pub cut: Option<Cut>,
+}
+
+/// A site.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Site {
+    /// Tells it from the others: they are numbered from 0 on.
+    pub number: u32,
+    /// The function's name, without what templates are made for.
+    pub name: Arc<str>,
 }
 
 /// Why a stack could not be unwound to its end.
@@ -127,7 +138,7 @@ impl Call {
     /// The site, if it is known.
     pub fn site(&self) -> Option<&Arc<str>> {
         match self {
-            Self::Known(stack) => stack.site.as_ref(),
+            Self::Known(stack) => stack.site.as_ref().map(|site| &site.name),
             Self::Unknown(_) => None,
         }
     }
@@ -148,4 +159,25 @@ impl Serialize for Call {
         map.serialize_entry("stack_unknown", &unknown)?;
         map.end()
     }
+}
+
+/// Where it is looked up what called for buffers.
+pub trait Calls: fmt::Debug + Send + Sync {
+    /// Looks at what is known of a target; quickly, since nothing is added meanwhile.
+    fn look(&self, serial: u64, look: &mut dyn FnMut(&dyn Lookup));
+
+    /// What has become of the stacks of a target.
+    fn counts(&self, serial: u64) -> Option<StackCounts>;
+}
+
+/// What is known of one target.
+pub trait Lookup {
+    /// The stack of what a thread allocated at a time.
+    fn stack(&self, allocated_ns: u64, tid: Tid) -> Option<&Arc<CallStack>>;
+
+    /// What is known of the call that a buffer comes from.
+    fn call(&self, tid: Option<Tid>, allocated_ns: Option<u64>, pre_attach: bool) -> Call;
+
+    /// All sites, by number.
+    fn sites(&self) -> &[Arc<str>];
 }

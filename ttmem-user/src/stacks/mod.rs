@@ -18,7 +18,7 @@ mod worker;
 
 use std::{
     collections::{BTreeMap, HashSet},
-    io,
+    fmt, io,
     os::fd::OwnedFd,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -33,11 +33,11 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use crate::{
     ledger::{
-        call::{CallStack, StackCounts},
+        call::{self, Call, CallStack, Calls as _, Lookup, Site, StackCounts},
         snapshot::{BufferSnapshot, Snapshot},
     },
     source::StackSource,
-    units::Pid,
+    units::{Pid, Tid},
 };
 use calls::Calls;
 pub use calls::Key;
@@ -64,10 +64,25 @@ pub struct Handle {
 
 /// What the thread has found out.
 struct Shared {
-    targets: Mutex<BTreeMap<u64, Calls>>,
+    known: Mutex<Known>,
     lost: AtomicU64,
     different: AtomicU64,
     wake: OwnedFd,
+}
+
+/// What is known of the targets.
+#[derive(Default)]
+struct Known {
+    targets: BTreeMap<u64, Calls>,
+    /// The names of all sites, by number.
+    sites: Vec<Arc<str>>,
+}
+
+/// What is known of one of them, while it is looked at.
+struct Looked<'a> {
+    calls: &'a Calls,
+    sites: &'a [Arc<str>],
+    lost: u64,
 }
 
 impl Unwinding {
@@ -79,7 +94,7 @@ impl Unwinding {
     ) -> io::Result<Self> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let shared = Arc::new(Shared {
-            targets: Mutex::default(),
+            known: Mutex::default(),
             lost: AtomicU64::new(0),
             different: AtomicU64::new(0),
             wake,
@@ -122,12 +137,13 @@ impl Handle {
 
     /// A target is about to be attached to.
     pub fn add(&self, serial: u64, slot: u32, pid: Pid, modules: Modules) {
-        let mut targets = self.shared.lock();
+        let mut known = self.shared.lock();
+        let targets = &mut known.targets;
         while targets.len() > KEPT_ENDED + ttmem_common::layout::MAX_SLOTS as usize {
             targets.pop_first();
         }
         targets.insert(serial, Calls::default());
-        drop(targets);
+        drop(known);
         let (added, is_added) = channel::<()>();
         self.send(Message::Add(Box::new(Target::new(serial, slot, pid, modules)), added));
         // Hung up: it has been added, or there is nobody to add it.
@@ -163,42 +179,82 @@ impl Handle {
         serial: u64,
         buffers: impl Iterator<Item = &'a mut BufferSnapshot>,
     ) {
+        let mut buffers = buffers;
+        self.look(serial, &mut |known| {
+            for buffer in buffers.by_ref() {
+                let BufferSnapshot { tid, allocated_ns, pre_attach, .. } = *buffer;
+                buffer.call = Some(known.call(tid, allocated_ns, pre_attach));
+            }
+        });
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").finish_non_exhaustive()
+    }
+}
+
+impl call::Calls for Handle {
+    fn look(&self, serial: u64, look: &mut dyn FnMut(&dyn Lookup)) {
         let lost = self.shared.lost.load(Ordering::Relaxed);
-        let targets = self.shared.lock();
+        let known = self.shared.lock();
         let none = Calls::default();
-        let calls = targets.get(&serial).unwrap_or(&none);
-        for buffer in buffers {
-            let BufferSnapshot { tid, allocated_ns, pre_attach, .. } = *buffer;
-            buffer.call = Some(calls.call(tid, allocated_ns, pre_attach, lost));
-        }
+        let calls = known.targets.get(&serial).unwrap_or(&none);
+        look(&Looked { calls, sites: &known.sites, lost });
     }
 
-    /// What has become of the stacks of a target.
-    pub fn counts(&self, serial: u64) -> Option<StackCounts> {
-        let counts = self.shared.lock().get(&serial).map(|calls| calls.counts.clone())?;
+    fn counts(&self, serial: u64) -> Option<StackCounts> {
+        let counts = self.shared.lock().targets.get(&serial).map(|calls| calls.counts.clone())?;
         let lost = self.shared.lost.load(Ordering::Relaxed);
         let different = self.shared.different.load(Ordering::Relaxed);
         Some(StackCounts { lost, different, ..counts })
     }
 }
 
+impl Lookup for Looked<'_> {
+    fn stack(&self, allocated_ns: u64, tid: Tid) -> Option<&Arc<CallStack>> {
+        self.calls.get((allocated_ns, tid))
+    }
+
+    fn call(&self, tid: Option<Tid>, allocated_ns: Option<u64>, pre_attach: bool) -> Call {
+        self.calls.call(tid, allocated_ns, pre_attach, self.lost)
+    }
+
+    fn sites(&self) -> &[Arc<str>] {
+        self.sites
+    }
+}
+
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Calls>> {
-        self.targets.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn add(&self, serial: u64, key: Key, stack: Option<Arc<CallStack>>) {
-        if let Some(calls) = self.lock().get_mut(&serial) {
+        let mut known = self.lock();
+        let site = stack.as_ref().and_then(|stack| stack.site.clone());
+        if let Some(Site { number, name }) = site {
+            let place = number as usize;
+            // A site whose only stacks were not kept is not known here.
+            while known.sites.len() <= place {
+                known.sites.push(Arc::default());
+            }
+            known.sites[place] = name;
+        }
+        if let Some(calls) = known.targets.get_mut(&serial) {
             calls.add(key, stack);
         }
     }
 
     fn due(&self) -> Vec<u64> {
-        self.lock().iter().filter(|(_, calls)| calls.is_due()).map(|(serial, _)| *serial).collect()
+        let known = self.lock();
+        let due = known.targets.iter().filter(|(_, calls)| calls.is_due());
+        due.map(|(serial, _)| *serial).collect()
     }
 
     fn retain(&self, serial: u64, time_ns: u64, live: &HashSet<Key>) {
-        if let Some(calls) = self.lock().get_mut(&serial) {
+        if let Some(calls) = self.lock().targets.get_mut(&serial) {
             calls.retain(time_ns, live);
         }
     }

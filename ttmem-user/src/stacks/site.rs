@@ -1,9 +1,12 @@
 //! Which frame of a stack is its site, and each different stack once.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use super::names::without_arguments;
-use crate::ledger::call::{CallStack, Cut, Frame};
+use crate::ledger::call::{CallStack, Cut, Frame, Site};
 
 /// Different stacks that are kept.
 pub const MOST_STACKS: usize = 1 << 16;
@@ -55,9 +58,12 @@ fn is_inner_part(name: &str) -> bool {
     own.ends_with("_impl") || own == "create_output_tensors" || around.split("::").any(is_detail)
 }
 
-/// The different stacks.
+/// The different stacks, and their sites.
 #[derive(Debug, Default)]
-pub struct Stacks(HashSet<Arc<CallStack>, foldhash::fast::RandomState>);
+pub struct Stacks {
+    known: HashSet<Arc<CallStack>, foldhash::fast::RandomState>,
+    sites: HashMap<Arc<str>, u32>,
+}
 
 impl Stacks {
     /// The stack with these frames; `None` if there are too many others.
@@ -66,22 +72,29 @@ impl Stacks {
         frames: Box<[Arc<Frame>]>,
         cut: Option<Cut>,
     ) -> Option<Arc<CallStack>> {
-        let site = site(&frames, cut.as_ref());
+        let site = site(&frames, cut.as_ref()).map(|name| self.numbered(name));
         let stack = CallStack { frames, site, cut };
-        if let Some(known) = self.0.get(&stack) {
+        if let Some(known) = self.known.get(&stack) {
             return Some(Arc::clone(known));
         }
-        if self.0.len() >= MOST_STACKS {
+        if self.known.len() >= MOST_STACKS {
             return None;
         }
         let stack = Arc::new(stack);
-        self.0.insert(Arc::clone(&stack));
+        self.known.insert(Arc::clone(&stack));
         Some(stack)
+    }
+
+    fn numbered(&mut self, name: Arc<str>) -> Site {
+        let next = u32::try_from(self.sites.len()).unwrap_or(u32::MAX);
+        // A stack that is not kept leaves its site behind; of these there are no more than names.
+        let number = *self.sites.entry(Arc::clone(&name)).or_insert(next);
+        Site { number, name }
     }
 
     /// How many.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.known.len()
     }
 }
 
