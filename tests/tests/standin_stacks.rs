@@ -186,3 +186,40 @@ fn without_the_option_there_is_no_word_of_them() {
     assert!(["site", "stack"].iter().all(|key| buffer.get(key).is_none()), "{buffer}");
     ends(watch, driver).unwrap();
 }
+
+#[test]
+fn who_asks_at_the_socket_is_told_too() {
+    let ttmem = or_skip!(Ttmem::locate());
+    let standin = or_skip!(Standin::locate("pimpl"));
+    let directory = tempfile::tempdir().unwrap();
+    let place = directory.path().join("tables");
+    let place = place.to_str().unwrap();
+    let options = ["--stacks", "--table-dir", place];
+    let (mut driver, watch) = attach(&ttmem, &standin, &options).unwrap();
+    driver.ok("alloc a m DRAM 4096 2048").unwrap();
+    let request = r#"{"get":"buffers"}"#;
+    let pid = driver.pid().to_string();
+    let output = ttmem.run(&["ask", "--table-dir", place, "--pid", &pid, request]).unwrap();
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let buffer = &buffers(&answer).unwrap()[0];
+    assert_eq!(buffer["site"], CALLS[1], "{buffer}");
+    assert!(functions(buffer).unwrap().contains(&"main"), "{buffer}");
+    ends(watch, driver).unwrap();
+}
+
+/// What can be read of the target later has been opened before the rights went.
+#[test]
+fn no_thread_keeps_a_capability() {
+    let ttmem = or_skip!(Ttmem::locate());
+    let standin = or_skip!(Standin::locate("pimpl"));
+    let (driver, watch) = attach(&ttmem, &standin, &["--stacks"]).unwrap();
+    let mut threads = 0;
+    for task in std::fs::read_dir(format!("/proc/{}/task", watch.pid())).unwrap() {
+        let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        let permitted = status.lines().find_map(|line| line.strip_prefix("CapPrm:")).unwrap();
+        assert_eq!(permitted.trim().trim_start_matches('0'), "", "{status}");
+        threads += usize::from(status.contains("ttmem-stacks"));
+    }
+    assert_eq!(threads, 1, "the thread that unwinds");
+    ends(watch, driver).unwrap();
+}

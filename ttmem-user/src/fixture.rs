@@ -10,6 +10,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use crate::{
     event::{BufferType, CircularKind, CoreRange},
     ledger::{
+        call::Lookup as _,
         health::{Health, Queue, RingFill},
         snapshot::{
             Anomalies, BlockSnapshot, BufferSnapshot, ChipSnapshot, CircularBufferSnapshot,
@@ -392,6 +393,17 @@ pub(crate) fn with_buffers() -> Snapshot {
         ..buffer.clone()
     };
     Snapshot { buffers: Some(vec![older, buffer]), programs: Some(programs()), ..one_chip() }
+}
+
+/// The same with what called for them.
+pub(crate) fn with_calls() -> Snapshot {
+    let mut snapshot = with_buffers();
+    for buffer in snapshot.buffers.iter_mut().flatten() {
+        let known = calls::Known::new();
+        let allocated_ns = buffer.allocated_ns.map(|_| SECOND / 2);
+        buffer.call = Some(known.call(buffer.tid, allocated_ns, buffer.pre_attach));
+    }
+    snapshot
 }
 
 /// Seven failed allocations, two of them kept: one with all that can be known, one with nothing.

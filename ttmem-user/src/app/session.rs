@@ -109,7 +109,8 @@ impl Session {
         #[cfg(feature = "tracy")]
         let tracy = tracy.transpose()?.inspect(|tracy| followers.push(tracy.follower()));
         let stacks = kernel.stacks.map(|source| stacks::start(source, &control)).transpose()?;
-        let share = Share::open(config.sharing.as_ref(), &control)?;
+        let fill_in = stacks.as_ref().map(|stacks| stacks::fill_in(stacks.handle()));
+        let share = Share::open(config.sharing.as_ref(), &control, fill_in)?;
         let (agent, started) = Agent::start(
             kernel.attacher,
             selection,

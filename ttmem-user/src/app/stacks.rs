@@ -12,6 +12,7 @@ use crate::{
     kernel::StackRecords,
     ledger::report::Report,
     pipeline::{Command, Control, Query},
+    socket::FillIn,
     stacks::{Handle, Unwinding},
 };
 
@@ -32,6 +33,14 @@ pub fn start(source: StackRecords, control: &Arc<Control>) -> anyhow::Result<Unw
     });
     Unwinding::start(source, ask_live, privileges::drop_all)
         .context("cannot start the thread that unwinds call stacks")
+}
+
+/// Fills in what called for the buffers of a snapshot, and what was counted of the stacks.
+pub fn fill_in(stacks: Handle) -> FillIn {
+    Arc::new(move |snapshot| {
+        stacks.catch_up();
+        stacks.fill_in(snapshot);
+    })
 }
 
 /// A report with what called for its buffers, and what was counted of the stacks.

@@ -20,6 +20,9 @@ use object::{
 use crate::units::{FileOffset, Svma};
 
 type Header = elf::FileHeader64<Little>;
+/// Sections larger than this are not read; those of the largest libraries are a tenth of it.
+const MOST_BYTES: u64 = 1 << 30;
+
 /// Pieces of a file's sections.
 pub type Slice<'a> = EndianSlice<'a, LittleEndian>;
 
@@ -140,7 +143,10 @@ fn section<'data, R: ReadRef<'data>>(
     data: R,
     name: &[u8],
 ) -> (Vec<u8>, u64) {
-    let Some((_, section)) = sections.section_by_name(Little, name) else { return (Vec::new(), 0) };
+    let found = sections.section_by_name(Little, name);
+    let Some((_, section)) = found.filter(|it| it.1.sh_size(Little) <= MOST_BYTES) else {
+        return (Vec::new(), 0);
+    };
     let bytes = section.data(Little, data).unwrap_or_default();
     (bytes.to_vec(), section.sh_addr(Little))
 }
@@ -151,6 +157,12 @@ fn functions<'data, R: ReadRef<'data>>(
 ) -> Vec<Function> {
     let mut functions = Vec::new();
     for kind in [elf::SHT_DYNSYM, elf::SHT_SYMTAB] {
+        let too_large = |section: &elf::SectionHeader64<Little>| {
+            section.sh_type(Little) == kind && section.sh_size(Little) > MOST_BYTES
+        };
+        if sections.iter().any(too_large) {
+            continue;
+        }
         let Ok(table) = sections.symbols(Little, data, kind) else { continue };
         let Ok(strings) = sections.section(table.string_section()) else { continue };
         let strings = strings.sh_offset(Little);

@@ -79,3 +79,69 @@ impl Calls {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::ledger::call::Cut;
+
+    fn stack(cut: Option<Cut>) -> Arc<CallStack> {
+        Arc::new(CallStack { frames: Box::default(), site: None, cut })
+    }
+
+    fn why(calls: &Calls, key: Key, lost: u64) -> Option<Unknown> {
+        match calls.call(Some(key.1), Some(key.0), false, lost) {
+            Call::Known(_) => None,
+            Call::Unknown(why) => Some(why),
+        }
+    }
+
+    #[test]
+    fn stacks_are_counted_and_found_by_time_and_thread() {
+        let mut calls = Calls::default();
+        calls.add((5, Tid(1)), Some(stack(None)));
+        calls.add((5, Tid(2)), Some(stack(Some(Cut::Copied))));
+        calls.add((6, Tid(2)), Some(stack(Some(Cut::Copied))));
+        let cut = BTreeMap::from([("copied_bytes_end", 2)]);
+        assert_eq!(calls.counts, StackCounts { seen: 3, cut, ..StackCounts::default() });
+        assert_eq!(why(&calls, (5, Tid(2)), 0), None);
+        assert_eq!(why(&calls, (6, Tid(1)), 0), Some(Unknown::NotArrived));
+        assert_eq!(why(&calls, (6, Tid(1)), 1), Some(Unknown::Lost));
+        let older = calls.call(None, None, true, 0);
+        assert_eq!(older, Call::Unknown(Unknown::BeforeAttach));
+        assert_eq!(calls.call(None, None, false, 0), Call::Unknown(Unknown::NotSeen));
+    }
+
+    #[test]
+    fn what_is_not_live_is_forgotten_but_for_what_came_since() {
+        let mut calls = Calls::default();
+        for time in 0..FEW as u64 {
+            assert!(!calls.is_due());
+            calls.add((time, Tid(1)), Some(stack(None)));
+        }
+        assert!(calls.is_due());
+        let last = FEW as u64 - 1;
+        calls.retain(last - 1, &HashSet::from([(3, Tid(1)), (4, Tid(2))]));
+        let known: Vec<u64> =
+            (0..=last).filter(|time| calls.get((*time, Tid(1))).is_some()).collect();
+        assert_eq!(known, [3, last]);
+        assert!(!calls.is_due());
+    }
+
+    #[test]
+    fn only_so_many_are_kept() {
+        let mut calls = Calls::default();
+        let one = Some(stack(None));
+        for time in 0..MOST_BUFFERS as u64 {
+            calls.add((time, Tid(1)), one.clone());
+        }
+        assert_eq!(calls.counts.not_kept, 0);
+        let more = (MOST_BUFFERS as u64, Tid(1));
+        calls.add(more, one);
+        calls.add((7, Tid(2)), None);
+        assert_eq!((calls.counts.seen, calls.counts.not_kept), (MOST_BUFFERS as u64 + 2, 2));
+        assert_eq!(why(&calls, more, 0), Some(Unknown::NotKept));
+    }
+}

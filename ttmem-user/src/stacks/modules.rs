@@ -28,6 +28,9 @@ use crate::{
 /// Files of one target that are kept open from the attach on until they are needed.
 const MOST_OPEN: usize = 256;
 
+/// Files whose code is known at a time.
+const MOST_BINARIES: usize = 1024;
+
 /// Names a file: device numbers, inode.
 type FileId = (i32, i32, u64);
 
@@ -75,7 +78,7 @@ impl Modules {
             binaries: HashMap::new(),
         };
         modules.read_again();
-        modules.open_all();
+        modules.open_all(process);
         Ok(modules)
     }
 
@@ -119,13 +122,17 @@ impl Modules {
         Ok(code)
     }
 
-    /// Opens every file that is mapped, while that is allowed.
-    fn open_all(&mut self) {
+    /// Opens every file that is mapped, while that is allowed; also those that have been deleted or
+    /// replaced since.
+    fn open_all(&mut self, process: &Process) {
         for mapped in &self.mapped {
-            if self.opened.len() < MOST_OPEN
-                && !self.opened.contains_key(&mapped.file)
-                && let Ok(file) = open(self.root.as_ref(), mapped)
-            {
+            if self.opened.len() >= MOST_OPEN || self.opened.contains_key(&mapped.file) {
+                continue;
+            }
+            let Range { start, end } = mapped.addresses;
+            let of_mapping =
+                || File::open(process.proc_path(&format!("map_files/{start:x}-{end:x}")));
+            if let Ok(file) = open(self.root.as_ref(), mapped).or_else(|_| of_mapping()) {
                 self.opened.insert(mapped.file, file);
             }
         }
@@ -141,6 +148,9 @@ impl Modules {
         let Some(mapped) = self.find(address).cloned() else { return Place::Nothing };
         let offset = FileOffset(address.0 - mapped.addresses.start + mapped.offset);
         let Self { opened, root, binaries, .. } = self;
+        if binaries.len() >= MOST_BINARIES && !binaries.contains_key(&mapped.file) {
+            binaries.clear();
+        }
         let binary = binaries.entry(mapped.file).or_insert_with(|| {
             let file = opened.remove(&mapped.file);
             file.map_or_else(|| open(root.as_ref(), &mapped), Ok)

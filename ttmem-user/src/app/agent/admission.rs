@@ -136,9 +136,11 @@ impl Admission {
         let label = Arc::new(target.label(serial));
         let shared = self.share.as_ref().map(|share| share.prepare(&target.process, &label));
         let (table, socket) = shared.transpose()?.unzip();
+        let stacks = self.stacks.as_ref();
+        let modules = stacks.map(|_| Modules::open(&target.process)).transpose()?;
         self.announce(target, slot, label, table, fresh)?;
-        if let Some(stacks) = &self.stacks {
-            stacks.add(serial, slot, pid, Modules::open(&target.process)?);
+        if let Some((stacks, modules)) = stacks.zip(modules) {
+            stacks.add(serial, slot, pid, modules);
         }
         let path = &target.library.open_path;
         let points = target.points(self.options.dispatches);
