@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use e2e::{
     or_skip,
     standin::{Driver, Standin},
+    terminal::Terminal,
     ttmem::{Attached, Ttmem, now_ns},
 };
 use rustix::process::Signal;
@@ -118,6 +119,24 @@ fn many_threads(ttmem: &Ttmem, standin: &Standin) -> Result<()> {
     ends(watch, driver)
 }
 
+/// Of 40,000 that come and go no more are kept than are worth looking for what is live.
+#[test]
+fn the_stacks_of_what_is_gone_are_forgotten() {
+    let ttmem = or_skip!(Ttmem::locate());
+    let standin = or_skip!(Standin::locate("pimpl"));
+    let (mut driver, mut watch) = attach(&ttmem, &standin, &["--stacks"]).unwrap();
+    driver.ok("alloc a m DRAM 4096 2048").unwrap();
+    driver.ok("rate 40000 2").unwrap();
+    let is_small = |kept: &Value| kept.as_u64().is_some_and(|kept| kept < 20_000);
+    let seen = |snapshot: &Value| snapshot["stacks"]["seen"].as_u64() > Some(39_000);
+    let snapshot =
+        watch.find(|snapshot| seen(snapshot) && is_small(&snapshot["stacks"]["kept"])).unwrap();
+    assert_eq!(snapshot["stacks"]["not_kept"], 0, "{}", snapshot["stacks"]);
+    let live = buffers(&snapshot).unwrap();
+    assert_eq!(live[0]["site"], CALLS[1], "what is live stays: {}", live[0]);
+    ends(watch, driver).unwrap();
+}
+
 #[test]
 fn lost_stacks_are_counted_and_every_number_stays_exact() {
     let ttmem = or_skip!(Ttmem::locate());
@@ -222,4 +241,29 @@ fn no_thread_keeps_a_capability() {
     }
     assert_eq!(threads, 1, "the thread that unwinds");
     ends(watch, driver).unwrap();
+}
+
+#[test]
+fn the_live_view_shows_sites_and_stacks() {
+    let ttmem = or_skip!(Ttmem::locate());
+    let standin = or_skip!(Standin::locate("pimpl"));
+    or_skip!(Terminal::locate());
+    let mut driver = standin.start().unwrap();
+    let pid = driver.pid().to_string();
+    let arguments = ["attach", "--pid", &pid, "--stacks", "--no-table", "-r", "50"];
+    let terminal = Terminal::start(&ttmem, "stacks", &arguments).unwrap();
+    terminal.until("the first report", |screen| screen.contains(" exact")).unwrap();
+    driver.all_ok(&["open mesh 0 2 name=m", "alloc a m DRAM 4096 2048"]).unwrap();
+    let shows = |what: &'static str| terminal.until(what, |screen| screen.contains(what));
+    terminal.keys(&["2"]).unwrap();
+    shows(CALLS[1]).unwrap();
+    terminal.keys(&["Enter"]).unwrap();
+    shows(CALLS[0]).unwrap();
+    terminal.keys(&["Escape"]).unwrap();
+    terminal.keys(&["b", "b", "b", "b", "b"]).unwrap();
+    let groups = shows("by site").unwrap();
+    assert!(groups.contains(CALLS[1]), "{groups}");
+    terminal.keys(&["q"]).unwrap();
+    terminal.given_back("0").unwrap();
+    assert!(driver.end_with("quit").unwrap().success());
 }

@@ -93,6 +93,8 @@ pub struct StackCounts {
     pub cut: BTreeMap<&'static str, u64>,
     /// Of those seen, the ones that there was no room for.
     pub not_kept: u64,
+    /// Allocations whose stack is kept now: of what is live, and some others.
+    pub kept: u64,
     /// Different stacks, of all targets.
     pub different: u64,
 }

@@ -126,7 +126,8 @@ impl Binary {
         let mut name = Vec::new();
         let mut piece = [0; 512];
         while name.len() < LONGEST_NAME {
-            let read = self.file.read_at(&mut piece, offset + name.len() as u64).ok()?;
+            let read =
+                self.file.read_at(&mut piece, offset.saturating_add(name.len() as u64)).ok()?;
             let end = memchr::memchr(0, &piece[..read]);
             name.extend_from_slice(&piece[..end.unwrap_or(read)]);
             if end.is_some() || read == 0 {
@@ -181,4 +182,95 @@ fn functions<'data, R: ReadRef<'data>>(
     functions.dedup_by_key(|function| function.start);
     functions.shrink_to_fit();
     functions
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, io::Write as _, path::PathBuf, sync::LazyLock};
+
+    use procfs::process::{MMPermissions, MMapPath};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{stacks::unwind::Unwinder, target::process::Process, units::Pid};
+
+    /// The smallest file with code that this process has mapped.
+    fn small_file() -> Vec<u8> {
+        let process = Process::open(Pid(std::process::id())).unwrap();
+        let files = process.maps().unwrap().into_iter().filter_map(|map| match map.pathname {
+            MMapPath::Path(path) if map.perms.contains(MMPermissions::EXECUTE) => Some(path),
+            _ => None,
+        });
+        let size = |path: &PathBuf| fs::metadata(path).map_or(u64::MAX, |file| file.len());
+        fs::read(files.min_by_key(size).unwrap()).unwrap()
+    }
+
+    fn read(bytes: &[u8]) -> Result<Binary, String> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        Binary::read("/x".into(), file)
+    }
+
+    #[test]
+    fn functions_have_the_names_that_the_file_gives_them() {
+        let binary = read(&small_file()).unwrap();
+        let named: Vec<Function> =
+            binary.functions.iter().copied().filter(|it| binary.name(it.name).is_some()).collect();
+        assert!(!named.is_empty());
+        for function in named {
+            let name = binary.name(function.name);
+            let inside = [function.start, function.start + function.size - 1];
+            let next = binary.functions.iter().find(|other| other.start > function.start);
+            let is_alone = next.is_none_or(|next| next.start > inside[1]);
+            assert_eq!(binary.function(Svma(inside[0])), name);
+            assert!(!is_alone || binary.function(Svma(inside[1])) == name);
+        }
+        assert_eq!(binary.function(Svma(0)), None);
+        assert_eq!(binary.function(Svma(u64::MAX)), None);
+        assert!(binary.eh_frame_hdr().is_some());
+    }
+
+    #[test]
+    fn what_is_no_file_of_this_kind_is_refused() {
+        let mut other = small_file();
+        other[18] = 0xb7;
+        for bytes in [&b""[..], b"no ELF", &other[..100], &other] {
+            assert!(read(bytes).is_err());
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+        /// Headers, tables and unwind information may say anything.
+        #[test]
+        fn a_damaged_file_is_read_or_refused(
+            damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+            where_ in 0..3,
+            at: u64,
+        ) {
+            static FILE: LazyLock<Vec<u8>> = LazyLock::new(small_file);
+            let mut bytes = FILE.clone();
+            let length = bytes.len();
+            // The header, the end with the section headers, or anywhere.
+            let (start, room) = match where_ {
+                0 => (0, 1024.min(length)),
+                1 => (length.saturating_sub(2048), 2048.min(length)),
+                _ => (0, length),
+            };
+            for (place, byte) in damage {
+                bytes[start + place.index(room)] = byte;
+            }
+            if let Ok(binary) = read(&bytes) {
+                let _ = binary.stated(FileOffset(at));
+                let functions = binary.functions.iter().map(|function| function.start);
+                let addresses: Vec<u64> = functions.step_by(16).chain([at]).collect();
+                let binary = Arc::new(binary);
+                for address in addresses {
+                    let _ = binary.function(Svma(address));
+                    Unwinder::default().look_up(&binary, Svma(address));
+                }
+            }
+        }
+    }
 }

@@ -54,6 +54,11 @@ impl Calls {
         self.by_allocation.shrink_to(self.live * 2);
     }
 
+    /// How many stacks are kept.
+    pub fn kept(&self) -> u64 {
+        self.by_allocation.len() as u64
+    }
+
     /// The stack of an allocation.
     pub fn get(&self, key: Key) -> Option<&Arc<CallStack>> {
         self.by_allocation.get(&key)
@@ -124,6 +129,7 @@ mod tests {
         assert!(calls.is_due());
         let last = FEW as u64 - 1;
         calls.retain(last - 1, &HashSet::from([(3, Tid(1)), (4, Tid(2))]));
+        assert_eq!(calls.kept(), 2);
         let known: Vec<u64> =
             (0..=last).filter(|time| calls.get((*time, Tid(1))).is_some()).collect();
         assert_eq!(known, [3, last]);

@@ -205,10 +205,14 @@ impl call::Calls for Handle {
     }
 
     fn counts(&self, serial: u64) -> Option<StackCounts> {
-        let counts = self.shared.lock().targets.get(&serial).map(|calls| calls.counts.clone())?;
+        let (counts, kept) = {
+            let known = self.shared.lock();
+            let calls = known.targets.get(&serial)?;
+            (calls.counts.clone(), calls.kept())
+        };
         let lost = self.shared.lost.load(Ordering::Relaxed);
         let different = self.shared.different.load(Ordering::Relaxed);
-        Some(StackCounts { lost, different, ..counts })
+        Some(StackCounts { lost, kept, different, ..counts })
     }
 }
 

@@ -192,3 +192,50 @@ fn open(root: Option<&File>, mapped: &Mapped) -> io::Result<File> {
     }
     Err(io::Error::other("another file is there now"))
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(unsafe_code, reason = "loads a library, to see that it is found")]
+
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::units::Pid;
+
+    #[test]
+    fn a_library_that_is_loaded_later_is_found_when_it_is_looked_for() {
+        let process = Process::open(Pid(std::process::id())).unwrap();
+        let mut modules = Modules::open(&process).unwrap();
+        // SAFETY: a library of the C library, which does nothing when it is loaded.
+        let library = unsafe { libc::dlopen(c"libresolv.so.2".as_ptr(), libc::RTLD_NOW) };
+        assert!(!library.is_null());
+        // SAFETY: the library is loaded and stays so.
+        let function = unsafe { libc::dlsym(library, c"ns_initparse".as_ptr()) };
+        let function = Avma(function as u64);
+        assert!(!modules.is_mapped(function));
+        assert!(matches!(modules.at(function), Place::Nothing));
+        assert!(modules.read_again());
+        let Place::Code(binary, stated) = modules.at(function) else { panic!("no code there") };
+        assert!(binary.path.contains("libresolv"), "{}", binary.path);
+        assert_eq!(binary.function(stated).as_deref(), Some(&b"ns_initparse"[..]));
+        assert!(!modules.read_again(), "nothing has changed since");
+    }
+
+    #[test]
+    fn another_file_in_the_place_of_the_mapped_one_is_not_taken_for_it() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"something").unwrap();
+        let root = File::open("/").unwrap();
+        let inode = file.as_file().metadata().unwrap().ino();
+        let path: Arc<str> = file.path().to_str().unwrap().into();
+        let mapped = |inode| Mapped {
+            addresses: 0..1,
+            offset: 0,
+            file: (0, 0, inode),
+            path: Arc::clone(&path),
+        };
+        assert!(open(Some(&root), &mapped(inode)).is_ok());
+        assert!(open(Some(&root), &mapped(inode + 1)).is_err());
+        assert!(open(None, &mapped(inode)).is_err());
+    }
+}

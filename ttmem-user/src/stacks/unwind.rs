@@ -147,6 +147,14 @@ impl Unwinder {
     }
 }
 
+#[cfg(test)]
+impl Unwinder {
+    /// Looks up the rule at an address of a file, whatever it is.
+    pub fn look_up(&mut self, binary: &Arc<Binary>, at: Svma) {
+        let _ = read_rule(binary, at, &mut self.context);
+    }
+}
+
 /// The rule at an address; `None` if the file says nothing of it.
 fn read_rule(binary: &Arc<Binary>, at: Svma, context: &mut UnwindContext<usize>) -> Option<Rule> {
     let index = binary.eh_frame_hdr()?;

@@ -213,6 +213,7 @@ fn stack_rows(stacks: &StackCounts) -> Vec<Fact> {
     };
     let mut rows = vec![
         fact(ABOUT, "seen", seen, Tone::Usual),
+        fact(ABOUT, "kept now", format::count(stacks.kept), Tone::Usual),
         doubtful("lost, ring buffer full", stacks.lost),
         doubtful("seen and not kept", stacks.not_kept),
     ];
