@@ -14,5 +14,8 @@ pub const WAKE_ARMED: u32 = 0;
 /// attach are known, it would not.
 pub const DESCRIBE_FREES: u32 = 1;
 
+/// As [`WAKE_ARMED`], for who takes the call stacks.
+pub const STACKS_WAKE_ARMED: u32 = 2;
+
 /// Number of control words.
-pub const CONTROL_WORDS: u32 = 2;
+pub const CONTROL_WORDS: u32 = 3;

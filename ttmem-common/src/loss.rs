@@ -8,10 +8,13 @@ pub enum LossCause {
     RingFull = 0,
     /// A field could not be read from the target's memory (page not present, bad pointer).
     ReadFault = 1,
+    /// The ring buffer of call stacks had no room. The allocation's own record is not affected.
+    StackRingFull = 2,
 }
 
 /// Every cause, in index order.
-pub const LOSS_CAUSES: [LossCause; 2] = [LossCause::RingFull, LossCause::ReadFault];
+pub const LOSS_CAUSES: [LossCause; 3] =
+    [LossCause::RingFull, LossCause::ReadFault, LossCause::StackRingFull];
 
 impl LossCause {
     /// Name in JSON.
@@ -19,6 +22,7 @@ impl LossCause {
         match self {
             Self::RingFull => "ring_full",
             Self::ReadFault => "read_fault",
+            Self::StackRingFull => "stack_ring_full",
         }
     }
 }

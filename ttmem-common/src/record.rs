@@ -30,6 +30,9 @@ pub const KIND_ALLOCATE_SHARDED: u32 = 18;
 /// Kind of a [`DescribedFreeRecord`].
 pub const KIND_FREE_DESCRIBED: u32 = 19;
 
+/// Kind of a [`StackRecord`].
+pub const KIND_STACK: u32 = 20;
+
 /// Chips that one [`DeviceRecord`] can name.
 pub const MAX_CHIPS: usize = 64;
 
@@ -408,6 +411,38 @@ pub struct ResizeRecord {
     pub pool: PoolGeometry,
 }
 
+/// The stack of the thread that has just allocated. It travels in a ring buffer of its own, and
+/// belongs to the [`AllocateRecord`] or [`ShardedRecord`] with the same time and thread.
+///
+/// As many bytes follow as the agent has asked for, of which the first `length` are the stack's,
+/// from `sp` upwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "bytes",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
+#[repr(C)]
+pub struct StackRecord {
+    /// Header.
+    pub header: RecordHeader,
+    /// Instruction pointer.
+    pub ip: u64,
+    /// Stack pointer.
+    pub sp: u64,
+    /// Frame pointer.
+    pub bp: u64,
+    /// The other registers that a call preserves: rbx, r12, r13, r14, r15.
+    pub preserved: [u64; 5],
+    /// How many bytes of the stack could be read.
+    pub length: u32,
+    /// Keeps the layout free of padding.
+    pub reserved: u32,
+}
+
+/// Stacks are copied in pieces of this many bytes where they end early.
+pub const STACK_PIECE: u32 = 512;
+
+const _: () = assert!(size_of::<StackRecord>() == 24 + 8 * 8 + 8);
 const _: () = assert!(size_of::<ResizeRecord>() == 24 + 16 + 8 + 32);
 const _: () = assert!(size_of::<RecordHeader>() == 24);
 const _: () = assert!(size_of::<AllocateRecord>() == 24 + 7 * 8 + 16);

@@ -65,17 +65,19 @@ pub fn reserve<T>() -> Option<RingBufEntry<T>> {
 /// Hands a record over. Wakes the agent only if it asked to be woken.
 #[inline(always)]
 pub fn submit<T>(entry: RingBufEntry<T>) {
-    entry.submit(if take_wake_request() {
-        u64::from(BPF_RB_FORCE_WAKEUP)
-    } else {
-        u64::from(BPF_RB_NO_WAKEUP)
-    });
+    entry.submit(wake_flags(WAKE_ARMED));
+}
+
+/// How to hand a record over: waking the agent if it has asked for that in a control word.
+#[inline(always)]
+pub fn wake_flags(word: u32) -> u64 {
+    u64::from(if take_wake_request(word) { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP })
 }
 
 /// Reads and clears the agent's request. Two CPUs may both see it: one wake-up too many is harmless.
 #[inline(always)]
-fn take_wake_request() -> bool {
-    let Some(armed) = CONTROL.get_ptr_mut(WAKE_ARMED) else { return false };
+fn take_wake_request(word: u32) -> bool {
+    let Some(armed) = CONTROL.get_ptr_mut(word) else { return false };
     // SAFETY: a live element of an array map; aligned, and only ever a whole word.
     unsafe {
         if armed.read_volatile() == 0 {

@@ -16,6 +16,10 @@ use ttmem_common::{
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 
+/// Call stacks on their way to the agent. The agent sets the size: the smallest if it wants none.
+#[map]
+pub static STACKS: RingBuf = RingBuf::with_byte_size(4096, 0);
+
 /// One layout per target.
 #[map]
 pub static LAYOUTS: Array<LayoutTable> = Array::with_max_entries(MAX_SLOTS, 0);

@@ -10,6 +10,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use crate::{
     event::{BufferType, CircularKind, CoreRange},
     ledger::{
+        call::Lookup as _,
         health::{Health, Queue, RingFill},
         snapshot::{
             Anomalies, BlockSnapshot, BufferSnapshot, ChipSnapshot, CircularBufferSnapshot,
@@ -23,6 +24,7 @@ use crate::{
     units::{Avma, ChipId, DeviceAddr, MeshId, Pid, Tid},
 };
 
+pub(crate) mod calls;
 pub(crate) mod shared;
 
 pub(crate) const MIB: u64 = 1 << 20;
@@ -259,6 +261,7 @@ pub(crate) fn empty() -> Snapshot {
         audit: None,
         unresolved: Vec::new(),
         failures: FailuresSnapshot { count: Some(0), ..FailuresSnapshot::default() },
+        stacks: None,
         devices: Vec::new(),
         allocators: Vec::new(),
         buffers: None,
@@ -376,6 +379,7 @@ pub(crate) fn with_buffers() -> Snapshot {
         tid: Some(Tid(4250)),
         allocated_ns: Some(88 * SECOND),
         pre_attach: false,
+        call: None,
     };
     let older = BufferSnapshot {
         unique_id: None,
@@ -389,6 +393,17 @@ pub(crate) fn with_buffers() -> Snapshot {
         ..buffer.clone()
     };
     Snapshot { buffers: Some(vec![older, buffer]), programs: Some(programs()), ..one_chip() }
+}
+
+/// The same with what called for them.
+pub(crate) fn with_calls() -> Snapshot {
+    let mut snapshot = with_buffers();
+    for buffer in snapshot.buffers.iter_mut().flatten() {
+        let known = calls::Known::new();
+        let allocated_ns = buffer.allocated_ns.map(|_| SECOND / 2);
+        buffer.call = Some(known.call(buffer.tid, allocated_ns, buffer.pre_attach));
+    }
+    snapshot
 }
 
 /// Seven failed allocations, two of them kept: one with all that can be known, one with nothing.

@@ -15,6 +15,7 @@ pub mod resolve;
 pub mod sink;
 pub mod socket;
 pub mod source;
+pub mod stacks;
 pub mod table;
 pub mod target;
 #[cfg(feature = "tracy")]

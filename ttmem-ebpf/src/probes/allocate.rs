@@ -25,6 +25,7 @@ use crate::{
     count::{self, lose},
     emit::{Hit, reserve, submit},
     maps::{EVENTS, SPAN},
+    stack,
     user_memory::{Fault, read},
 };
 
@@ -34,16 +35,21 @@ struct Seen {
     buffer: u64,
     /// Address of the object that holds its fields, and what they are.
     read: Option<(u64, Fields)>,
+    /// The time of its record; 0 if there is none.
+    recorded_ns: u64,
 }
 
 /// `GraphTracker::track_allocate(this, const Buffer*)`.
 #[inline(always)]
 pub fn on_allocate(ctx: &ProbeContext, hit: &Hit, layout: &LayoutTable) -> Option<()> {
-    let mut seen = Seen { buffer: ctx.arg(1)?, read: None };
+    let mut seen = Seen { buffer: ctx.arg(1)?, read: None, recorded_ns: 0 };
     let is_done = !expects_sharded() && ahead(&mut seen, hit, layout);
     if !is_done && in_order(&mut seen, hit, layout).is_err() {
         debug!(ctx, "buffer {:x} could not be read", seen.buffer);
         lose(LossCause::ReadFault);
+    }
+    if seen.recorded_ns != 0 {
+        stack::record(ctx, hit, seen.recorded_ns);
     }
     Some(())
 }
@@ -55,9 +61,10 @@ fn ahead(seen: &mut Seen, hit: &Hit, table: &LayoutTable) -> bool {
     let described = describe::count();
     let Some(mut entry) = EVENTS.reserve::<AllocateRecord>(0) else { return false };
     let record = entry.as_mut_ptr();
+    let header = hit.header(KIND_ALLOCATE);
     // SAFETY: room for a record. A word of each cache line.
     unsafe {
-        (&raw mut (*record).header).write_volatile(hit.header(KIND_ALLOCATE));
+        (&raw mut (*record).header).write_volatile(header);
         (&raw mut (*record).reserved).write_volatile(0);
     }
     if let Some((fields, read)) = Fields::read_at_once(seen.buffer, layout) {
@@ -71,6 +78,7 @@ fn ahead(seen: &mut Seen, hit: &Hit, table: &LayoutTable) -> bool {
             // SAFETY: room for a record.
             unsafe { fill(record, seen.buffer, &read) };
             submit(entry);
+            seen.recorded_ns = header.time_ns;
             return true;
         }
         seen.read = Some((fields, read));
@@ -103,24 +111,28 @@ fn in_order(seen: &mut Seen, hit: &Hit, table: &LayoutTable) -> Result<(), Fault
         let (sharding, flags) = read_sharding(*fields, layout)?;
         let Some(mut entry) = reserve::<ShardedRecord>() else { return Ok(()) };
         let record = entry.as_mut_ptr();
+        let header = hit.header(KIND_ALLOCATE_SHARDED);
         // SAFETY: room for a record.
         unsafe {
             let buffer = &raw mut (*record).buffer;
-            (*buffer).header = hit.header(KIND_ALLOCATE_SHARDED);
+            (*buffer).header = header;
             fill(buffer, seen.buffer, read);
             (*buffer).flags |= flags;
             (*record).sharding = sharding;
         }
         submit(entry);
+        seen.recorded_ns = header.time_ns;
     } else {
         let Some(mut entry) = reserve::<AllocateRecord>() else { return Ok(()) };
         let record = entry.as_mut_ptr();
+        let header = hit.header(KIND_ALLOCATE);
         // SAFETY: room for a record.
         unsafe {
-            (*record).header = hit.header(KIND_ALLOCATE);
+            (*record).header = header;
             fill(record, seen.buffer, read);
         }
         submit(entry);
+        seen.recorded_ns = header.time_ns;
     }
     Ok(())
 }

@@ -62,6 +62,7 @@ fn follow_instead(
         (watch.buffers, "--buffers"),
         (watch.map, "--map"),
         (watch.dispatches, "--dispatches"),
+        (watch.stacks.stacks, "--stacks"),
         (watch.audit.is_some(), "--audit"),
         (watch.on_failure.is_some(), "--on-failure"),
         (watch.output.is_some(), "--output"),

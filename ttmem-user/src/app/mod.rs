@@ -17,6 +17,7 @@ mod serve;
 mod session;
 mod share;
 mod snapshot;
+mod stacks;
 mod target;
 mod watch;
 

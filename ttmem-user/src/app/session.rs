@@ -14,6 +14,7 @@ use super::{
     output::Lines,
     privileges, record,
     share::Share,
+    stacks,
 };
 #[cfg(feature = "tracy")]
 use crate::tracy::Tracy;
@@ -24,6 +25,7 @@ use crate::{
     ledger::{report::Report, snapshot::Detail},
     pipeline::{Command, Control, Options, Pipeline},
     sink::Follower,
+    stacks::Unwinding,
     tui::{self, OutputTail, Request, Ui},
 };
 
@@ -36,6 +38,8 @@ pub struct Session {
     started: Option<Started>,
     /// What the live view looks back into.
     recorder: Option<Recorder>,
+    /// What unwinds call stacks, if they are recorded.
+    stacks: Option<Unwinding>,
     /// After the pipeline, so that viewers hear of the end.
     #[cfg(feature = "tracy")]
     _tracy: Option<Tracy>,
@@ -68,6 +72,7 @@ impl Session {
     ) -> anyhow::Result<Self> {
         let mut kernel = Kernel::load(LoadOptions {
             ring_bytes: config.ring_bytes,
+            stacks: config.stacks,
             debug: config.debug_bpf,
             perf_events: config.perf_events,
         })?;
@@ -103,7 +108,9 @@ impl Session {
         let tracy = tracy.map(|tracy| Tracy::start(tracy, &control, privileges::drop_all));
         #[cfg(feature = "tracy")]
         let tracy = tracy.transpose()?.inspect(|tracy| followers.push(tracy.follower()));
-        let share = Share::open(config.sharing.as_ref(), &control)?;
+        let stacks = kernel.stacks.map(|source| stacks::start(source, &control)).transpose()?;
+        let fill_in = stacks.as_ref().map(|stacks| stacks::fill_in(stacks.handle()));
+        let share = Share::open(config.sharing.as_ref(), &control, fill_in)?;
         let (agent, started) = Agent::start(
             kernel.attacher,
             selection,
@@ -111,6 +118,7 @@ impl Session {
             watched,
             share,
             followers,
+            stacks.as_ref().map(Unwinding::handle),
         )?;
         give_up().context("cannot drop capabilities")?;
         let (pipeline, reports) =
@@ -126,6 +134,7 @@ impl Session {
             reports,
             started,
             recorder,
+            stacks,
             #[cfg(feature = "tracy")]
             _tracy: tracy,
         })
@@ -162,10 +171,18 @@ impl Session {
                 }
                 _ = resync.recv() => self.control.send(Command::Resync),
                 report = next_report(&mut self.reports) => match report {
-                    Some(report) => lines.print(&report)?,
+                    Some(report) => lines.print(&self.with_calls(report))?,
                     None => return Ok(()),
                 }
             }
+        }
+    }
+
+    /// A report with what called for its buffers, if that is recorded.
+    fn with_calls(&self, report: Arc<Report>) -> Arc<Report> {
+        match &self.stacks {
+            Some(stacks) => stacks::with_calls(&stacks.handle(), &report),
+            None => report,
         }
     }
 
@@ -184,6 +201,10 @@ impl Session {
     ) -> anyhow::Result<()> {
         let ui = match &self.recorder {
             Some(recorder) => ui.with_histories(recorder.histories()),
+            None => ui,
+        };
+        let ui = match &self.stacks {
+            Some(stacks) => ui.with_calls(Arc::new(stacks.handle())),
             None => ui,
         };
         let control = Arc::clone(&self.control);

@@ -10,7 +10,7 @@ use crate::{
     cli::config::Sharing,
     ledger::snapshot::ProcessLabel,
     pipeline::{Control, now_ns},
-    socket::{self, Allowed, End, NewSocket, Server},
+    socket::{self, Allowed, End, FillIn, NewSocket, Server},
     table::{
         access::{Purpose, Readers, grant},
         agent::Identity,
@@ -31,7 +31,11 @@ pub struct Share {
 impl Share {
     /// Prepares the directory, and the thread that answers. That there is no usual directory is
     /// no reason not to watch.
-    pub fn open(sharing: Option<&Sharing>, control: &Arc<Control>) -> anyhow::Result<Option<Self>> {
+    pub fn open(
+        sharing: Option<&Sharing>,
+        control: &Arc<Control>,
+        fill_in: Option<FillIn>,
+    ) -> anyhow::Result<Option<Self>> {
         let Some(sharing) = sharing else { return Ok(None) };
         let group = sharing.group.as_deref().map(group_id).transpose()?;
         let directory = match directory(sharing) {
@@ -42,7 +46,7 @@ impl Share {
                 return Ok(None);
             }
         };
-        let server = Server::start(Arc::clone(control), privileges::drop_all)
+        let server = Server::start(Arc::clone(control), fill_in, privileges::drop_all)
             .context("cannot start the thread that answers on sockets")?;
         Ok(Some(Self { directory, group, server }))
     }

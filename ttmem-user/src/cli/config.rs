@@ -2,8 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::args::{Format, WatchArgs, readers::ServeArgs};
-use crate::tui::Theme;
+use super::args::{Format, WatchArgs, readers::ServeArgs, stacks::StackArgs};
+use crate::{kernel::StackOptions, tui::Theme};
 
 /// How often a service writes what only a snapshot knows.
 const SERVICE_REFRESH: Duration = Duration::from_secs(1);
@@ -43,6 +43,8 @@ pub struct SessionConfig {
     pub map: bool,
     /// Dispatches of programs are watched.
     pub dispatches: bool,
+    /// How call stacks are recorded, if they are.
+    pub stacks: Option<StackOptions>,
     /// How others may read the numbers, if they may.
     pub sharing: Option<Sharing>,
     /// Size of the ring buffer, bytes.
@@ -130,6 +132,7 @@ impl SessionConfig {
             audit: args.audit.map(Duration::from_secs_f64),
             map: args.map,
             dispatches: args.dispatches,
+            stacks: stacks(&args.stacks),
             // One report is over before anybody could ask.
             sharing: (!once && !args.no_table).then_some(sharing),
             ring_bytes: ring_bytes(args.ring_size),
@@ -153,6 +156,7 @@ impl SessionConfig {
             audit: args.audit.map(Duration::from_secs_f64),
             map: false,
             dispatches: args.dispatches,
+            stacks: stacks(&args.stacks),
             sharing: Some(Sharing { directory, group: args.group.clone(), needed: true }),
             ring_bytes: ring_bytes(args.ring_size),
             debug_bpf: false,
@@ -174,6 +178,11 @@ fn tracy(args: &super::args::tracy::TracyArgs, talkative: bool) -> Option<crate:
         style: args.tracy_names.into(),
         talkative,
     })
+}
+
+fn stacks(args: &StackArgs) -> Option<StackOptions> {
+    let ring_bytes = ring_bytes(args.stack_ring_size);
+    args.stacks.then_some(StackOptions { bytes: args.stack_bytes, ring_bytes })
 }
 
 /// A ring buffer is whole pages, and a power of two.

@@ -16,10 +16,12 @@ pub enum By {
     Size,
     /// The power of ten seconds that their age reaches.
     Age,
+    /// What called for them, which the rows do not say: whoever groups by it has to.
+    Site,
 }
 
 impl By {
-    /// Every way.
+    /// Every way that takes nothing but the rows.
     pub const ALL: [Self; 4] = [Self::Size, Self::Type, Self::Thread, Self::Age];
 }
 
@@ -35,6 +37,8 @@ pub enum Key {
     Size(Option<u32>),
     /// How old.
     Age(Age),
+    /// The number of the site; `None`: not known.
+    Site(Option<u32>),
 }
 
 /// How old a buffer is.
@@ -78,6 +82,7 @@ impl Key {
             By::Thread => Self::Thread(row.tid),
             By::Size => Self::Size(row.size.checked_ilog2()),
             By::Age => Self::Age(Age::of(row, now_ns)),
+            By::Site => Self::Site(None),
         }
     }
 }

@@ -79,7 +79,7 @@ impl Mark {
             (pool, Then { used: now.used_bytes, buffers: now.buffers, changes })
         };
         let groups = [By::Type, By::Thread, By::Size].map(|by| {
-            let mut groups = live.groups(by, time_ns, |_| true);
+            let mut groups = live.groups(by, time_ns);
             groups.truncate(MAX_GROUPS);
             groups
         });
@@ -120,7 +120,7 @@ impl Mark {
         if by == By::Age {
             return Vec::new();
         }
-        let now = live.groups(by, self.time_ns, |_| true);
+        let now = live.groups(by, self.time_ns);
         let mut sums: BTreeMap<Key, [Option<Group>; 2]> = BTreeMap::new();
         for group in now {
             sums.entry(group.key).or_default()[1] = Some(group);

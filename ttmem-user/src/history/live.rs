@@ -111,8 +111,19 @@ impl LiveSet {
     /// time in proportion to all, and only for the window more than that.
     pub fn page(
         &self,
+        wanted: impl FnMut(Slot, &Row<'_>) -> bool,
+        order: Order,
+        window: Range<usize>,
+    ) -> Page<'_> {
+        self.page_by(wanted, order, |row| order.value(row), window)
+    }
+
+    /// The same in the order of a value that the rows need not know of themselves.
+    pub fn page_by(
+        &self,
         mut wanted: impl FnMut(Slot, &Row<'_>) -> bool,
         order: Order,
+        value: impl Fn(&Row<'_>) -> Option<u64>,
         window: Range<usize>,
     ) -> Page<'_> {
         let compare = |one: &Chosen, other: &Chosen| {
@@ -135,7 +146,7 @@ impl LiveSet {
             if wanted(Slot { place, stamp: packed.stamp }, &row) {
                 matched += 1;
                 matched_bytes = matched_bytes.saturating_add(row.size);
-                first.push(Chosen::new(order, &row, place), compare);
+                first.push(Chosen::new(order.rank(value(&row)), &row, place), compare);
             }
         });
         let mut window = window.start.min(matched)..window.end.min(matched);
@@ -151,10 +162,15 @@ impl LiveSet {
     }
 
     /// Sums over the rows that are alike, the largest first. `now_ns` tells ages.
-    pub fn groups(&self, by: By, now_ns: u64, wanted: impl Fn(&Row<'_>) -> bool) -> Vec<Group> {
+    pub fn groups(&self, by: By, now_ns: u64) -> Vec<Group> {
+        self.groups_by(|row| Key::of(row, by, now_ns))
+    }
+
+    /// Sums over the rows with the same key, the largest first.
+    pub fn groups_by(&self, key: impl Fn(&Row<'_>) -> Key) -> Vec<Group> {
         let mut groups: BTreeMap<Key, Group> = BTreeMap::new();
-        self.iter().filter(|row| wanted(row)).for_each(|row| {
-            let key = Key::of(&row, by, now_ns);
+        self.iter().for_each(|row| {
+            let key = key(&row);
             groups.entry(key).or_insert_with(|| Group::new(key)).add(&row);
         });
         let mut groups: Vec<Group> = groups.into_values().collect();

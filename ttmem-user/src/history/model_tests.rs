@@ -380,7 +380,7 @@ proptest! {
             SortKey::PerBank => row.bank_bytes,
             SortKey::Page => Some(row.page_size),
             SortKey::Cores => row.cores.map(u64::from),
-            SortKey::Type | SortKey::Chips | SortKey::Age => None,
+            SortKey::Type | SortKey::Chips | SortKey::Age | SortKey::Site => None,
         };
         let values: Vec<_> =
             all.iter().map(|id| value(&history.live().get(*id).unwrap())).collect();

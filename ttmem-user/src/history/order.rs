@@ -41,12 +41,14 @@ pub enum SortKey {
     Page,
     /// Cores with an address of their own.
     Cores,
+    /// What called for it, which the rows do not say: whoever orders by it has to.
+    Site,
 }
 
 impl Order {
-    /// A number that grows in this order.
-    fn rank(self, row: &Row<'_>) -> u64 {
-        let value = match self.key {
+    /// What a row is ordered by; `None`: not known.
+    pub(super) fn value(self, row: &Row<'_>) -> Option<u64> {
+        match self.key {
             SortKey::Size => Some(row.size),
             SortKey::Used => row.used_bytes,
             SortKey::Type => Some(row.buffer_type.index() as u64),
@@ -62,7 +64,12 @@ impl Order {
             SortKey::PerBank => row.bank_bytes,
             SortKey::Page => Some(row.page_size),
             SortKey::Cores => row.cores.map(u64::from),
-        };
+            SortKey::Site => None,
+        }
+    }
+
+    /// A number that grows in this order.
+    pub(super) fn rank(self, value: Option<u64>) -> u64 {
         // The largest number stands for what is not known.
         value.map_or(u64::MAX, |value| {
             if self.descending {
@@ -84,10 +91,10 @@ pub(super) struct Chosen {
 }
 
 impl Chosen {
-    pub fn new(order: Order, row: &Row<'_>, place: usize) -> Self {
+    pub fn new(rank: u64, row: &Row<'_>, place: usize) -> Self {
         let since = |ns: u64| u64::MAX - 1 - ns.min(u64::MAX - 1);
         Self {
-            rank: order.rank(row),
+            rank,
             age: row.allocated_ns.map_or(u64::MAX, since),
             place: u32::try_from(place).unwrap_or(u32::MAX),
         }

@@ -11,7 +11,7 @@ use ttmem_common::{
     control::CONTROL_WORDS, layout::MAX_SLOTS, loss::LOSS_STRIDE, witness::WITNESS_WORDS,
 };
 
-use super::{Attacher, Records, multi, perf, ring::Ring, support};
+use super::{Attacher, Records, StackRecords, multi, perf, ring::Ring, support};
 use crate::{units::FileOffset, words::Words};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ttmem-ebpf"));
@@ -91,10 +91,21 @@ pub enum KernelError {
 pub struct LoadOptions {
     /// Size of the ring buffer in bytes; a power of two, at least a page.
     pub ring_bytes: u32,
+    /// How call stacks are recorded, if they are.
+    pub stacks: Option<StackOptions>,
     /// Let the eBPF side write diagnostics to the log.
     pub debug: bool,
     /// Use perf events even where a `uprobe_multi` link would do.
     pub perf_events: bool,
+}
+
+/// How call stacks are recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StackOptions {
+    /// Bytes of a stack that are copied; a multiple of `STACK_PIECE`, and not 0.
+    pub bytes: u32,
+    /// Size of their ring buffer in bytes; a power of two, at least a page.
+    pub ring_bytes: u32,
 }
 
 /// The loaded eBPF side: what attaches, and what delivers records.
@@ -103,6 +114,8 @@ pub struct Kernel {
     pub attacher: Attacher,
     /// Delivers what the probes recorded; needs none.
     pub records: Records,
+    /// Delivers the call stacks, if they are recorded; needs none.
+    pub stacks: Option<StackRecords>,
 }
 
 impl Kernel {
@@ -111,15 +124,19 @@ impl Kernel {
         check_kernel(support::running(), support::lockdown(), support::has_uprobes())?;
         let cpus = possible_cpus();
         let (namespace_dev, namespace_ino) = support::pid_namespace().unwrap_or((0, 0));
+        let page = u32::try_from(rustix::param::page_size()).unwrap_or(4096);
+        let stack_bytes = options.stacks.map_or(0, |stacks| stacks.bytes);
         let log_level: u8 = if options.debug { 0xff } else { 0 };
         let mut ebpf = EbpfLoader::new()
             // Nothing is relocated against kernel types; reading them would take 60 ms.
             .btf(None)
             .map_max_entries("EVENTS", options.ring_bytes)
+            .map_max_entries("STACKS", options.stacks.map_or(page, |stacks| stacks.ring_bytes))
             .map_max_entries("LOSS", cpus * LOSS_STRIDE)
             .map_max_entries("WITNESS", cpus * MAX_SLOTS)
             .override_global("PID_NS_DEV", &namespace_dev, true)
             .override_global("PID_NS_INO", &namespace_ino, true)
+            .override_global("STACK_BYTES", &stack_bytes, true)
             .override_global("AYA_LOG_LEVEL", &log_level, false)
             .load(&without_line_info(OBJECT))
             .map_err(|error| load_error(&error))?;
@@ -129,15 +146,20 @@ impl Kernel {
             perf::load(&mut ebpf)?;
             None
         };
-        let ring = Ring::map(map_fd(&ebpf, "EVENTS")?, options.ring_bytes)
-            .map_err(|source| KernelError::Load { what: "the ring buffer's mapping", source })?;
-        let control = map_words(&ebpf, "CONTROL", CONTROL_WORDS)?;
-        let loss = map_words(&ebpf, "LOSS", cpus * LOSS_STRIDE)?;
+        let ring = map_ring(&ebpf, "EVENTS", options.ring_bytes)?;
+        let control = || map_words(&ebpf, "CONTROL", CONTROL_WORDS);
+        let loss = || map_words(&ebpf, "LOSS", cpus * LOSS_STRIDE);
+        let stacks = options.stacks.map(|stacks| {
+            let ring = map_ring(&ebpf, "STACKS", stacks.ring_bytes)?;
+            Ok::<_, KernelError>(StackRecords::new(ring, control()?, loss()?, cpus))
+        });
+        let (stacks, control, loss) = (stacks.transpose()?, control()?, loss()?);
         let rows = cpus * MAX_SLOTS;
         let witness = map_words(&ebpf, "WITNESS", rows * WITNESS_WORDS)?;
         Ok(Self {
             attacher: Attacher::new(ebpf, multi),
             records: Records::new(ring, control, loss, witness, cpus),
+            stacks,
         })
     }
 }
@@ -201,6 +223,11 @@ fn map_fd(ebpf: &Ebpf, name: &'static str) -> Result<OwnedFd, KernelError> {
         .as_fd()
         .try_clone_to_owned()
         .map_err(|source| KernelError::Load { what: name, source })
+}
+
+fn map_ring(ebpf: &Ebpf, name: &'static str, size: u32) -> Result<Ring, KernelError> {
+    Ring::map(map_fd(ebpf, name)?, size)
+        .map_err(|source| KernelError::Load { what: "a ring buffer's mapping", source })
 }
 
 fn map_words(ebpf: &Ebpf, name: &'static str, words: u32) -> Result<Words, KernelError> {

@@ -7,8 +7,10 @@ mod multi;
 mod perf;
 mod records;
 mod ring;
+mod stacks;
 pub mod support;
 
 pub use attacher::{Attacher, Link};
-pub use load::{Kernel, KernelError, LoadOptions};
+pub use load::{Kernel, KernelError, LoadOptions, StackOptions};
 pub use records::Records;
+pub use stacks::StackRecords;

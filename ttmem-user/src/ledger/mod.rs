@@ -8,6 +8,7 @@
 
 pub mod audit;
 mod by_address;
+pub mod call;
 mod circular;
 mod counters;
 pub mod delta;

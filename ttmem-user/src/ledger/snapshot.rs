@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 pub use super::audit::snapshot::{AuditRow, AuditSnapshot, Verdict};
+use super::call::{Call, StackCounts};
 pub use super::circular::snapshot::{
     CircularBufferSnapshot, CircularSnapshot, Dispatches, Headroom, HeadroomState, ProgramSnapshot,
 };
@@ -66,6 +67,9 @@ pub struct Snapshot {
     pub unresolved: Vec<Unresolved>,
     /// Allocations that failed for want of memory.
     pub failures: FailuresSnapshot,
+    /// What has become of the call stacks; `None` if they are not recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stacks: Option<StackCounts>,
     /// Chips in id order, pools in buffer type order; empty pools included.
     pub devices: Vec<ChipSnapshot>,
     /// What each allocator has free, by allocator, then buffer type.
@@ -348,4 +352,7 @@ pub struct BufferSnapshot {
     pub allocated_ns: Option<u64>,
     /// Whether it was allocated before the attach.
     pub pre_attach: bool,
+    /// What called for it; `None` if call stacks are not recorded.
+    #[serde(flatten)]
+    pub call: Option<Call>,
 }

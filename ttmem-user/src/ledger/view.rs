@@ -10,7 +10,10 @@ use super::{
         TargetState, WitnessSnapshot,
     },
 };
-use crate::{event::BufferType, units::DeviceAddr};
+use crate::{
+    event::BufferType,
+    units::{DeviceAddr, Tid},
+};
 
 /// Address and unique id of a buffer.
 type Lowest = (DeviceAddr, Option<u64>);
@@ -38,6 +41,7 @@ impl Ledger {
             audit: self.audit_snapshot(),
             unresolved: self.unresolved.clone(),
             failures,
+            stacks: None,
             devices: self.chip_snapshots(),
             allocators: self.space_snapshots(detail.map),
             buffers: detail.buffers.then(|| self.buffer_snapshots()),
@@ -130,6 +134,11 @@ impl Ledger {
         buffers
     }
 
+    /// When, and by which thread, each live buffer was allocated, as far as that was seen.
+    pub fn allocations(&self) -> impl Iterator<Item = (u64, Tid)> {
+        self.live.values().filter_map(|live| live.origin.seen()).map(|(tid, time)| (time, tid))
+    }
+
     fn buffer_snapshot(&self, live: &Live) -> BufferSnapshot {
         let device = live.device.and_then(|entry| self.topology.device(entry as usize));
         let seen = live.origin.seen();
@@ -150,6 +159,7 @@ impl Ledger {
             tid: seen.map(|(tid, _)| tid),
             allocated_ns: seen.map(|(_, time)| time),
             pre_attach: live.origin == Origin::PreAttach,
+            call: None,
         }
     }
 }

@@ -33,6 +33,27 @@ mod tests {
     }
 
     #[test]
+    fn a_buffer_has_its_call_stack_or_says_why_not() {
+        let snapshot = serde_json::to_value(fixture::with_calls()).unwrap();
+        let (older, known) = (&snapshot["buffers"][0], &snapshot["buffers"][1]);
+        for (key, why) in [("site", "null"), ("stack", "null"), ("stack_cut", "null")] {
+            assert_eq!(older[key].to_string(), why, "{key}");
+            assert!(older.as_object().unwrap().contains_key(key), "{key}");
+        }
+        assert_eq!(older["stack_unknown"], "allocated before the attach");
+        assert_eq!(known["site"], "ttnn::add");
+        assert_eq!(known["stack_cut"], "the copied bytes of the stack end there");
+        assert!(known["stack_unknown"].is_null());
+        let frame = &known["stack"][1];
+        assert_eq!(
+            (&frame["function"], &frame["module"], &frame["offset"]),
+            (&"ttnn::add".into(), &"/lib/_ttnncpp.so".into(), &0xca_53d3.into())
+        );
+        let without = serde_json::to_value(fixture::with_buffers()).unwrap();
+        assert!(without["buffers"][1].get("site").is_none() && without.get("stacks").is_none());
+    }
+
+    #[test]
     fn a_failure_is_one_line_with_what_was_live() {
         let mut lines = Vec::new();
         write_failures(&mut lines, &fixture::failed(), 0).unwrap();

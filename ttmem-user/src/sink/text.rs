@@ -294,6 +294,9 @@ fn live_buffers(page: &mut Page, buffers: &[BufferSnapshot], now_ns: u64) {
         "{:>8}  {:<13} {:>12} {:>9} {:>9} {:>10} {:>5} {:>8}  CHIPS",
         "BUFFER", "TYPE", "ADDRESS", "SIZE", "PER BANK", "AGE", "MESH", "TID"
     );
+    // Where call stacks are recorded.
+    let has_sites = buffers.iter().any(|buffer| buffer.call.is_some());
+    let heading = if has_sites { format!("{heading:<93}  SITE") } else { heading };
     page.line(&[(Paint::Bold, &heading)]);
     for buffer in buffers {
         let line = format!(
@@ -308,6 +311,13 @@ fn live_buffers(page: &mut Page, buffers: &[BufferSnapshot], now_ns: u64) {
             or_unknown(buffer.tid),
             chip_ranges(&buffer.chips),
         );
+        let line = match &buffer.call {
+            Some(call) => {
+                let site = call.site().map_or(UNKNOWN, |site| site);
+                format!("{line:<93}  {}", format::one_line(site))
+            }
+            None => line,
+        };
         page.line(&[(Paint::Plain, &line)]);
     }
     page.line(&[(Paint::Dim, &format!("{} live buffers", buffers.len()))]);
@@ -361,6 +371,7 @@ mod tests {
         assert_snapshot!("exited", render(&fixture::exited(), None, false));
         assert_snapshot!("circulars", render(&fixture::circulars(), None, false));
         assert_snapshot!("buffers", render(&fixture::with_buffers(), None, false));
+        assert_snapshot!("buffers_with_sites", render(&fixture::with_calls(), None, false));
     }
 
     #[test]

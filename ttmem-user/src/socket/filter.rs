@@ -152,6 +152,7 @@ mod tests {
             tid: allocated_ns.map(|_| Tid(5)),
             allocated_ns,
             pre_attach: allocated_ns.is_none(),
+            call: None,
         }
     }
 

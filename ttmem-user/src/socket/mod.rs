@@ -18,6 +18,7 @@ mod subscription;
 
 pub use peer::Allowed;
 pub use server::{End, NewSocket, Server};
+pub use source::FillIn;
 
 /// The name of a process's socket.
 pub fn file_name(pid: u32) -> String {

@@ -24,7 +24,7 @@ use tokio::{
 use super::{
     connection::{self, About},
     peer::Allowed,
-    source::Source,
+    source::{FillIn, Source},
 };
 use crate::{pipeline::Control, table::directory::Placed, units::Pid};
 
@@ -73,9 +73,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts the thread; `prepare` is the first that it does.
+    /// Starts the thread; `prepare` is the first that it does, `fill_in` is done to what is asked
+    /// for.
     pub fn start(
         control: Arc<Control>,
+        fill_in: Option<FillIn>,
         prepare: impl FnOnce() -> io::Result<()> + Send + 'static,
     ) -> io::Result<Self> {
         allow_many_files()?;
@@ -86,7 +88,7 @@ impl Server {
                 log::error!("no socket: {error}");
                 return;
             }
-            runtime.block_on(serve(control, received));
+            runtime.block_on(serve(control, fill_in, received));
         })?;
         Ok(Self { commands: Some(commands), thread: Some(thread) })
     }
@@ -126,7 +128,11 @@ fn allow_many_files() -> io::Result<()> {
     Ok(())
 }
 
-async fn serve(control: Arc<Control>, mut commands: mpsc::UnboundedReceiver<Command>) {
+async fn serve(
+    control: Arc<Control>,
+    fill_in: Option<FillIn>,
+    mut commands: mpsc::UnboundedReceiver<Command>,
+) {
     let clients = Arc::new(Clients::default());
     let mut targets: HashMap<u64, watch::Sender<Option<End>>> = HashMap::new();
     let mut serving = JoinSet::new();
@@ -139,7 +145,7 @@ async fn serve(control: Arc<Control>, mut commands: mpsc::UnboundedReceiver<Comm
             Some(Command::Open(socket)) => {
                 let (end, ended) = watch::channel(None);
                 targets.insert(socket.serial, end);
-                let source = Source::new(Arc::clone(&control), socket.serial);
+                let source = Source::new(Arc::clone(&control), socket.serial, fill_in.clone());
                 serving.spawn(accept_all(socket, source, ended, Arc::clone(&clients)));
             }
             Some(Command::Close(serial, how)) => {

@@ -10,6 +10,7 @@ use std::{
 
 use tokio::{
     sync::{Mutex, oneshot},
+    task::spawn_blocking,
     time::sleep_until,
 };
 
@@ -24,6 +25,9 @@ const REST: u32 = 4;
 /// A rest that is put off.
 const SHORT: Duration = Duration::from_millis(2);
 
+/// Adds to a snapshot what the ledger does not know; may take a moment.
+pub type FillIn = Arc<dyn Fn(&mut Snapshot) + Send + Sync>;
+
 /// The target is gone, or the pipeline is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gone;
@@ -33,6 +37,7 @@ pub struct Gone;
 pub struct Source {
     control: Arc<Control>,
     serial: u64,
+    fill_in: Option<FillIn>,
     shared: Arc<Mutex<Shared>>,
     /// How many wait for a snapshot, or are about to get one.
     waiting: Arc<AtomicUsize>,
@@ -63,8 +68,8 @@ struct Shared {
 
 impl Source {
     /// Of the target with this serial.
-    pub fn new(control: Arc<Control>, serial: u64) -> Self {
-        Self { control, serial, shared: Arc::default(), waiting: Arc::default() }
+    pub fn new(control: Arc<Control>, serial: u64, fill_in: Option<FillIn>) -> Self {
+        Self { control, serial, fill_in, shared: Arc::default(), waiting: Arc::default() }
     }
 
     /// The state with every event up to now in it, and the number of the last delta.
@@ -94,13 +99,21 @@ impl Source {
             return Ok(latest.clone());
         }
         let detail = Detail { buffers, map: false, ..Detail::default() };
-        let found = self
+        let (mut snapshot, last_delta) = self
             .ask_paced(shared, move |view| {
                 let state = TargetState::Running;
                 let snapshot = view.ledger.snapshot(view.time_ns, state, detail);
-                (Arc::new(snapshot), view.ledger.last_delta())
+                (snapshot, view.ledger.last_delta())
             })
             .await?;
+        if let Some(fill_in) = self.fill_in.clone() {
+            let filled = spawn_blocking(move || {
+                fill_in(&mut snapshot);
+                snapshot
+            });
+            snapshot = filled.await.map_err(|_| Gone)?;
+        }
+        let found = (Arc::new(snapshot), last_delta);
         shared.latest[place] = Some(found.clone());
         Ok(found)
     }

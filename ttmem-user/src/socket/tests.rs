@@ -74,7 +74,7 @@ impl Rig {
         let path = outer.path().join("sockets");
         let directory = Arc::new(Directory::create(&path).unwrap());
         let (listener, file) = directory.place_socket(&file_name(PID), |_| Ok(())).unwrap();
-        let server = Server::start(control, || Ok(())).unwrap();
+        let server = Server::start(control, None, || Ok(())).unwrap();
         server.open(NewSocket { serial: SERIAL, pid: Pid(PID), listener, allowed, file });
         Self { server: Some(server), _pipeline: pipeline, path, _outer: outer }
     }

@@ -4,6 +4,21 @@ use std::os::fd::BorrowedFd;
 
 use crate::{missing::Lost, witness::Witness};
 
+/// A source of call stacks: of records like those of an [`EventSource`], in a ring of their own.
+pub trait StackSource {
+    /// Hands every stack that has arrived so far to `take`, oldest first, some at a time.
+    fn drain(&mut self, take: &mut dyn FnMut(&[&[u8]]));
+
+    /// How many were lost so far.
+    fn lost(&self) -> u64;
+
+    /// Asks for the descriptor below to become readable with the next stack.
+    fn request_wake_up(&self, wanted: bool);
+
+    /// Becomes readable when a requested wake-up arrives.
+    fn wake_up(&self) -> BorrowedFd<'_>;
+}
+
 /// A source of raw records. Whatever the source, the same decoder reads them.
 pub trait EventSource {
     /// Hands every record that has arrived so far to `take`, oldest first, some at a time.

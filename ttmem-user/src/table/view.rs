@@ -41,6 +41,7 @@ pub fn snapshot(table: &Table, chips: &[ChipId], now_ns: u64) -> Result<Snapshot
         audit: None,
         unresolved: Vec::new(),
         failures,
+        stacks: None,
         devices: found
             .into_iter()
             .map(|chip| ChipSnapshot {

@@ -14,7 +14,10 @@ use super::{
     state::State,
     view::{self, Command, Scene},
 };
-use crate::{history::recorder::Histories, ledger::report::Report};
+use crate::{
+    history::recorder::Histories,
+    ledger::{call::Calls, report::Report},
+};
 
 /// What an event calls for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +55,13 @@ impl Ui {
     #[must_use]
     pub fn with_histories(mut self, histories: Histories) -> Self {
         self.state.histories = Some(histories);
+        self
+    }
+
+    /// The same with what called for their buffers.
+    #[must_use]
+    pub fn with_calls(mut self, calls: Arc<dyn Calls>) -> Self {
+        self.state.calls = Some(calls);
         self
     }
 

@@ -13,6 +13,7 @@ use super::fleet::Fleet;
 use super::plan::Plan;
 use super::report::Report;
 use super::rig::Rig;
+use super::standin::STACK_OPTIONS;
 use super::target::Target;
 use super::watcher::{Watch, Watcher};
 use crate::real_target::Kind as Machine;
@@ -51,6 +52,9 @@ fn watches(rig: &Rig) -> Vec<(String, Watch)> {
     watches.extend([(EMPTY, Watch::Empty), (EMPTY_AGAIN, Watch::Empty)]);
     watches.push(("ttmem", Watch::Ttmem(rig.defaults())));
     watches.push(("ttmem --dispatches", Watch::Ttmem(dispatches)));
+    let mut stacks = rig.defaults();
+    stacks.extend(STACK_OPTIONS.map(str::to_owned));
+    watches.push(("ttmem --stacks", Watch::Ttmem(stacks)));
     watches.push((WITHOUT_TOTALS, Watch::Nobody));
     watches.into_iter().map(|(name, watch)| (name.to_owned(), watch)).collect()
 }

@@ -17,6 +17,9 @@ use super::watcher::Watch;
 /// The names of ttmem's variants.
 pub const TTMEM: &str = "ttmem";
 const DISPATCHES: &str = "ttmem --dispatches";
+const STACKS: &str = "ttmem --stacks";
+/// With a ring that holds all stacks of a sample: one that is lost costs less.
+pub const STACK_OPTIONS: [&str; 3] = ["--stacks", "--stack-ring-size", "262144"];
 /// Built variants of the library, and what is said of them.
 const SITES: [(&str, &str); 4] =
     [("push", "push"), ("cet", "endbr64 + push"), ("mov", "mov + push"), ("nop5", "5-byte nop")];
@@ -54,6 +57,7 @@ fn common(rig: &Rig) -> Vec<(String, Watch)> {
 fn all(rig: &Rig) -> Vec<(String, Watch)> {
     let mut variants = common(rig);
     variants.push((DISPATCHES.to_owned(), ttmem(rig, &["--dispatches"])));
+    variants.push((STACKS.to_owned(), ttmem(rig, &STACK_OPTIONS)));
     for (age, tool) in rig.bpftraces.iter().enumerate() {
         let scripts: &[(&str, &str)] = if age == 0 {
             &[

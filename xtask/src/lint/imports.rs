@@ -24,6 +24,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("target", &["image", "resolve", "event"]),
     ("source", &[]),
     ("kernel", &["resolve", "source"]),
+    ("stacks", &["target", "source", "ledger"]),
     ("ledger", &["event"]),
     ("table", &["event", "ledger"]),
     ("pipeline", &["event", "source", "ledger", "sink", "table"]),

@@ -21,6 +21,7 @@ use crate::{
     pipeline::{Command, Control, NewTarget, ReadLive},
     sink::Follower,
     socket::End,
+    stacks::{self, Modules},
     table::writer::Writer,
     target::process::ProcessError,
     units::Pid,
@@ -39,6 +40,8 @@ pub struct Admission {
     /// How others may read the numbers, if they may.
     share: Option<Share>,
     followers: Vec<Follower>,
+    /// What unwinds call stacks, if they are recorded.
+    stacks: Option<stacks::Handle>,
 }
 
 /// What is watched of each target.
@@ -66,6 +69,7 @@ impl Admission {
         options: TargetOptions,
         share: Option<Share>,
         followers: Vec<Follower>,
+        stacks: Option<stacks::Handle>,
     ) -> Self {
         Self {
             attacher,
@@ -76,6 +80,7 @@ impl Admission {
             options,
             share,
             followers,
+            stacks,
         }
     }
 
@@ -131,7 +136,12 @@ impl Admission {
         let label = Arc::new(target.label(serial));
         let shared = self.share.as_ref().map(|share| share.prepare(&target.process, &label));
         let (table, socket) = shared.transpose()?.unzip();
+        let stacks = self.stacks.as_ref();
+        let modules = stacks.map(|_| Modules::open(&target.process)).transpose()?;
         self.announce(target, slot, label, table, fresh)?;
+        if let Some((stacks, modules)) = stacks.zip(modules) {
+            stacks.add(serial, slot, pid, modules);
+        }
         let path = &target.library.open_path;
         let points = target.points(self.options.dispatches);
         match self.attacher.attach(path, pid, slot, &points) {
@@ -145,6 +155,7 @@ impl Admission {
             }
             Err(error) => {
                 self.tell(Command::Withdraw(slot));
+                self.stacks.iter().for_each(|stacks| stacks.remove(serial));
                 let _ = self.attacher.clear_layout(slot);
                 if target.process.has_ended() {
                     return Err(ProcessError::Ended(pid).into());
@@ -200,6 +211,7 @@ impl Admission {
             share.close(admitted.serial, end);
         }
         self.attacher.detach(admitted.link);
+        self.stacks.iter().for_each(|stacks| stacks.remove(admitted.serial));
         // Nothing uses the slot any more; that it still says whose it was does no harm.
         let _ = self.attacher.clear_layout(slot);
     }

@@ -21,6 +21,7 @@ use crate::{
     kernel::Attacher,
     pipeline::{Control, OnNotice},
     sink::Follower,
+    stacks,
 };
 use admission::Admission;
 pub use admission::TargetOptions;
@@ -47,6 +48,7 @@ impl Agent {
         options: TargetOptions,
         share: Option<Share>,
         followers: Vec<Follower>,
+        stacks: Option<stacks::Handle>,
     ) -> anyhow::Result<(Self, Started)> {
         let mailbox = Arc::new(Mailbox::new().context("cannot make an eventfd")?);
         let (started, receiver) = oneshot::channel();
@@ -54,7 +56,8 @@ impl Agent {
         let thread = thread::Builder::new()
             .name("ttmem-agent".to_owned())
             .spawn(move || {
-                let admission = Admission::new(attacher, control, options, share, followers);
+                let admission =
+                    Admission::new(attacher, control, options, share, followers, stacks);
                 Search::new(admission, selection, letters).run(started);
             })
             .context("cannot start a thread")?;

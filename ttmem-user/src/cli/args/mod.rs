@@ -2,6 +2,7 @@
 
 pub mod look;
 pub mod readers;
+pub mod stacks;
 #[cfg(feature = "tracy")]
 pub mod tracy;
 
@@ -209,6 +210,9 @@ pub struct WatchArgs {
     /// Watch which program runs when; costs the process a probe hit per dispatch.
     #[arg(long)]
     pub dispatches: bool,
+    /// Whether and how call stacks are recorded.
+    #[command(flatten)]
+    pub stacks: stacks::StackArgs,
     /// Where other processes can read the totals [default: /run/ttmem, or ttmem in
     /// XDG_RUNTIME_DIR when not root].
     #[arg(long, value_name = "DIR", conflicts_with = "no_table")]

@@ -79,6 +79,9 @@ pub struct ServeArgs {
     /// Watch which program runs when; costs each process a probe hit per dispatch.
     #[arg(long)]
     pub dispatches: bool,
+    /// Whether and how call stacks are recorded.
+    #[command(flatten)]
+    pub stacks: super::stacks::StackArgs,
     /// Size of the ring buffer between kernel and agent, in KiB; rounded up to a power of two.
     #[arg(long, value_name = "KIB", default_value_t = 4096,
           value_parser = clap::value_parser!(u32).range(4..=1_048_576))]

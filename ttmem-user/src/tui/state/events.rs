@@ -138,7 +138,7 @@ fn passes(filter: &Filter, change: &Changed<'_>, text: &mut String) -> bool {
     if filter.is_empty() {
         return true;
     }
-    describe(&change.row, false, text);
+    describe(&change.row, false, None, text);
     text.push(' ');
     text.push_str(what(change));
     filter.passes(text)

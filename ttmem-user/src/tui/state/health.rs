@@ -3,7 +3,7 @@
 use crate::{
     format,
     history::{History, MAX_BYTES},
-    ledger::{health::Health as Agent, report::Report, snapshot::Snapshot},
+    ledger::{call::StackCounts, health::Health as Agent, report::Report, snapshot::Snapshot},
     tui::{
         field::Field,
         table::{Column, Heading, Table, Tone},
@@ -59,7 +59,13 @@ impl Health {
 
     /// Takes in what is to be shown in a view of `height` lines; without a history, what was said of
     /// it last stays.
-    pub fn observe(&mut self, height: u16, snapshot: &Snapshot, history: Option<&History>) {
+    pub fn observe(
+        &mut self,
+        height: u16,
+        snapshot: &Snapshot,
+        history: Option<&History>,
+        stacks: Option<&StackCounts>,
+    ) {
         if let Some(history) = history {
             self.recorded = history_rows(history, snapshot.time_ns);
         }
@@ -67,6 +73,7 @@ impl Health {
         rows.extend_from_slice(&self.recorded);
         rows.extend(witness_rows(snapshot));
         rows.extend(lost_rows(snapshot));
+        rows.extend(stacks.into_iter().flat_map(stack_rows));
         if snapshot.totals_only.is_some() {
             rows.push(odd_row("odd", "events of any kind", snapshot.anomaly_count()));
             rows.push(elsewhere("probe", "probes and fields"));
@@ -196,6 +203,27 @@ fn lost_rows(snapshot: &Snapshot) -> impl Iterator<Item = Fact> {
         let tone = if count > 0 { Tone::Bad } else { Tone::Usual };
         fact("lost", what, count.to_string(), tone)
     })
+}
+
+/// What has become of the call stacks.
+fn stack_rows(stacks: &StackCounts) -> Vec<Fact> {
+    const ABOUT: &str = "stacks";
+    let seen = format!("{}, of all {} different", format::count(stacks.seen), stacks.different);
+    let doubtful = |what: &str, count: u64| {
+        let tone = if count > 0 { Tone::Warn } else { Tone::Usual };
+        fact(ABOUT, what, format::count(count), tone)
+    };
+    let mut rows = vec![
+        fact(ABOUT, "seen", seen, Tone::Usual),
+        fact(ABOUT, "kept now", format::count(stacks.kept), Tone::Usual),
+        doubtful("lost, ring buffer full", stacks.lost),
+        doubtful("seen and not kept", stacks.not_kept),
+    ];
+    let cut = stacks.cut.iter();
+    rows.extend(
+        cut.map(|(why, count)| doubtful(&format!("cut, {}", why.replace('_', " ")), *count)),
+    );
+    rows
 }
 
 fn odd_rows(snapshot: &Snapshot) -> Vec<Fact> {

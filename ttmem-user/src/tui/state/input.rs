@@ -5,9 +5,10 @@ use super::{
     Overlay, State, buffers, circular, events, failures,
     held::{Hold, Wanted},
     histograms,
+    ready::look_up,
 };
 use crate::{
-    history::recorder::Handle,
+    history::{LiveSet, recorder::Handle},
     ledger::snapshot::Snapshot,
     tui::{
         Action, Request, Tab,
@@ -53,6 +54,7 @@ impl State {
                 self.prompt = Some(Prompt { purpose: Purpose::Fit, text: String::new() });
             }
             Action::Click(column, line) => self.click(column, line),
+            Action::Enter if self.tab == Tab::Buffers && self.open_stack() => {}
             _ => self.update_view(action),
         }
         self.clamp();
@@ -228,11 +230,19 @@ impl State {
         let mark_ns = self.mark().map(|mark| mark.time_ns);
         if let Some(then) = &self.then {
             let past = then.past().ok()?;
-            return Some(self.buffers.export_all(&past.live, then.time_ns, mark_ns));
+            return self.export_live(&past.live, then.time_ns, mark_ns);
         }
         let history = self.history()?;
         let history = history.lock();
-        Some(self.buffers.export_all(history.live(), now_ns, mark_ns))
+        self.export_live(history.live(), now_ns, mark_ns)
+    }
+
+    fn export_live(&self, live: &LiveSet, now_ns: u64, mark_ns: Option<u64>) -> Option<Export> {
+        let mut export = None;
+        look_up(self.calls.as_ref(), self.chosen, &mut |sites| {
+            export = Some(self.buffers.export_all(live, now_ns, mark_ns, sites));
+        });
+        export
     }
 
     fn click(&mut self, column: u16, line: u16) {

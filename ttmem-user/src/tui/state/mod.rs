@@ -16,6 +16,7 @@ pub mod map;
 pub mod overview;
 pub mod past;
 mod ready;
+mod stack;
 pub mod timeline;
 
 use std::{collections::HashMap, sync::Arc};
@@ -30,6 +31,7 @@ use crate::{
     event::BufferType,
     history::recorder::{Handle, Histories},
     ledger::{
+        call::Calls,
         report::Report,
         snapshot::{Detail, Snapshot},
     },
@@ -46,6 +48,8 @@ pub enum Overlay {
     Help,
     /// What keeps the numbers from being exact.
     Notes,
+    /// What called for a buffer.
+    Stack,
 }
 
 impl Overlay {
@@ -107,6 +111,10 @@ pub struct State {
     pub health: health::Health,
     /// What the targets have done, if that is recorded.
     pub histories: Option<Histories>,
+    /// Where it is looked up what called for buffers, if that is recorded.
+    pub calls: Option<Arc<dyn Calls>>,
+    /// What called for the buffer that was opened, as lines.
+    pub stack: Vec<String>,
     /// The shown target at the instant that is looked at, if that is not now.
     pub then: Option<past::Then>,
     /// Copies of what was live that were begun, for their names.

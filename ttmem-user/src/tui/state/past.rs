@@ -70,6 +70,7 @@ fn totals(history: &History, time_ns: u64, now: &Snapshot, past: Result<&Past, &
         time_ns,
         process: Arc::clone(&now.process),
         inexact_because: now.inexact_because.clone(),
+        stacks: now.stacks.clone(),
         witness: now.witness.clone(),
         audit: now.audit.clone(),
         unresolved: now.unresolved.clone(),

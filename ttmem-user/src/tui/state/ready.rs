@@ -9,7 +9,10 @@ use super::{Overlay, State, buffers, events, past};
 use crate::{
     format,
     history::{Gap, recorder::Handle},
-    ledger::snapshot::{Detail, Snapshot},
+    ledger::{
+        call::Calls,
+        snapshot::{Detail, Snapshot},
+    },
     tui::{Request, Tab, keymap::BINDINGS, notes},
 };
 
@@ -23,6 +26,20 @@ fn incomplete(gap: Gap, now_ns: u64) -> String {
     }
     let ago = format::age(now_ns.saturating_sub(gap.from_ns));
     format!("as it was {ago} ago: what came later was missed")
+}
+
+/// Looks up what called for the buffers of a target, if that is recorded.
+pub(super) fn look_up(
+    calls: Option<&Arc<dyn Calls>>,
+    serial: u64,
+    look: &mut dyn FnMut(buffers::Sites<'_>),
+) {
+    match calls {
+        Some(calls) => {
+            calls.look(serial, &mut |known| look(buffers::Sites::new(Some(known))));
+        }
+        None => look(buffers::Sites::new(None)),
+    }
 }
 
 impl State {
@@ -79,8 +96,9 @@ impl State {
 
     fn observe_buffers(&mut self, size: Size, history: &Handle, snapshot: &Snapshot) {
         let mark_ns = self.mark().map(|mark| mark.time_ns);
-        let Self { buffers, then, chosen, newest, .. } = self;
+        let Self { buffers, then, chosen, newest, calls, .. } = self;
         let serial = *chosen;
+        buffers.set_sites(calls.is_some());
         let Some(then) = then else {
             let number = newest.as_ref().map_or(0, |report| report.time_ns);
             let time_ns = snapshot.time_ns;
@@ -89,7 +107,9 @@ impl State {
                 let history = history.lock();
                 let mark = history.marks().last();
                 let growth = |by| Some(history.group_growth(mark?, by));
-                make(&buffers::Look { live: history.live(), growth: &growth });
+                look_up(calls.as_ref(), serial, &mut |sites| {
+                    make(&buffers::Look { live: history.live(), growth: &growth, sites });
+                });
                 Ok(history.gap().map(|gap| incomplete(gap, time_ns)))
             });
         };
@@ -98,7 +118,9 @@ impl State {
         let version = buffers::Version { serial, number: time_ns, past, time_ns, mark_ns };
         buffers.observe(size.height, version, |make| {
             let past = then.past().map_err(ToOwned::to_owned)?;
-            make(&buffers::Look { live: &past.live, growth: &|_| None });
+            look_up(calls.as_ref(), serial, &mut |sites| {
+                make(&buffers::Look { live: &past.live, growth: &|_| None, sites });
+            });
             Ok((left > 0).then(|| past::on_the_way(left)))
         });
     }
@@ -122,7 +144,8 @@ impl State {
             Tab::Health => {
                 let history = self.history();
                 let history = history.as_ref().map(|history| history.lock());
-                self.health.observe(size.height, snapshot, history.as_deref());
+                let stacks = self.calls.as_ref().and_then(|calls| calls.counts(self.chosen));
+                self.health.observe(size.height, snapshot, history.as_deref(), stacks.as_ref());
             }
             Tab::Buffers | Tab::Timeline | Tab::Histograms | Tab::Events => {
                 self.observe_history(size, snapshot);
@@ -132,6 +155,7 @@ impl State {
             Overlay::None => 0,
             Overlay::Help => BINDINGS.len(),
             Overlay::Notes => notes::lines(snapshot, Overlay::inner(self.size).width.into()).len(),
+            Overlay::Stack => self.stack.len(),
         };
         self.clamp();
         let all = self.hold.is_wanted();

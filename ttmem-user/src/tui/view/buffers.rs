@@ -30,6 +30,7 @@ fn text(scene: &Scene) -> String {
         By::Thread => "by thread",
         By::Size => "by size",
         By::Age => "by age",
+        By::Site => "by site",
     };
     let rows = buffers.shown().list().rows;
     let bytes = format::bytes(buffers.bytes);

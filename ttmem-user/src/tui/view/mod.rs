@@ -16,6 +16,7 @@ mod output;
 mod overview;
 mod processes;
 mod spark;
+mod stack;
 mod table;
 mod tabs;
 mod timeline;
@@ -75,6 +76,7 @@ pub fn view(frame: &mut Frame, scene: &Scene) {
         Overlay::None => {}
         Overlay::Help => help::view(frame, scene),
         Overlay::Notes => notes::view(frame, scene),
+        Overlay::Stack => stack::view(frame, scene),
     }
 }
 

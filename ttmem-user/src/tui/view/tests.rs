@@ -115,6 +115,7 @@ fn states() -> [(&'static str, Snapshot); 9] {
 mod behaviour;
 mod held;
 mod shared;
+mod sites;
 
 #[test]
 fn golden_screens() {

@@ -1,11 +1,15 @@
 //! The columns of the live buffers, and of groups of them.
 
+use std::sync::Arc;
+
+use super::sites::Sites;
 use crate::{
-    format,
+    format::{self, UNKNOWN},
     history::{
         GroupGrowth, OwnedRow, Row, SortKey,
         group::{Group, Key},
     },
+    ledger::call::Site,
     tui::{
         field::Field,
         state::circular::chips,
@@ -19,12 +23,24 @@ pub struct Shown {
     row: OwnedRow,
     /// The mark, ns.
     mark_ns: Option<u64>,
+    /// What called for it.
+    site: Option<Arc<str>>,
 }
 
 impl Shown {
-    /// A row, which may have come after a mark.
-    pub fn new(row: &Row<'_>, mark_ns: Option<u64>) -> Self {
-        Self { row: row.to_owned_row(), mark_ns }
+    /// A row, which may have come after a mark, and may have been called for by a known site.
+    pub fn new(row: &Row<'_>, mark_ns: Option<u64>, site: Option<&Site>) -> Self {
+        let site = site.map(|site| Arc::clone(&site.name));
+        Self { row: row.to_owned_row(), mark_ns, site }
+    }
+
+    /// The row.
+    pub const fn row(&self) -> &OwnedRow {
+        &self.row
+    }
+
+    fn site(&self) -> Field<'_> {
+        Field::text(self.site.as_deref().unwrap_or(UNKNOWN))
     }
 
     fn since_mark(&self) -> Field<'_> {
@@ -39,8 +55,9 @@ pub fn since(pre_attach: bool, allocated_ns: Option<u64>, instant_ns: u64) -> Op
     if pre_attach { Some(false) } else { allocated_ns.map(|then| then > instant_ns) }
 }
 
-/// The columns, and what each orders by.
+/// The columns, and what each orders by: the first one is there if sites are recorded.
 pub const COLUMNS: &[(Column<Shown>, SortKey)] = &[
+    (Column { heading: Heading::words("site", "site", 32), field: Shown::site }, SortKey::Site),
     (
         Column {
             heading: Heading::number("size", "size", 9),
@@ -145,7 +162,7 @@ pub struct GroupRow {
 
 impl GroupRow {
     /// A group, and how much all groups have grown, if anything is marked.
-    pub fn new(group: &Group, growth: Option<&[GroupGrowth]>) -> Self {
+    pub fn new(group: &Group, growth: Option<&[GroupGrowth]>, sites: Sites<'_>) -> Self {
         let name = match group.key {
             Key::Type(buffer_type) => buffer_type.name().to_owned(),
             Key::Thread(tid) => {
@@ -154,6 +171,9 @@ impl GroupRow {
             Key::Size(None) => "0 B".to_owned(),
             Key::Size(Some(log)) => format!("from {}", format::bytes(1_u64 << log.min(63))),
             Key::Age(age) => age.name().to_owned(),
+            Key::Site(number) => number
+                .and_then(|number| sites.name(number))
+                .map_or_else(|| "site not known".to_owned(), ToString::to_string),
         };
         let grown = |all: &[GroupGrowth]| {
             all.iter().find(|grown| grown.key == group.key).map_or(0, |grown| grown.bytes)

@@ -4,12 +4,13 @@
 //! that they depend on.
 
 mod columns;
+mod sites;
 mod text;
 mod verdicts;
 
 use crate::{
     history::{
-        GroupGrowth, LiveSet, Order, Row, SortKey,
+        GroupGrowth, LiveSet, Order, OwnedRow, Row, SortKey,
         group::{By, Key},
     },
     tui::{
@@ -18,10 +19,11 @@ use crate::{
         field::Field,
         filter::Filter,
         list::List,
-        table::{Heading, Sorting, Table, Tabular, Tone},
+        table::{Column, Heading, Sorting, Table, Tabular, Tone},
     },
 };
 use columns::{COLUMNS, GROUPS, GroupRow, Shown, since};
+pub use sites::Sites;
 pub use text::describe;
 use verdicts::{Basis, Verdicts};
 
@@ -81,6 +83,8 @@ pub struct Buffers {
     pub growth: Option<(i64, i64)>,
     /// How many rows were looked at for the filter, and of how many, until that is done.
     pub filtering: Option<(usize, usize)>,
+    /// Whether it is recorded what called for them.
+    has_sites: bool,
 }
 
 impl Default for Buffers {
@@ -101,6 +105,7 @@ impl Default for Buffers {
             note: None,
             growth: None,
             filtering: None,
+            has_sites: false,
         }
     }
 }
@@ -111,6 +116,8 @@ pub struct Look<'a> {
     pub live: &'a LiveSet,
     /// Growth of each group since the mark, if there is one.
     pub growth: &'a dyn Fn(By) -> Option<Vec<GroupGrowth>>,
+    /// What called for them.
+    pub sites: Sites<'a>,
 }
 
 impl Buffers {
@@ -165,6 +172,8 @@ impl Buffers {
             return;
         }
         let Self { filter, only, verdicts, .. } = self;
+        let sites = look.sites;
+        let has_sites = self.has_sites;
         let copy = version.past.map(|(copy, _)| copy);
         let (serial, mark_ns) = (version.serial, version.mark_ns);
         if !filter.is_empty() {
@@ -172,33 +181,48 @@ impl Buffers {
         }
         let mut text = String::new();
         let wanted = |slot, row: &Row<'_>| {
-            only.is_none_or(|(by, key)| Key::of(row, by, now_ns) == key)
-                && (filter.is_empty()
-                    || verdicts.passes(slot, || {
-                        describe(row, is_new(row, mark_ns), &mut text);
-                        filter.passes(&text)
-                    }))
+            if only.is_some_and(|(by, key)| sites.key(row, by, now_ns) != key) {
+                return false;
+            }
+            let mut look = || {
+                describe(row, is_new(row, mark_ns), sites.of(row), &mut text);
+                filter.passes(&text)
+            };
+            // What is not final is not remembered.
+            filter.is_empty()
+                || if sites.awaits(row) { look() } else { verdicts.passes(slot, look) }
         };
-        let (heading, key) = COLUMNS
+        let (heading, key) = columns(has_sites)
             .get(self.sorting.column)
             .map_or(("", SortKey::Size), |it| (it.0.heading.name, it.1));
         // A great age is an early time.
         let turned = heading == "age";
         let order = Order { key, descending: self.sorting.descending != turned };
-        let page = look.live.page(wanted, order, self.list.window_of_any());
+        let window = self.list.window_of_any();
+        let page = if key == SortKey::Site {
+            let places = sites.places();
+            let place = |row: &Row<'_>| places.get(sites.of(row)?.number as usize).copied();
+            look.live.page_by(wanted, order, place, window)
+        } else {
+            look.live.page(wanted, order, window)
+        };
         let waiting = if filter.is_empty() { 0 } else { verdicts.waiting() };
         self.filtering = (waiting > 0).then(|| (look.live.len() - waiting, look.live.len()));
         self.bytes = page.matched_bytes;
-        self.rows = page.rows.iter().map(|row| Shown::new(row, mark_ns)).collect();
+        let shown = |row: &Row<'_>| Shown::new(row, mark_ns, sites.of(row));
+        self.rows = page.rows.iter().map(shown).collect();
         self.first = self.list.offset;
         self.list.fit(page.matched, self.list.height);
     }
 
     fn make_groups(&mut self, look: &Look<'_>, by: By, now_ns: u64) {
-        let groups = look.live.groups(by, now_ns, |_| true);
-        let growth = (look.growth)(by);
+        let sites = look.sites;
+        let groups = look.live.groups_by(|row| sites.key(row, by, now_ns));
+        // Of what is gone nobody knows the site any more.
+        let growth = if by == By::Site { None } else { (look.growth)(by) };
         self.bytes = groups.iter().fold(0, |sum, group| sum.saturating_add(group.bytes));
-        let rows = groups.iter().map(|group| GroupRow::new(group, growth.as_deref())).collect();
+        let row = |group| GroupRow::new(group, growth.as_deref(), sites);
+        let rows = groups.iter().map(row).collect();
         self.groups.take(rows, self.list.height);
     }
 
@@ -222,12 +246,10 @@ impl Buffers {
         match action {
             Action::Group => {
                 self.only = None;
+                let mut ways = By::ALL.into_iter().chain(self.has_sites.then_some(By::Site));
                 self.by = match self.by {
-                    None => Some(By::ALL[0]),
-                    Some(by) => {
-                        let place = By::ALL.iter().position(|other| *other == by).unwrap_or(0);
-                        By::ALL.get(place + 1).copied()
-                    }
+                    None => ways.next(),
+                    Some(by) => ways.skip_while(|other| *other != by).nth(1),
                 };
             }
             Action::Enter if self.shows_groups() => {
@@ -242,20 +264,52 @@ impl Buffers {
     }
 
     /// Every row that passes, in no order.
-    pub fn export_all(&self, live: &LiveSet, now_ns: u64, mark_ns: Option<u64>) -> Export {
+    pub fn export_all(
+        &self,
+        live: &LiveSet,
+        now_ns: u64,
+        mark_ns: Option<u64>,
+        sites: Sites<'_>,
+    ) -> Export {
         let mut text = String::new();
         let mut rows = Vec::new();
         for row in live.iter() {
-            describe(&row, is_new(&row, mark_ns), &mut text);
-            let in_group = self.only.is_none_or(|(by, key)| Key::of(&row, by, now_ns) == key);
+            describe(&row, is_new(&row, mark_ns), sites.of(&row), &mut text);
+            let in_group = self.only.is_none_or(|(by, key)| sites.key(&row, by, now_ns) == key);
             if in_group && self.filter.passes(&text) {
-                let row = Shown::new(&row, mark_ns);
-                rows.push(COLUMNS.iter().map(|column| (column.0.field)(&row).json()).collect());
+                let row = Shown::new(&row, mark_ns, sites.of(&row));
+                rows.push(
+                    self.columns().iter().map(|column| (column.0.field)(&row).json()).collect(),
+                );
             }
         }
-        let columns = COLUMNS.iter().map(|column| column.0.heading.key).collect();
+        let columns = self.columns().iter().map(|column| column.0.heading.key).collect();
         Export { view: "buffers", columns, rows }
     }
+
+    /// Takes in whether it is recorded what called for the buffers.
+    pub fn set_sites(&mut self, has_sites: bool) {
+        if has_sites && !self.has_sites {
+            // The new column is the first one.
+            self.sorting.column += 1;
+            self.has_sites = true;
+        }
+    }
+
+    fn columns(&self) -> &'static [(Column<Shown>, SortKey)] {
+        columns(self.has_sites)
+    }
+
+    /// The buffer at the cursor, if buffers are shown.
+    pub fn selected(&self) -> Option<&OwnedRow> {
+        let place = self.list.selected.checked_sub(self.first)?;
+        self.rows.get(place).filter(|_| !self.shows_groups()).map(Shown::row)
+    }
+}
+
+/// The columns that there are.
+fn columns(has_sites: bool) -> &'static [(Column<Shown>, SortKey)] {
+    if has_sites { COLUMNS } else { &COLUMNS[1..] }
 }
 
 /// Whether it is known to have come after the mark.
@@ -265,7 +319,7 @@ fn is_new(row: &Row<'_>, mark_ns: Option<u64>) -> bool {
 
 impl Tabular for Buffers {
     fn headings(&self) -> Vec<Heading> {
-        COLUMNS.iter().map(|column| column.0.heading).collect()
+        self.columns().iter().map(|column| column.0.heading).collect()
     }
 
     fn sorting(&self) -> Sorting {
@@ -278,7 +332,7 @@ impl Tabular for Buffers {
 
     fn row(&self, place: usize) -> Option<Vec<Field<'_>>> {
         let row = self.rows.get(place.checked_sub(self.first)?)?;
-        Some(COLUMNS.iter().map(|column| (column.0.field)(row)).collect())
+        Some(self.columns().iter().map(|column| (column.0.field)(row)).collect())
     }
 
     fn filter(&self) -> &Filter {
@@ -291,11 +345,11 @@ impl Tabular for Buffers {
     }
 
     fn update(&mut self, action: Action) -> bool {
-        self.sorting.update(action, COLUMNS.len()) || self.list.move_by(action)
+        self.sorting.update(action, self.columns().len()) || self.list.move_by(action)
     }
 
     fn export(&self, view: &'static str) -> Export {
-        let columns = COLUMNS.iter().map(|column| column.0.heading.key).collect();
+        let columns = self.columns().iter().map(|column| column.0.heading.key).collect();
         Export { view, columns, rows: Vec::new() }
     }
 

@@ -1,10 +1,10 @@
 //! A buffer as the words that a filter looks at.
 
-use crate::{format, history::Row};
+use crate::{format, history::Row, ledger::call::Site};
 
 /// What a filter looks at. It is made for every row, so without the machinery of formatting where
 /// there is much of it.
-pub fn describe(row: &Row<'_>, is_new: bool, text: &mut String) {
+pub fn describe(row: &Row<'_>, is_new: bool, site: Option<&Site>, text: &mut String) {
     text.clear();
     push_bytes(row.size, text);
     text.push(' ');
@@ -28,6 +28,10 @@ pub fn describe(row: &Row<'_>, is_new: bool, text: &mut String) {
     if let Some(id) = row.unique_id {
         text.push_str(" id");
         push(id, 10, text);
+    }
+    if let Some(site) = site {
+        text.push(' ');
+        text.push_str(&site.name);
     }
 }
 

@@ -1,6 +1,7 @@
 //! What keys and clicks do, seen on the screen and in what is asked for.
 
 use super::*;
+use crate::fixture::calls::Known;
 
 #[test]
 fn frozen_buffers_can_be_scrolled_and_stay() {
@@ -346,7 +347,7 @@ fn every_exported_column_is_documented() {
     let mut documented = documented();
     let mapped = with_details(fixture::normal());
     for pressed in ["1", "2", "2b", "3", "4", "5", "6", "7", "7G\n", "8", "9"] {
-        let mut ui = ui().with_histories(recorded());
+        let mut ui = ui().with_histories(recorded()).with_calls(Arc::new(Known::new()));
         draw(&mut ui, &mapped, 80, 24);
         for key in pressed.chars() {
             keys(&mut ui, &key.to_string());

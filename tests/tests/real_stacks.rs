@@ -1,0 +1,57 @@
+//! Call stacks of the real tt-metal, under Python.
+
+use anyhow::{Context as _, Result, ensure};
+use e2e::{
+    or_skip,
+    real::{Program, both},
+    ttmem::{Ttmem, now_ns},
+};
+use serde_json::Value;
+
+/// Where in the script there are buffers of all kinds.
+const CHECKPOINT: &str = "interleaved/all";
+
+#[test]
+fn every_buffer_leads_from_ttnn_to_the_start_of_the_program() {
+    let (real, ttmem) = or_skip!(both());
+    let program = real.start("n300", &["--mesh", "1x2"]).unwrap();
+    whole_stacks(&ttmem, program).unwrap();
+}
+
+fn whole_stacks(ttmem: &Ttmem, mut program: Program) -> Result<()> {
+    let options = ["--wait", "--buffers", "-r", "20", "--stacks", "--no-table"];
+    let mut watch = ttmem.attach(program.pid(), &options)?;
+    program.expect("start")?;
+    watch.settled()?;
+    program.go_on()?;
+    program.until(CHECKPOINT)?;
+    let snapshot = watch.at_or_after(now_ns())?;
+    ensure!(snapshot["exact"] == true, "{}", snapshot["inexact_because"]);
+    let buffers = snapshot["buffers"].as_array().context("no buffers")?;
+    ensure!(buffers.len() > 10, "{} buffers", buffers.len());
+    for buffer in buffers {
+        ensure!(buffer["stack_cut"].is_null() && buffer["stack_unknown"].is_null(), "{buffer}");
+        let names = names(buffer)?;
+        let in_order = ["tt::tt_metal::GraphTracker::track_allocate", "_PyEval_EvalFrameDefault"];
+        let mut rest = names.iter();
+        ensure!(in_order.iter().all(|call| rest.any(|name| name == call)), "{names:?}");
+        ensure!(names.last() == Some(&"_start"), "{names:?}");
+        let site = buffer["site"].as_str().context("no site")?;
+        ensure!(site.starts_with("ttnn::"), "{site}: {names:?}");
+    }
+    let stacks = &snapshot["stacks"];
+    ensure!(
+        stacks["lost"] == 0 && stacks["seen"].as_u64() >= Some(buffers.len() as u64),
+        "{stacks}"
+    );
+    println!("{} buffers, {stacks}", buffers.len());
+    program.go_on()?;
+    ensure!(program.finish()?.success());
+    watch.finish()?;
+    Ok(())
+}
+
+fn names(buffer: &Value) -> Result<Vec<&str>> {
+    let frames = buffer["stack"].as_array().with_context(|| format!("no stack: {buffer}"))?;
+    Ok(frames.iter().filter_map(|frame| frame["function"].as_str()).collect())
+}

@@ -1,0 +1,185 @@
+//! What called for a buffer, as far as that is known.
+//!
+//! The ledger knows nothing of it: who unwinds the stacks fills it in where a buffer is shown, by
+//! the buffer's thread and the time of its allocation.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use serde::{Serialize, Serializer, ser::SerializeMap as _};
+
+use crate::units::Tid;
+
+/// A function that was being executed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Frame {
+    /// Its name, demangled, without parameters; `None` if the file has no symbol there.
+    pub function: Option<Arc<str>>,
+    /// The file that it is in, as the process sees it; `None` if it is in none.
+    pub module: Option<Arc<str>>,
+    /// Where in the file, as the file states addresses; in a caller an address inside of the call.
+    /// Without a file the address in the process.
+    pub offset: u64,
+}
+
+/// A call stack. Each frame follows from unwind information; none is guessed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CallStack {
+    /// The innermost frame first.
+    pub frames: Box<[Arc<Frame>]>,
+    /// The site: what called for the buffer, outside of what every allocation goes through. `None`
+    /// if no such frame is known.
+    pub site: Option<Site>,
+    /// Why the outermost frame is not that of a thread's start; `None` if it is.
+    pub cut: Option<Cut>,
+}
+
+/// A site.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Site {
+    /// Tells it from the others: they are numbered from 0 on.
+    pub number: u32,
+    /// The function's name, without what templates are made for.
+    pub name: Arc<str>,
+}
+
+/// Why a stack could not be unwound to its end.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Cut {
+    /// The bytes that were copied of the stack end there.
+    Copied,
+    /// There are more frames than are kept.
+    Deep,
+    /// The last frame is in no file: code made at run time.
+    NoFile,
+    /// The file of the last frame could not be read.
+    Unreadable(Arc<str>),
+    /// It has no unwind information there that says where its caller is.
+    NoUnwindInfo(Arc<str>),
+}
+
+impl Cut {
+    /// Name of the kind, as it is counted.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Copied => "copied_bytes_end",
+            Self::Deep => "too_many_frames",
+            Self::NoFile => "code_in_no_file",
+            Self::Unreadable(_) => "unreadable_file",
+            Self::NoUnwindInfo(_) => "no_unwind_information",
+        }
+    }
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Copied => f.write_str("the copied bytes of the stack end there"),
+            Self::Deep => f.write_str("there are more frames than are kept"),
+            Self::NoFile => f.write_str("the last frame is in no file"),
+            Self::Unreadable(module) => write!(f, "{module} cannot be read"),
+            Self::NoUnwindInfo(module) => write!(f, "{module} has no unwind information there"),
+        }
+    }
+}
+
+/// What has become of the stacks of one target.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct StackCounts {
+    /// Stacks that arrived.
+    pub seen: u64,
+    /// Stacks that could not be delivered, of all targets: their ring buffer was full.
+    pub lost: u64,
+    /// Of those seen, the ones that could not be unwound to the end, by reason.
+    pub cut: BTreeMap<&'static str, u64>,
+    /// Of those seen, the ones that there was no room for.
+    pub not_kept: u64,
+    /// Allocations whose stack is kept now: of what is live, and some others.
+    pub kept: u64,
+    /// Different stacks, of all targets.
+    pub different: u64,
+}
+
+/// What is known of the call that a buffer comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// All of the stack that could be unwound.
+    Known(Arc<CallStack>),
+    /// Nothing.
+    Unknown(Unknown),
+}
+
+/// Why nothing is known of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unknown {
+    /// The buffer is older than the attach.
+    BeforeAttach,
+    /// Its allocation was not seen.
+    NotSeen,
+    /// The stack has not arrived.
+    NotArrived,
+    /// Some stacks were lost, and this may be one of them.
+    Lost,
+    /// There are more stacks than are kept.
+    NotKept,
+}
+
+impl Unknown {
+    /// As people say it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::BeforeAttach => "allocated before the attach",
+            Self::NotSeen => "the allocation was not seen",
+            Self::NotArrived => "the stack has not arrived yet",
+            Self::Lost => "the stack was lost",
+            Self::NotKept => "there are more stacks than are kept",
+        }
+    }
+}
+
+impl Call {
+    /// The site, if it is known.
+    pub fn site(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Known(stack) => stack.site.as_ref().map(|site| &site.name),
+            Self::Unknown(_) => None,
+        }
+    }
+}
+
+impl Serialize for Call {
+    /// To be flattened into the buffer's own fields.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (stack, unknown) = match self {
+            Self::Known(stack) => (Some(stack), None),
+            Self::Unknown(why) => (None, Some(why.name())),
+        };
+        let mut map = serializer.serialize_map(Some(4))?;
+        map.serialize_entry("site", &self.site())?;
+        map.serialize_entry("stack", &stack.map(|stack| &stack.frames))?;
+        let cut = stack.and_then(|stack| stack.cut.as_ref());
+        map.serialize_entry("stack_cut", &cut.map(ToString::to_string))?;
+        map.serialize_entry("stack_unknown", &unknown)?;
+        map.end()
+    }
+}
+
+/// Where it is looked up what called for buffers.
+pub trait Calls: fmt::Debug + Send + Sync {
+    /// Looks at what is known of a target; quickly, since nothing is added meanwhile.
+    fn look(&self, serial: u64, look: &mut dyn FnMut(&dyn Lookup));
+
+    /// What has become of the stacks of a target.
+    fn counts(&self, serial: u64) -> Option<StackCounts>;
+}
+
+/// What is known of one target.
+pub trait Lookup {
+    /// The stack of what a thread allocated at a time.
+    fn stack(&self, allocated_ns: u64, tid: Tid) -> Option<&Arc<CallStack>>;
+
+    /// What is known of the call that a buffer comes from.
+    fn call(&self, tid: Option<Tid>, allocated_ns: Option<u64>, pre_attach: bool) -> Call;
+
+    /// All sites, by number.
+    fn sites(&self) -> &[Arc<str>];
+}

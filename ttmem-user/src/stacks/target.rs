@@ -1,0 +1,139 @@
+//! One target: its code, and what is known of it.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    modules::{Modules, Place},
+    names::demangled,
+    record::Record,
+    site::Stacks,
+    unwind::Unwinder,
+};
+use crate::{
+    ledger::call::{CallStack, Cut, Frame},
+    units::{Avma, Pid},
+};
+
+/// Different stacks, by their addresses, and frames, that are remembered until the code changes.
+const MOST_REMEMBERED: usize = 1 << 16;
+/// What is mapped is looked at again this often while there are stacks: a library may have taken
+/// the place of another.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+type Random = foldhash::fast::RandomState;
+
+/// A stack by its addresses, and why there are no more.
+type Unwound = (Box<[Avma]>, Option<Cut>);
+
+/// Turns the stacks of one target into names.
+pub struct Target {
+    /// Its slot, which its records carry.
+    pub slot: u32,
+    /// Its process.
+    pub pid: Pid,
+    /// Its number among all targets.
+    pub serial: u64,
+    modules: Modules,
+    looked: Option<Instant>,
+    unwinder: Unwinder,
+    addresses: Vec<Avma>,
+    stacks: HashMap<Unwound, Arc<CallStack>, Random>,
+    frames: HashMap<u64, Arc<Frame>, Random>,
+    /// Each name once.
+    words: BTreeMap<String, Arc<str>>,
+}
+
+impl Target {
+    /// A target of which no stack has been seen.
+    pub fn new(serial: u64, slot: u32, pid: Pid, modules: Modules) -> Self {
+        Self {
+            slot,
+            pid,
+            serial,
+            modules,
+            looked: None,
+            unwinder: Unwinder::default(),
+            addresses: Vec::new(),
+            stacks: HashMap::default(),
+            frames: HashMap::default(),
+            words: BTreeMap::new(),
+        }
+    }
+
+    /// The stack of a record; `None` if there are too many different ones.
+    pub fn stack(&mut self, record: &Record<'_>, all: &mut Stacks) -> Option<Arc<CallStack>> {
+        if self.looked.is_none_or(|then| then.elapsed() >= LOOK_AGAIN) {
+            self.look_again();
+        }
+        let mut cut = self.unwind(record);
+        // A library that has come since may be what is there.
+        if cut == Some(Cut::NoFile) && self.look_again() {
+            cut = self.unwind(record);
+        }
+        let key = (Box::from(&*self.addresses), cut);
+        if let Some(known) = self.stacks.get(&key) {
+            return Some(Arc::clone(known));
+        }
+        let frames = key.0.iter().map(|address| self.frame(*address)).collect();
+        let stack = all.intern(frames, key.1.clone())?;
+        if self.stacks.len() >= MOST_REMEMBERED {
+            self.stacks.clear();
+        }
+        self.stacks.insert(key, Arc::clone(&stack));
+        Some(stack)
+    }
+
+    fn unwind(&mut self, record: &Record<'_>) -> Option<Cut> {
+        let Self { unwinder, modules, addresses, .. } = self;
+        unwinder.unwind(modules, record, addresses)
+    }
+
+    /// Looks at what is mapped; `true` if that has changed. What was derived from it is then void.
+    fn look_again(&mut self) -> bool {
+        self.looked = Some(Instant::now());
+        let changed = self.modules.read_again();
+        if changed {
+            self.unwinder.forget();
+            self.stacks.clear();
+            self.frames.clear();
+        }
+        changed
+    }
+
+    fn frame(&mut self, address: Avma) -> Arc<Frame> {
+        if let Some(known) = self.frames.get(&address.0) {
+            return Arc::clone(known);
+        }
+        let (function, module, offset) = match self.modules.at(address) {
+            Place::Code(binary, stated) => {
+                let name = binary.function(stated).map(|name| demangled(&name));
+                let name = name.map(|name| self.word(name));
+                (name, Some(Arc::clone(&binary.path)), stated.0)
+            }
+            Place::Unreadable(path, offset) => (None, Some(path), offset.0),
+            Place::Nothing => (None, None, address.0),
+        };
+        let frame = Arc::new(Frame { function, module, offset });
+        if self.frames.len() >= MOST_REMEMBERED {
+            self.frames.clear();
+        }
+        self.frames.insert(address.0, Arc::clone(&frame));
+        frame
+    }
+
+    fn word(&mut self, word: String) -> Arc<str> {
+        if let Some(known) = self.words.get(&word) {
+            return Arc::clone(known);
+        }
+        let shared: Arc<str> = word.as_str().into();
+        if self.words.len() >= MOST_REMEMBERED {
+            self.words.clear();
+        }
+        self.words.insert(word, Arc::clone(&shared));
+        shared
+    }
+}

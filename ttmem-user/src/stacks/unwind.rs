@@ -1,0 +1,261 @@
+//! From the bytes of a stack to the addresses that its functions return to.
+//!
+//! By the unwind information of the files alone, and the copied bytes alone. Where these say
+//! nothing it ends: a frame pointer that nobody vouches for is no frame. (That is what libraries
+//! for profilers do instead, and why none is used here.) Rules: System V ABI for AMD64, 3.7; DWARF 5,
+//! 6.4; Linux Standard Base, 10.6.
+//!
+//! Invariant: whatever the bytes are, it ends: every caller's frame is above its callee's.
+
+use std::{collections::HashMap, sync::Arc};
+
+use gimli::{
+    BaseAddresses, CfaRule, EhFrame, Encoding, EvaluationResult, Format, Register, RegisterRule,
+    UnwindContext, UnwindExpression, UnwindSection as _, Value, X86_64,
+};
+
+use super::{
+    binary::{Binary, Slice},
+    modules::{Modules, Place},
+    record::Record,
+};
+use crate::{
+    ledger::call::Cut,
+    units::{Avma, Svma},
+};
+
+/// Frames of one stack that are kept.
+pub const MOST_FRAMES: usize = 256;
+/// Rules that are remembered.
+const MOST_RULES: usize = 1 << 16;
+/// Steps of one expression.
+const MOST_STEPS: u32 = 1000;
+
+/// Registers by their DWARF number: 0 to 15, then the return address.
+const REGISTERS: usize = 17;
+
+/// Those that a call preserves, apart from the stack pointer, in the order of a record.
+const PRESERVED: [Register; 5] = [X86_64::RBX, X86_64::R12, X86_64::R13, X86_64::R14, X86_64::R15];
+
+/// How to get from one frame to its caller's.
+#[derive(Debug)]
+struct Rule {
+    cfa: CfaRule<usize>,
+    registers: Vec<(Register, RegisterRule<usize>)>,
+    /// The caller was interrupted, and has not called.
+    interrupted: bool,
+    /// Whose rule it is.
+    binary: Arc<Binary>,
+}
+
+/// Unwinds stacks of one target.
+#[derive(Default)]
+pub struct Unwinder {
+    rules: HashMap<u64, Result<Arc<Rule>, Cut>, foldhash::fast::RandomState>,
+    context: UnwindContext<usize>,
+}
+
+/// What is known of registers.
+#[derive(Clone, Copy)]
+struct Registers([Option<u64>; REGISTERS]);
+
+impl Registers {
+    fn of(record: &Record<'_>) -> Self {
+        let mut registers = Self([None; REGISTERS]);
+        registers.set(X86_64::RSP, Some(record.sp.0));
+        registers.set(X86_64::RBP, Some(record.bp));
+        for (register, value) in PRESERVED.into_iter().zip(record.preserved) {
+            registers.set(register, Some(value));
+        }
+        registers
+    }
+
+    fn get(&self, register: Register) -> Option<u64> {
+        self.0.get(usize::from(register.0)).copied().flatten()
+    }
+
+    fn set(&mut self, register: Register, value: Option<u64>) {
+        if let Some(place) = self.0.get_mut(usize::from(register.0)) {
+            *place = value;
+        }
+    }
+}
+
+/// What one step leads to.
+enum Step {
+    /// The caller, which is about to go on there.
+    Caller { at: u64, interrupted: bool },
+    /// There is none.
+    End,
+}
+
+impl Unwinder {
+    /// Forgets what it knows of the target's code, which has changed.
+    pub fn forget(&mut self) {
+        self.rules.clear();
+    }
+
+    /// Finds the frames of a stack, the innermost first: an address inside of each function. Returns
+    /// why the last one is not the outermost, if it is not.
+    pub fn unwind(
+        &mut self,
+        modules: &mut Modules,
+        record: &Record<'_>,
+        frames: &mut Vec<Avma>,
+    ) -> Option<Cut> {
+        frames.clear();
+        let mut registers = Registers::of(record);
+        let mut at = record.ip;
+        loop {
+            if frames.len() == MOST_FRAMES {
+                return Some(Cut::Deep);
+            }
+            frames.push(at);
+            let rule = match self.rule(modules, at) {
+                Ok(rule) => rule,
+                Err(cut) => return Some(cut),
+            };
+            match step(&rule, record, &mut registers) {
+                // A call may be the last instruction of its function.
+                Ok(Step::Caller { at: next, interrupted }) => {
+                    at = Avma(next.wrapping_sub(u64::from(!interrupted)));
+                }
+                Ok(Step::End) => return None,
+                Err(cut) => return Some(cut),
+            }
+        }
+    }
+
+    fn rule(&mut self, modules: &mut Modules, at: Avma) -> Result<Arc<Rule>, Cut> {
+        if let Some(rule) = self.rules.get(&at.0) {
+            return rule.clone();
+        }
+        let rule = match modules.at(at) {
+            Place::Code(binary, stated) => match read_rule(&binary, stated, &mut self.context) {
+                Some(rule) => Ok(Arc::new(rule)),
+                None => Err(Cut::NoUnwindInfo(Arc::clone(&binary.path))),
+            },
+            Place::Unreadable(path, _) => Err(Cut::Unreadable(path)),
+            // It may be mapped by the next time.
+            Place::Nothing => return Err(Cut::NoFile),
+        };
+        if self.rules.len() >= MOST_RULES {
+            self.rules.clear();
+        }
+        self.rules.insert(at.0, rule.clone());
+        rule
+    }
+}
+
+#[cfg(test)]
+impl Unwinder {
+    /// Looks up the rule at an address of a file, whatever it is.
+    pub fn look_up(&mut self, binary: &Arc<Binary>, at: Svma) {
+        let _ = read_rule(binary, at, &mut self.context);
+    }
+}
+
+/// The rule at an address; `None` if the file says nothing of it.
+fn read_rule(binary: &Arc<Binary>, at: Svma, context: &mut UnwindContext<usize>) -> Option<Rule> {
+    let index = binary.eh_frame_hdr()?;
+    let (frames, bases): (EhFrame<Slice<'_>>, &BaseAddresses) = (binary.eh_frame(), binary.bases());
+    let entry = index.table()?.fde_for_address(&frames, bases, at.0, EhFrame::cie_from_offset);
+    let entry = entry.ok()?;
+    let row = entry.unwind_info_for_address(&frames, bases, context, at.0).ok()?;
+    Some(Rule {
+        cfa: row.cfa().clone(),
+        registers: row.registers().cloned().collect(),
+        interrupted: entry.is_signal_trampoline(),
+        binary: Arc::clone(binary),
+    })
+}
+
+/// Goes to the caller.
+fn step(rule: &Rule, record: &Record<'_>, registers: &mut Registers) -> Result<Step, Cut> {
+    let nowhere = || Cut::NoUnwindInfo(Arc::clone(&rule.binary.path));
+    let old = *registers;
+    let expression = |expression: &UnwindExpression<usize>, initial: Option<u64>| {
+        evaluate(&rule.binary, expression, initial, record, &old)
+    };
+    let cfa = match &rule.cfa {
+        CfaRule::RegisterAndOffset { register, offset } => {
+            old.get(*register).map(|value| value.wrapping_add_signed(*offset))
+        }
+        CfaRule::Expression(how) => expression(how, None),
+    };
+    let cfa = cfa.ok_or_else(nowhere)?;
+    // What the caller's registers are: those that a call preserves are, unless there is a rule.
+    let mut new = Registers([None; REGISTERS]);
+    for register in PRESERVED.into_iter().chain([X86_64::RBP]) {
+        new.set(register, old.get(register));
+    }
+    new.set(X86_64::RSP, Some(cfa));
+    let mut has_caller = false;
+    for (register, how) in &rule.registers {
+        let value = match how {
+            RegisterRule::SameValue => old.get(*register),
+            RegisterRule::Offset(offset) => record.word(cfa.wrapping_add_signed(*offset)),
+            RegisterRule::ValOffset(offset) => Some(cfa.wrapping_add_signed(*offset)),
+            RegisterRule::Register(other) => old.get(*other),
+            RegisterRule::Expression(how) => {
+                expression(how, Some(cfa)).and_then(|at| record.word(at))
+            }
+            RegisterRule::ValExpression(how) => expression(how, Some(cfa)),
+            RegisterRule::Constant(value) => Some(*value),
+            _ => None,
+        };
+        has_caller |= *register == X86_64::RA && *how != RegisterRule::Undefined;
+        new.set(*register, value);
+    }
+    if !has_caller {
+        return Ok(Step::End);
+    }
+    let sp = new.get(X86_64::RSP);
+    // Frames grow downwards; what leads back would lead there again and again.
+    if sp.zip(old.get(X86_64::RSP)).is_none_or(|(new, old)| new <= old) {
+        return Err(nowhere());
+    }
+    let caller = new.get(X86_64::RA).ok_or(Cut::Copied)?;
+    new.set(X86_64::RA, None);
+    *registers = new;
+    // Nobody returns to 0: a thread that was started in a way of its own.
+    if caller == 0 {
+        Ok(Step::End)
+    } else {
+        Ok(Step::Caller { at: caller, interrupted: rule.interrupted })
+    }
+}
+
+/// The value of an expression; `None` if it takes what is not known.
+fn evaluate(
+    binary: &Binary,
+    expression: &UnwindExpression<usize>,
+    initial: Option<u64>,
+    record: &Record<'_>,
+    registers: &Registers,
+) -> Option<u64> {
+    let frames = binary.eh_frame();
+    let encoding = Encoding { address_size: 8, format: Format::Dwarf32, version: 4 };
+    let mut evaluation = expression.get(&frames).ok()?.evaluation(encoding);
+    evaluation.set_max_iterations(MOST_STEPS);
+    if let Some(initial) = initial {
+        evaluation.set_initial_value(initial);
+    }
+    let mut state = evaluation.evaluate().ok()?;
+    loop {
+        state = match state {
+            EvaluationResult::Complete => return evaluation.value_result()?.to_u64(u64::MAX).ok(),
+            EvaluationResult::RequiresMemory { address, size: 8, space: None, .. } => {
+                evaluation.resume_with_memory(Value::Generic(record.word(address)?)).ok()?
+            }
+            EvaluationResult::RequiresRegister { register, .. } => {
+                let value = Value::Generic(registers.get(register)?);
+                evaluation.resume_with_register(value).ok()?
+            }
+            _ => return None,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests;
