@@ -26,11 +26,12 @@ fn lines(call: &Call) -> Vec<String> {
     }
 }
 
-/// Two lines for each frame: its function, and where that is.
+/// Two lines for each frame: its function, and where that is. Of a path the end is what tells.
 fn of_stack(stack: &CallStack) -> Vec<String> {
     let frame = |frame: &Frame| {
         let function = frame.function.as_deref().unwrap_or("a function without a name");
         let module = frame.module.as_deref().unwrap_or("no file");
+        let module = module.rsplit('/').next().unwrap_or(module);
         [function.to_owned(), format!("    {module} {:#x}", frame.offset)]
     };
     let mut lines: Vec<String> = stack.frames.iter().flat_map(|it| frame(it)).collect();
@@ -56,7 +57,7 @@ mod tests {
         let stack = Call::Known(Arc::new(CallStack { frames, site: None, cut }));
         let expected = [
             "a::b",
-            "    /lib/x.so 0x10",
+            "    x.so 0x10",
             "a function without a name",
             "    no file 0xff",
             "… the last frame is in no file",
