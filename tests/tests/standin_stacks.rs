@@ -1,5 +1,7 @@
 //! Call stacks: whole, of every allocation, and without an effect on the numbers.
 
+use std::os::unix::fs::{PermissionsExt as _, chown};
+
 use anyhow::{Context as _, Result, ensure};
 use e2e::{
     or_skip,
@@ -266,4 +268,34 @@ fn the_live_view_shows_sites_and_stacks() {
     terminal.keys(&["q"]).unwrap();
     terminal.given_back("0").unwrap();
     assert!(driver.end_with("quit").unwrap().success());
+}
+
+/// As in a home directory: what has been opened at the attach can be read without any right.
+#[test]
+fn files_that_only_their_owner_may_read_are_read_all_the_same() {
+    let ttmem = or_skip!(Ttmem::locate());
+    let standin = or_skip!(Standin::locate("pimpl"));
+    closed_directory(&ttmem, &standin).unwrap();
+}
+
+fn closed_directory(ttmem: &Ttmem, standin: &Standin) -> Result<()> {
+    const NOBODY: u32 = 65534;
+    let home = tempfile::tempdir()?;
+    let [driver, library] = [standin.driver(), standin.library()].map(|file| {
+        let copy = home.path().join(file.file_name().unwrap_or_default());
+        std::fs::copy(&file, &copy).map(|_| copy)
+    });
+    let (driver, library) = (driver?, library?);
+    for path in [driver.as_path(), library.as_path(), home.path()] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?;
+        chown(path, Some(NOBODY), Some(NOBODY))?;
+    }
+    let mut driver = Driver::start(&driver)?;
+    let mut watch = ttmem.attach(driver.pid(), &["--buffers", "-r", "20", "--stacks"])?;
+    watch.settled()?;
+    driver.all_ok(&["open mesh 0 2 name=m", "alloc a m DRAM 4096 2048"])?;
+    let snapshot = watch.at_or_after(now_ns())?;
+    let buffer = &buffers(&snapshot)?[0];
+    ensure!(buffer["stack_cut"].is_null() && buffer["site"] == CALLS[1], "{buffer}");
+    ends(watch, driver)
 }

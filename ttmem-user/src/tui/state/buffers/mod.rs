@@ -190,7 +190,7 @@ impl Buffers {
             };
             // What is not final is not remembered.
             filter.is_empty()
-                || if sites.awaits(row) { look() } else { verdicts.passes(slot, look) }
+                || if sites.awaits(row, now_ns) { look() } else { verdicts.passes(slot, look) }
         };
         let (heading, key) = columns(has_sites)
             .get(self.sorting.column)

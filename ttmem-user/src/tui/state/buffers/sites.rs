@@ -10,6 +10,9 @@ use crate::{
     ledger::call::{CallStack, Lookup, Site},
 };
 
+/// A stack that has not arrived after this time has been lost.
+const PATIENCE_NS: u64 = 2_000_000_000;
+
 /// What is known of the sites of a target; nothing if they are not recorded.
 #[derive(Clone, Copy)]
 pub struct Sites<'a>(Option<&'a dyn Lookup>);
@@ -29,9 +32,11 @@ impl<'a> Sites<'a> {
         self.0?.stack(row.allocated_ns?, row.tid?)
     }
 
-    /// Whether more may become known of a row.
-    pub fn awaits(self, row: &Row<'_>) -> bool {
-        self.0.is_some() && row.allocated_ns.is_some() && self.stack(row).is_none()
+    /// Whether more is likely to become known of a row: its stack has not arrived, and not been
+    /// missing for long.
+    pub fn awaits(self, row: &Row<'_>, now_ns: u64) -> bool {
+        let is_recent = |then| now_ns.saturating_sub(then) < PATIENCE_NS;
+        self.0.is_some() && row.allocated_ns.is_some_and(is_recent) && self.stack(row).is_none()
     }
 
     /// Where a row belongs.

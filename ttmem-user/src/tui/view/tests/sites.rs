@@ -1,7 +1,49 @@
 //! Buffers with what called for them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::*;
-use crate::{fixture::calls::Known, ledger::call::Unknown};
+use crate::{
+    fixture::calls::Known,
+    ledger::call::{Call, CallStack, Calls, Lookup, StackCounts, Unknown},
+};
+
+/// Stacks that come later than the buffers.
+#[derive(Debug)]
+struct Late {
+    known: Known,
+    have_come: AtomicBool,
+}
+
+impl Calls for Late {
+    fn look(&self, serial: u64, look: &mut dyn FnMut(&dyn Lookup)) {
+        if self.have_come.load(Ordering::Relaxed) {
+            self.known.look(serial, look);
+        } else {
+            look(&Nothing);
+        }
+    }
+
+    fn counts(&self, _: u64) -> Option<StackCounts> {
+        None
+    }
+}
+
+struct Nothing;
+
+impl Lookup for Nothing {
+    fn stack(&self, _: u64, _: Tid) -> Option<&Arc<CallStack>> {
+        None
+    }
+
+    fn call(&self, _: Option<Tid>, _: Option<u64>, _: bool) -> Call {
+        Call::Unknown(Unknown::NotArrived)
+    }
+
+    fn sites(&self) -> &[Arc<str>] {
+        &[]
+    }
+}
 
 fn with_sites() -> Ui {
     ui().with_histories(recorded()).with_calls(Arc::new(Known::new()))
@@ -76,4 +118,21 @@ fn the_health_view_tells_of_the_stacks() {
     }
     let without = pressed(&mut ui().with_histories(recorded()), "9", 160, 60);
     assert!(!without.contains("stacks"), "{without}");
+}
+
+#[test]
+fn a_filter_finds_what_comes_later() {
+    let late = Arc::new(Late { known: Known::new(), have_come: AtomicBool::new(false) });
+    let calls = Arc::clone(&late);
+    let mut ui = ui().with_histories(recorded()).with_calls(calls);
+    // The newest buffers are less than two seconds old.
+    let now = 90 * SECOND + SECOND / 2;
+    let at = |time_ns| Snapshot { time_ns, ..fixture::normal() };
+    let screen = |ui: &mut Ui, time_ns| text(&draw(ui, &at(time_ns), 80, 24));
+    screen(&mut ui, now);
+    keys(&mut ui, "2/ttnn::\n");
+    assert!(screen(&mut ui, now).contains("  0 buffers, "));
+    late.have_come.store(true, Ordering::Relaxed);
+    let found = screen(&mut ui, now + 1);
+    assert!(!found.contains("  0 buffers, ") && found.contains("ttnn::add"), "{found}");
 }
