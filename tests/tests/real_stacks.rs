@@ -20,7 +20,8 @@ fn every_buffer_leads_from_ttnn_to_the_start_of_the_program() {
 
 fn whole_stacks(ttmem: &Ttmem, mut program: Program) -> Result<()> {
     let options = ["--wait", "--buffers", "-r", "20", "--stacks", "--no-table"];
-    let mut watch = ttmem.attach(program.pid(), &options)?;
+    let whole = ["--stack-bytes", "16K"];
+    let mut watch = ttmem.attach(program.pid(), &[&options[..], &whole].concat())?;
     program.expect("start")?;
     watch.settled()?;
     program.go_on()?;

@@ -47,7 +47,7 @@ const SHOTS: &[Shot] = &[
     Shot { name: "histograms", title: "Histograms", keys: &["6"], shows: "size" },
     Shot { name: "failures", title: "Failures", keys: &["7"], shows: "failed" },
     Shot { name: "events", title: "Events", keys: &["8"], shows: "alloc" },
-    Shot { name: "health", title: "Health", keys: &["9"], shows: "probes" },
+    Shot { name: "health", title: "Health", keys: &["9"], shows: "ring buffer" },
 ];
 
 /// What was typed.
@@ -141,7 +141,7 @@ impl Terminal {
                 watch.arg(format!("{name}={value}"));
             }
         }
-        watch.arg(paths::ttmem()).args(["run", "--no-table", "--"]);
+        watch.arg(paths::ttmem()).args(["run", "--no-table", "--stacks", "--"]);
         watch.arg(command.get_program()).args(command.get_args());
         let (columns, lines) = (COLUMNS.to_string(), LINES.to_string());
         let mut start = terminal.tmux();

@@ -10,8 +10,9 @@ pub struct StackArgs {
     /// allocation.
     #[arg(long)]
     pub stacks: bool,
-    /// How much of each call stack is copied; units: K or KiB; rounded up to 512.
-    #[arg(long, value_name = "BYTES", default_value = "16K", value_parser = bytes,
+    /// How much of each call stack is copied; units: K or KiB; rounded up to 512. More reaches further
+    /// out, and costs more.
+    #[arg(long, value_name = "BYTES", default_value = "8K", value_parser = bytes,
           requires = "stacks")]
     pub stack_bytes: u32,
     /// Size of the ring buffer for call stacks, in KiB; rounded up to a power of two.
