@@ -83,6 +83,11 @@ pub fn percent(part: u64, whole: u64) -> Option<String> {
     })
 }
 
+/// So many of what is counted: "1 buffer", "2 buffers".
+pub fn plural(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 /// A count in at most 6 characters: digits up to 999999, then `1.0M`, `12.3G`, rounded down.
 pub fn count(count: u64) -> String {
     let (divisor, suffix) = match count {

@@ -19,10 +19,6 @@ pub fn view(frame: &mut Frame, area: Rect, scene: &Scene) {
     table::view(frame, table, scene, buffers.shown(), empty);
 }
 
-fn plural(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
-}
-
 fn text(scene: &Scene) -> String {
     let buffers = &scene.state.buffers;
     let by = |by: By| match by {
@@ -36,12 +32,15 @@ fn text(scene: &Scene) -> String {
     let bytes = format::bytes(buffers.bytes);
     let (what, keys) = if buffers.shows_groups() {
         let how = buffers.by.map_or("", by);
-        let groups = plural(rows, "group");
+        let groups = format::plural(rows as u64, "group");
         (format!("{groups} {how}, {bytes} in all"), "  (Enter: its buffers, b: next)")
     } else if buffers.only.is_some() {
-        (format!("{} of one group, {bytes}", plural(rows, "buffer")), "  (Esc: all groups)")
+        (
+            format!("{} of one group, {bytes}", format::plural(rows as u64, "buffer")),
+            "  (Esc: all groups)",
+        )
     } else {
-        (format!("{}, {bytes}, each counted once", plural(rows, "buffer")), "")
+        (format!("{}, {bytes}, each counted once", format::plural(rows as u64, "buffer")), "")
     };
     let growth = buffers.growth.map_or_else(String::new, |(buffers, bytes)| {
         format!("; since the mark {buffers:+}, {}", format::growth(bytes))

@@ -162,11 +162,8 @@ fn verdict(answer: &Answer) -> String {
         Some(false) => {
             let way = answer.in_the_way.as_ref().map_or_else(String::new, |way| {
                 let bytes = format::bytes(way.bank_bytes);
-                format!(
-                    "; {} buffers ({bytes}) from {} are in the way",
-                    way.buffers.len(),
-                    way.start
-                )
+                let count = format::plural(way.buffers.len() as u64, "buffer");
+                format!("; in the way: {count} ({bytes}) from {}", way.start)
             });
             format!("does not fit: {block} of each bank, the largest hole has {largest}{way}")
         }

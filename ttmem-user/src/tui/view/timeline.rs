@@ -123,11 +123,11 @@ fn at_cursor(timeline: &Timeline, scene: &Scene) -> String {
     };
     let inexact = if span.inexact { ", inexact" } else { "" };
     format!(
-        "  {when}: used {} ({} to {}), {} buffers, {} allocations{inexact}",
+        "  {when}: used {} ({} to {}), {}, {} allocations{inexact}",
         format::bytes(span.last_used),
         format::bytes(span.min_used),
         format::bytes(span.max_used),
-        span.last_buffers,
+        format::plural(span.last_buffers, "buffer"),
         format::count(span.allocations),
     )
 }

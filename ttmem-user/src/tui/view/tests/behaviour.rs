@@ -281,9 +281,9 @@ fn the_timeline_is_zoomed_around_the_cursor() {
     for _ in 0..600 {
         press(&mut ui, KeyCode::Left);
         let screen = text(&draw(&mut ui, &normal, 80, 24));
-        seen.extend(screen.lines().find(|line| line.contains(" buffers, ")).map(str::to_owned));
+        seen.extend(screen.lines().find(|line| line.contains(": used ")).map(str::to_owned));
     }
-    assert!(seen.iter().any(|line| line.contains(" 1 buffers")), "{seen:?}");
+    assert!(seen.iter().any(|line| line.contains(" 1 buffer, ")), "{seen:?}");
     press(&mut ui, KeyCode::End);
     assert!(text(&draw(&mut ui, &normal, 80, 24)).contains("now: used"));
 }
