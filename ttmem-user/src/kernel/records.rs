@@ -40,6 +40,12 @@ impl Records {
     }
 }
 
+/// What was lost for a reason, over all CPUs.
+pub(super) fn lost(loss: &Words, cpus: u32, cause: LossCause) -> u64 {
+    let of = |cpu| loss.long(loss_index(cpu, cause)).load(Ordering::Relaxed);
+    (0..cpus).map(of).sum()
+}
+
 impl EventSource for Records {
     fn drain(&mut self, take: &mut dyn FnMut(&[&[u8]])) {
         self.ring.drain(take);
@@ -66,11 +72,7 @@ impl EventSource for Records {
     }
 
     fn lost(&self) -> Lost {
-        let sum = |cause| {
-            (0..self.cpus)
-                .map(|cpu| self.loss.long(loss_index(cpu, cause)).load(Ordering::Relaxed))
-                .sum()
-        };
+        let sum = |cause| lost(&self.loss, self.cpus, cause);
         Lost { ring_full: sum(LossCause::RingFull), read_fault: sum(LossCause::ReadFault) }
     }
 

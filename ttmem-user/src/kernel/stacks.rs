@@ -5,12 +5,9 @@ use std::{
     sync::atomic::Ordering,
 };
 
-use ttmem_common::{
-    control::STACKS_WAKE_ARMED,
-    loss::{LossCause, loss_index},
-};
+use ttmem_common::{control::STACKS_WAKE_ARMED, loss::LossCause};
 
-use super::ring::Ring;
+use super::{records::lost, ring::Ring};
 use crate::{source::StackSource, words::Words};
 
 /// The part of the eBPF side that delivers call stacks.
@@ -33,8 +30,7 @@ impl StackSource for StackRecords {
     }
 
     fn lost(&self) -> u64 {
-        let of = |cpu| self.loss.long(loss_index(cpu, LossCause::StackRingFull));
-        (0..self.cpus).map(|cpu| of(cpu).load(Ordering::Relaxed)).sum()
+        lost(&self.loss, self.cpus, LossCause::StackRingFull)
     }
 
     fn request_wake_up(&self, wanted: bool) {
