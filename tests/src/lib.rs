@@ -13,6 +13,7 @@ pub mod sharing;
 pub mod shown;
 pub mod skip;
 pub mod space;
+pub mod stacks;
 pub mod standin;
 pub mod table;
 pub mod terminal;

@@ -1,6 +1,7 @@
 //! Running the `ttmem` binary.
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader},
     os::fd::AsFd,
     path::{Path, PathBuf},
@@ -159,6 +160,21 @@ impl Attached {
     /// The same as [`at_or_after`](Self::at_or_after), of a process.
     pub fn of_at(&mut self, pid: u32, time_ns: u64) -> Result<Value> {
         self.find(|line| line["pid"] == pid && is_done_at(line, time_ns))
+    }
+
+    /// The name of each of its threads, and the capabilities that it may still use.
+    pub fn permitted(&self) -> Result<Vec<(String, u64)>> {
+        let mut threads = Vec::new();
+        for task in fs::read_dir(format!("/proc/{}/task", self.pid()))? {
+            let status = fs::read_to_string(task?.path().join("status"))?;
+            let line = |key: &str| {
+                let mut lines = status.lines();
+                lines.find_map(|line| line.strip_prefix(key)).with_context(|| format!("no {key}"))
+            };
+            let permitted = u64::from_str_radix(line("CapPrm:")?.trim(), 16)?;
+            threads.push((line("Name:")?.trim().to_owned(), permitted));
+        }
+        Ok(threads)
     }
 
     /// Sends a signal.

@@ -4,9 +4,9 @@ use anyhow::{Context as _, Result, ensure};
 use e2e::{
     or_skip,
     real::{Program, both},
+    stacks::{are_in_order, functions},
     ttmem::{Ttmem, now_ns},
 };
-use serde_json::Value;
 
 /// Where in the script there are buffers of all kinds.
 const CHECKPOINT: &str = "interleaved/all";
@@ -32,10 +32,9 @@ fn whole_stacks(ttmem: &Ttmem, mut program: Program) -> Result<()> {
     ensure!(buffers.len() > 10, "{} buffers", buffers.len());
     for buffer in buffers {
         ensure!(buffer["stack_cut"].is_null() && buffer["stack_unknown"].is_null(), "{buffer}");
-        let names = names(buffer)?;
+        let names = functions(buffer)?;
         let in_order = ["tt::tt_metal::GraphTracker::track_allocate", "_PyEval_EvalFrameDefault"];
-        let mut rest = names.iter();
-        ensure!(in_order.iter().all(|call| rest.any(|name| name == call)), "{names:?}");
+        ensure!(are_in_order(&names, &in_order), "{names:?}");
         ensure!(names.last() == Some(&"_start"), "{names:?}");
         let site = buffer["site"].as_str().context("no site")?;
         ensure!(site.starts_with("ttnn::"), "{site}: {names:?}");
@@ -50,9 +49,4 @@ fn whole_stacks(ttmem: &Ttmem, mut program: Program) -> Result<()> {
     ensure!(program.finish()?.success());
     watch.finish()?;
     Ok(())
-}
-
-fn names(buffer: &Value) -> Result<Vec<&str>> {
-    let frames = buffer["stack"].as_array().with_context(|| format!("no stack: {buffer}"))?;
-    Ok(frames.iter().filter_map(|frame| frame["function"].as_str()).collect())
 }

@@ -172,16 +172,8 @@ fn only_the_thread_that_attaches_keeps_rights() {
     let ttmem = or_skip!(Ttmem::locate());
     let mut watch = ttmem.attach_to(&["--all", "-r", "20"]).unwrap();
     watch.next().unwrap().expect("a line");
-    let mut keeping = Vec::new();
-    for task in fs::read_dir(format!("/proc/{}/task", watch.pid())).unwrap() {
-        let folder = task.unwrap().path();
-        let status = fs::read_to_string(folder.join("status")).unwrap();
-        let line = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
-        let permitted = u64::from_str_radix(line("CapPrm:").trim(), 16).unwrap();
-        if permitted != 0 {
-            keeping.push((line("Name:").trim().to_owned(), permitted));
-        }
-    }
+    let mut keeping = watch.permitted().unwrap();
+    keeping.retain(|(_, permitted)| *permitted != 0);
     assert_eq!(keeping, [("ttmem-agent".to_owned(), FOR_ATTACHING)]);
 }
 

@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use anyhow::{Context as _, Result, ensure};
 use e2e::{
     or_skip,
+    stacks::{are_in_order, functions},
     standin::{Driver, Standin},
     terminal::Terminal,
     ttmem::{Attached, Ttmem, now_ns},
@@ -29,12 +30,6 @@ fn attach(ttmem: &Ttmem, standin: &Standin, options: &[&str]) -> Result<(Driver,
 
 fn buffers(snapshot: &Value) -> Result<&Vec<Value>> {
     snapshot["buffers"].as_array().with_context(|| format!("no buffers: {snapshot}"))
-}
-
-/// The names of a buffer's call stack.
-fn functions(buffer: &Value) -> Result<Vec<&str>> {
-    let frames = buffer["stack"].as_array().with_context(|| format!("no stack: {buffer}"))?;
-    Ok(frames.iter().filter_map(|frame| frame["function"].as_str()).collect())
 }
 
 fn number(value: &Value) -> Result<u64> {
@@ -79,9 +74,7 @@ fn whole_stacks(ttmem: &Ttmem, standin: &Standin) -> Result<()> {
         let names = functions(buffer)?;
         ensure!(names.first() == Some(&CALLS[0]), "{names:?}");
         by_command += u32::from(names.contains(&"standin::Session::allocate"));
-        // In this order, with others in between.
-        let mut rest = names.iter();
-        ensure!(CALLS.iter().all(|call| rest.any(|name| name == call)), "{names:?}");
+        ensure!(are_in_order(&names, &CALLS), "{names:?}");
         ensure!(buffer["site"] == CALLS[1], "{buffer}");
         let last = buffer["stack"].as_array().and_then(|frames| frames.last());
         let module = last.and_then(|frame| frame["module"].as_str());
@@ -234,14 +227,10 @@ fn no_thread_keeps_a_capability() {
     let ttmem = or_skip!(Ttmem::locate());
     let standin = or_skip!(Standin::locate("pimpl"));
     let (driver, watch) = attach(&ttmem, &standin, &["--stacks"]).unwrap();
-    let mut threads = 0;
-    for task in std::fs::read_dir(format!("/proc/{}/task", watch.pid())).unwrap() {
-        let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
-        let permitted = status.lines().find_map(|line| line.strip_prefix("CapPrm:")).unwrap();
-        assert_eq!(permitted.trim().trim_start_matches('0'), "", "{status}");
-        threads += usize::from(status.contains("ttmem-stacks"));
-    }
-    assert_eq!(threads, 1, "the thread that unwinds");
+    let threads = watch.permitted().unwrap();
+    assert!(threads.iter().all(|(_, permitted)| *permitted == 0), "{threads:?}");
+    let unwinds = threads.iter().filter(|(name, _)| name == "ttmem-stacks").count();
+    assert_eq!(unwinds, 1, "the thread that unwinds: {threads:?}");
     ends(watch, driver).unwrap();
 }
 

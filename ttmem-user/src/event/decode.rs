@@ -334,4 +334,4 @@ pub(crate) fn geometry(pool: &PoolGeometry) -> Option<Geometry> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -26,6 +26,15 @@ fn sharded_record() -> ShardedRecord {
     record
 }
 
+/// A record that is shorter or longer is refused, whatever its kind.
+pub(in crate::event) fn is_of_one_length(record: &[u8]) {
+    for len in 0..record.len() {
+        assert!(matches!(decode(&record[..len]), Err(DecodeError::Length { .. })), "{len}");
+    }
+    let long = [record, &[0]].concat();
+    assert!(matches!(decode(&long), Err(DecodeError::Length { .. })));
+}
+
 fn spread_of(record: &ShardedRecord) -> Spread {
     match decode(record.as_bytes()).unwrap().event {
         Event::Allocated(allocated) => allocated.shape.spread,
@@ -195,14 +204,7 @@ fn a_pool_without_banks_is_one_of_no_capacity() {
 
 #[test]
 fn every_truncation_is_refused() {
-    let record = allocate_record();
-    let bytes = record.as_bytes();
-    for len in 0..bytes.len() {
-        assert!(matches!(decode(&bytes[..len]), Err(DecodeError::Length { .. })), "{len}");
-    }
-    let mut long = bytes.to_vec();
-    long.push(0);
-    assert!(matches!(decode(&long), Err(DecodeError::Length { .. })));
+    is_of_one_length(allocate_record().as_bytes());
 }
 
 proptest! {
