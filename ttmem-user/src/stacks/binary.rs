@@ -8,7 +8,10 @@
 
 use std::{fs::File, ops::Range, os::unix::fs::FileExt as _, sync::Arc};
 
-use gimli::{BaseAddresses, EhFrame, EhFrameHdr, EndianSlice, LittleEndian, ParsedEhFrameHdr};
+use gimli::{
+    BaseAddresses, EhFrame, EhFrameHdr, EhFrameOffset, EndianSlice, FrameDescriptionEntry,
+    LittleEndian, UnwindSection as _,
+};
 use object::{
     LittleEndian as Little, elf,
     read::{
@@ -101,9 +104,23 @@ impl Binary {
         EhFrame::new(&self.eh_frame, LittleEndian)
     }
 
-    /// Its index; `None` if there is none.
-    pub fn eh_frame_hdr(&self) -> Option<ParsedEhFrameHdr<Slice<'_>>> {
-        EhFrameHdr::new(&self.eh_frame_hdr, LittleEndian).parse(&self.bases, 8).ok()
+    /// The entry of the unwind information for an address; `None` if the file has none.
+    ///
+    /// `EhHdrTable::fde_for_address` does the same for files that can be trusted: where one states
+    /// more entries than it has, or one that lies before all of them, it overflows.
+    pub fn unwind_entry(&self, at: Svma) -> Option<FrameDescriptionEntry<Slice<'_>>> {
+        let index = EhFrameHdr::new(&self.eh_frame_hdr, LittleEndian);
+        let index = index.parse(&self.bases, 8).ok()?;
+        let table = index.table()?;
+        if table.iter(&self.bases).size_hint().1? > self.eh_frame_hdr.len() {
+            return None;
+        }
+        let stated = table.lookup(at.0, &self.bases).ok()?.direct().ok()?;
+        let first = index.eh_frame_ptr().direct().ok()?;
+        let offset = EhFrameOffset(usize::try_from(stated.checked_sub(first)?).ok()?);
+        let frames = self.eh_frame();
+        let entry = frames.fde_from_offset(&self.bases, offset, EhFrame::cie_from_offset).ok()?;
+        entry.contains(at.0).then_some(entry)
     }
 
     /// Where its sections are, as it states it.
@@ -185,14 +202,35 @@ fn functions<'data, R: ReadRef<'data>>(
 }
 
 #[cfg(test)]
+impl Binary {
+    /// A file that has nothing but these bytes where its unwind information would be.
+    pub fn of_unwind_information(eh_frame: Vec<u8>) -> Self {
+        Self {
+            path: "/x".into(),
+            file: tempfile::tempfile().unwrap(),
+            segments: Vec::new(),
+            eh_frame,
+            eh_frame_hdr: Vec::new(),
+            bases: BaseAddresses::default(),
+            functions: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::{fs, io::Write as _, path::PathBuf, sync::LazyLock};
 
+    use object::{Object as _, ObjectSection as _};
     use procfs::process::{MMPermissions, MMapPath};
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{stacks::unwind::Unwinder, target::process::Process, units::Pid};
+    use crate::{
+        stacks::{record::Record, unwind::Unwinder},
+        target::process::Process,
+        units::{Avma, Pid, Tid},
+    };
 
     /// The smallest file with code that this process has mapped.
     fn small_file() -> Vec<u8> {
@@ -203,6 +241,15 @@ mod tests {
         });
         let size = |path: &PathBuf| fs::metadata(path).map_or(u64::MAX, |file| file.len());
         fs::read(files.min_by_key(size).unwrap()).unwrap()
+    }
+
+    /// Where a section is in a file.
+    fn place(file: &[u8], section: &str) -> Range<usize> {
+        let section =
+            object::File::parse(file).unwrap().section_by_name(section).unwrap().file_range();
+        let (start, length) = section.unwrap();
+        let start = usize::try_from(start).unwrap();
+        start..start + usize::try_from(length).unwrap()
     }
 
     fn read(bytes: &[u8]) -> Result<Binary, String> {
@@ -217,6 +264,7 @@ mod tests {
         let named: Vec<Function> =
             binary.functions.iter().copied().filter(|it| binary.name(it.name).is_some()).collect();
         assert!(!named.is_empty());
+        assert!(named.iter().all(|it| binary.unwind_entry(Svma(it.start)).is_some()));
         for function in named {
             let name = binary.name(function.name);
             let inside = [function.start, function.start + function.size - 1];
@@ -227,7 +275,8 @@ mod tests {
         }
         assert_eq!(binary.function(Svma(0)), None);
         assert_eq!(binary.function(Svma(u64::MAX)), None);
-        assert!(binary.eh_frame_hdr().is_some());
+        assert!(binary.unwind_entry(Svma(0)).is_none());
+        assert!(binary.unwind_entry(Svma(u64::MAX)).is_none());
     }
 
     #[test]
@@ -240,35 +289,57 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
         /// Headers, tables and unwind information may say anything.
         #[test]
         fn a_damaged_file_is_read_or_refused(
             damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
-            where_ in 0..3,
+            where_ in 0..6,
             at: u64,
+            stack in proptest::collection::vec(any::<u8>(), 256),
         ) {
-            static FILE: LazyLock<Vec<u8>> = LazyLock::new(small_file);
-            let mut bytes = FILE.clone();
+            static FILE: LazyLock<(Vec<u8>, [Range<usize>; 2])> = LazyLock::new(|| {
+                let file = small_file();
+                let unwind = [".eh_frame_hdr", ".eh_frame"].map(|name| place(&file, name));
+                (file, unwind)
+            });
+            let (mut bytes, [index, frames]) = FILE.clone();
             let length = bytes.len();
-            // The header, the end with the section headers, or anywhere.
-            let (start, room) = match where_ {
-                0 => (0, 1024.min(length)),
-                1 => (length.saturating_sub(2048), 2048.min(length)),
-                _ => (0, length),
+            let place = match where_ {
+                // The header.
+                0 => 0..1024.min(length),
+                // The section headers, which are at the end.
+                1 => length.saturating_sub(2048)..length,
+                // What the index says of itself.
+                2 => index.start..index.start + 12,
+                3 => index,
+                4 => frames,
+                _ => 0..length,
             };
-            for (place, byte) in damage {
-                bytes[start + place.index(room)] = byte;
+            let (start, room) = (place.start, place.len());
+            for (index, byte) in damage {
+                bytes[start + index.index(room)] = byte;
             }
             if let Ok(binary) = read(&bytes) {
                 let _ = binary.stated(FileOffset(at));
                 let functions = binary.functions.iter().map(|function| function.start);
                 let addresses: Vec<u64> = functions.step_by(16).chain([at]).collect();
                 let binary = Arc::new(binary);
+                let record = Record {
+                    time_ns: 1,
+                    slot: 0,
+                    pid: Pid(1),
+                    tid: Tid(1),
+                    ip: Avma(at),
+                    sp: Avma(0x1000),
+                    bp: 0x1040,
+                    preserved: [at; 5],
+                    stack: &stack,
+                };
                 for address in addresses {
                     let _ = binary.function(Svma(address));
-                    Unwinder::default().look_up(&binary, Svma(address));
+                    Unwinder::default().step_from(&binary, Svma(address), &record);
                 }
             }
         }

@@ -10,12 +10,12 @@
 use std::{collections::HashMap, sync::Arc};
 
 use gimli::{
-    BaseAddresses, CfaRule, EhFrame, Encoding, EvaluationResult, Format, Register, RegisterRule,
-    UnwindContext, UnwindExpression, UnwindSection as _, Value, X86_64,
+    CfaRule, Encoding, EvaluationResult, Format, Register, RegisterRule, UnwindContext,
+    UnwindExpression, Value, X86_64,
 };
 
 use super::{
-    binary::{Binary, Slice},
+    binary::Binary,
     modules::{Modules, Place},
     record::Record,
 };
@@ -149,18 +149,18 @@ impl Unwinder {
 
 #[cfg(test)]
 impl Unwinder {
-    /// Looks up the rule at an address of a file, whatever it is.
-    pub fn look_up(&mut self, binary: &Arc<Binary>, at: Svma) {
-        let _ = read_rule(binary, at, &mut self.context);
+    /// Goes to the caller of an address of a file, if there is a rule for it.
+    pub fn step_from(&mut self, binary: &Arc<Binary>, at: Svma, record: &Record<'_>) {
+        if let Some(rule) = read_rule(binary, at, &mut self.context) {
+            let _ = step(&rule, record, &mut Registers::of(record));
+        }
     }
 }
 
 /// The rule at an address; `None` if the file says nothing of it.
 fn read_rule(binary: &Arc<Binary>, at: Svma, context: &mut UnwindContext<usize>) -> Option<Rule> {
-    let index = binary.eh_frame_hdr()?;
-    let (frames, bases): (EhFrame<Slice<'_>>, &BaseAddresses) = (binary.eh_frame(), binary.bases());
-    let entry = index.table()?.fde_for_address(&frames, bases, at.0, EhFrame::cie_from_offset);
-    let entry = entry.ok()?;
+    let entry = binary.unwind_entry(at)?;
+    let (frames, bases) = (binary.eh_frame(), binary.bases());
     let row = entry.unwind_info_for_address(&frames, bases, context, at.0).ok()?;
     Some(Rule {
         cfa: row.cfa().clone(),

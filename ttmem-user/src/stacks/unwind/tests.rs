@@ -176,4 +176,21 @@ proptest! {
         let (_, before) = frames.split_last().unwrap();
         prop_assert!(before.iter().all(|frame| modules.is_mapped(Avma(*frame))));
     }
+    /// An expression of any bytes has a value or none.
+    #[test]
+    fn any_expression_comes_to_an_end(
+        bytes in proptest::collection::vec(
+            prop_oneof![any::<u8>(), 0x08..0x40_u8, 0x70..0x80_u8], 0..40),
+        stack in proptest::collection::vec(any::<u8>(), 64),
+        initial: Option<u64>,
+        sp: u64,
+    ) {
+        let captured = Captured {
+            stack, ip: 1, sp, bp: sp.wrapping_add(32), preserved: [sp; 5], returns: Vec::new(),
+        };
+        let record = captured.record(COPIED);
+        let whole = UnwindExpression { offset: 0, length: bytes.len() };
+        let binary = Binary::of_unwind_information(bytes);
+        evaluate(&binary, &whole, initial, &record, &Registers::of(&record));
+    }
 }
