@@ -24,12 +24,15 @@ impl Counts {
     }
 }
 
+/// How cargo says of the program that ran last that it did not end well.
+const FAILED: &str = "error: test failed, to rerun pass ";
+
 /// One test program.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Suite {
     /// As cargo names it.
     pub name: String,
-    /// `None` until its closing line is seen: a program that crashes has none.
+    /// `None` until its closing line is seen: a benchmark has none, nor has what crashes.
     pub counts: Option<Counts>,
 }
 
@@ -52,15 +55,15 @@ impl Tally {
                 Some(suite) if suite.counts.is_none() => suite.counts = Some(counts),
                 _ => self.suites.push(Suite { name: "?".to_owned(), counts: Some(counts) }),
             }
+        } else if line.starts_with(FAILED)
+            && let Some(Suite { counts: counts @ None, .. }) = self.suites.last_mut()
+        {
+            *counts = Some(Counts::one(false));
         }
     }
 
     /// What a cargo run that has ended adds: a failure that no test accounts for counts as one.
     pub fn ended(&mut self, what: &str, success: bool, failed_before: usize) {
-        let crashed = self.suites.iter_mut().filter(|suite| suite.counts.is_none());
-        for suite in crashed {
-            suite.counts = Some(Counts { failed: usize::from(!success), ..Counts::default() });
-        }
         if !success && self.total().failed == failed_before {
             self.suites.push(Suite {
                 name: format!("{what} (did not build or run)"),
@@ -174,9 +177,14 @@ test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; 
 
     #[test]
     fn a_crash_is_a_failure() {
-        let mut tally = tally("     Running tests/a.rs (target/debug/deps/a-00aa)");
+        let mut tally = tally(
+            "     Running tests/a.rs (target/debug/deps/a-00aa)
+error: test failed, to rerun pass `-p ttmem --test a`
+     Running benches/b.rs (target/debug/deps/b-00aa)",
+        );
         tally.ended("unit tests", false, 0);
         assert_eq!(tally.total(), Counts { passed: 0, failed: 1, skipped: 0 });
+        assert_eq!(tally.suites().len(), 2, "the benchmark is none");
     }
 
     #[test]
