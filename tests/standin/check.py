@@ -81,6 +81,9 @@ def check_script(path, seed):
     assert (counts["allocations"], counts["frees"], counts["failed"], counts["kept"]) == ("12020", "12000", "0", "20")
     assert len(check_tables(driver)) == len(model) + 20
     assert driver.ok("release")["frees"] == "20"
+    driver.process.stdin.write("stir 2 7 keep=5\n")
+    assert int(driver.ok("enough")["allocations"]) >= 10
+    assert driver.ok("release")["frees"] == "10"
     assert driver.ok("storm 5000")["allocations"] == "5000"
     assert driver.ok("fork 5")["status"] == "0"
     check_tables(driver, model)

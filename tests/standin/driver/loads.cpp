@@ -1,5 +1,6 @@
 #include "loads.hpp"
 
+#include <atomic>
 #include <chrono>
 #include <exception>
 #include <thread>
@@ -33,11 +34,12 @@ void churn_one(
     Random random,
     std::uint64_t keep,
     std::optional<BufferType> only,
+    const std::atomic<bool>& stop,
     Counts& counts,
     std::vector<NamedBuffer>& kept) {
     constexpr std::size_t kWindow = 16;
     std::vector<NamedBuffer> live(kWindow);
-    for (std::uint64_t pair = 0; pair < pairs; ++pair) {
+    for (std::uint64_t pair = 0; pair < pairs && !stop.load(std::memory_order_relaxed); ++pair) {
         NamedBuffer& slot = live[random.below(kWindow)];
         counts.frees += slot.buffer != nullptr;
         slot.buffer.reset();
@@ -89,15 +91,21 @@ Counts churn(
     std::uint64_t pairs,
     std::uint64_t seed,
     std::uint64_t keep,
-    std::optional<BufferType> only) {
+    std::optional<BufferType> only,
+    const std::function<void()>& until) {
     const std::vector<OpenDevice>& devices = some_devices(session);
     const auto start = Clock::now();
     std::vector<Counts> counts(threads);
     std::vector<std::vector<NamedBuffer>> kept(threads);
     std::vector<std::thread> workers;
+    std::atomic<bool> stop = false;
     for (unsigned i = 0; i < threads; ++i) {
         const Random random(seed * 0x100000001b3ULL + i);
-        workers.emplace_back([&, i, random] { churn_one(devices, pairs, random, keep, only, counts[i], kept[i]); });
+        workers.emplace_back([&, i, random] { churn_one(devices, pairs, random, keep, only, stop, counts[i], kept[i]); });
+    }
+    if (until) {
+        until();
+        stop = true;
     }
     Counts total;
     for (unsigned i = 0; i < threads; ++i) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <optional>
 
 #include "session.hpp"
@@ -39,14 +40,16 @@ struct Counts {
 };
 
 /// `pairs` allocations and frees on each of `threads` threads, over all open devices; `keep`
-/// further buffers per thread stay alive. `only`: small ones of that type.
+/// further buffers per thread stay alive. `only`: small ones of that type. With `until` no more once
+/// that has returned.
 Counts churn(
     Session& session,
     unsigned threads,
     std::uint64_t pairs,
     std::uint64_t seed,
     std::uint64_t keep,
-    std::optional<BufferType> only);
+    std::optional<BufferType> only,
+    const std::function<void()>& until = {});
 
 /// `count` buffers alive at once, then freed (`hold`: kept instead).
 Counts storm(Session& session, std::uint64_t count, bool hold);

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <exception>
 #include <functional>
+#include <limits>
 #include <thread>
 
 #include "../graph_tracker.hpp"
@@ -41,6 +42,7 @@ constexpr const char* kHelp =
     "  oom DEV TYPE         an allocation that cannot succeed\n"
     "  hooked DEV           an allocation that a hook takes over\n"
     "  churn THREADS PAIRS SEED [keep=K] [small=TYPE]   random load; K buffers per thread stay\n"
+    "  stir THREADS SEED [keep=K]          the same until another line comes, which is not looked at\n"
     "  storm N | hold N     N live buffers, then freed | kept\n"
     "  release              free what churn and hold have kept\n"
     "  rate PER_SECOND SECONDS             paced load\n"
@@ -75,6 +77,7 @@ private:
     std::string shrink(Words& words);
     std::string hooked(Words& words);
     std::string churn_load(Words& words);
+    std::string stir(Words& words);
     std::string storm_load(Words& words, bool hold);
     std::string rate(Words& words);
     std::string fork_child(Words& words);
@@ -238,22 +241,37 @@ std::string Driver::hooked(Words& words) {
     return answer(*taken.buffer, 0);
 }
 
-std::string Driver::churn_load(Words& words) {
-    const auto keep = words.option("keep");
-    const auto small = words.option("small");
+unsigned number_of_threads(Words& words) {
     const std::uint64_t threads = words.number("THREADS");
-    const std::uint64_t pairs = words.number("PAIRS");
-    const std::uint64_t seed = words.number("SEED");
-    words.end();
     if (threads == 0 || threads > 256) {
         throw ScriptError{"1 to 256 threads"};
     }
+    return static_cast<unsigned>(threads);
+}
+
+std::string Driver::churn_load(Words& words) {
+    const auto keep = words.option("keep");
+    const auto small = words.option("small");
+    const unsigned threads = number_of_threads(words);
+    const std::uint64_t pairs = words.number("PAIRS");
+    const std::uint64_t seed = words.number("SEED");
+    words.end();
     std::optional<BufferType> only;
     if (small) {
         only = parse_type(*small);
     }
     const std::uint64_t kept = keep ? parse_number(*keep, "keep") : 0;
-    return answer(churn(session_, static_cast<unsigned>(threads), pairs, seed, kept, only));
+    return answer(churn(session_, threads, pairs, seed, kept, only));
+}
+
+std::string Driver::stir(Words& words) {
+    const auto keep = words.option("keep");
+    const unsigned threads = number_of_threads(words);
+    const std::uint64_t seed = words.number("SEED");
+    words.end();
+    const std::uint64_t kept = keep ? parse_number(*keep, "keep") : 0;
+    constexpr auto kNoEnd = std::numeric_limits<std::uint64_t>::max();
+    return answer(churn(session_, threads, kNoEnd, seed, kept, {}, [] { read_line(); }));
 }
 
 std::string Driver::storm_load(Words& words, bool hold) {
@@ -358,6 +376,7 @@ std::optional<std::string> Driver::run(Words& words) {
         {"shrink", [&] { return shrink(words); }},
         {"hooked", [&] { return hooked(words); }},
         {"churn", [&] { return churn_load(words); }},
+        {"stir", [&] { return stir(words); }},
         {"storm", [&] { return storm_load(words, false); }},
         {"hold", [&] { return storm_load(words, true); }},
         {"release", [&] { return "ok frees=" + std::to_string(session_.release()); }},
