@@ -215,7 +215,7 @@ pub fn failure(failure: &Failure) -> String {
     let milliseconds = failure.time_ns / 1_000_000;
     format!(
         "no room for {} of {} ({} of each of {} banks; {} free, largest block {}), chips {chips}, \
-         thread {}, at {}.{:03} s",
+         thread {}, at {}.{:03} s{}",
         bytes_or_unknown(failure.size),
         failure.buffer_type.map_or(UNKNOWN, BufferType::name),
         bytes_or_unknown(failure.bank_bytes),
@@ -225,6 +225,7 @@ pub fn failure(failure: &Failure) -> String {
         failure.tid,
         milliseconds / 1000,
         milliseconds % 1000,
+        failure.call.as_ref().and_then(Call::site).map(|site| format!(", for {site}")).unwrap_or_default(),
     )
 }
 
