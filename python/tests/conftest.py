@@ -137,6 +137,9 @@ BUFFER = {
     "tid": 5,
     "allocated_ns": 9,
     "pre_attach": False,
+    "site": "ttnn::zeros",
+    "stack": [{"function": "main", "module": "/bin/model", "offset": 16}],
+    "stack_cut": None,
     "a_newer_key": 1,
 }
 

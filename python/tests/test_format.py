@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from ttmem import format_bytes, parse_size
 from ttmem._limits import Limit, broken_leaks, broken_limits, parse_allowance, parse_limits
@@ -72,4 +74,6 @@ def test_leaks() -> None:
     assert broken_leaks(0, []) == []
     assert broken_leaks(2048, [buffer]) == []
     assert "2.0 KiB" in broken_leaks(2047, [buffer])[0]
+    assert broken_leaks(0, [buffer])[1].endswith("on chips 0")
+    assert broken_leaks(0, [replace(buffer, site="ttnn::zeros")])[1].endswith("on chips 0, for ttnn::zeros")
     assert broken_leaks(0, [buffer] * 20)[-1] == "  … and 12 more"

@@ -13,7 +13,7 @@ from ._monitor import Monitor
 from ._socket import Connection
 from ._subscription import Subscription
 from ._track import track
-from ._types import Buffer, Delta, Device, Failure, Growth, Pool, Process
+from ._types import Buffer, Delta, Device, Failure, Frame, Growth, Pool, Process
 
 __all__ = [
     "Broken",
@@ -24,6 +24,7 @@ __all__ = [
     "Device",
     "Ended",
     "Failure",
+    "Frame",
     "Growth",
     "Monitor",
     "NoDevice",

@@ -26,8 +26,10 @@ def has_library() -> bool:
 class Agent:
     """A running ``ttmem attach``, as root or by ``sudo -n``."""
 
-    def __init__(self, binary: str = "ttmem", directory: Optional[str] = None) -> None:
+    def __init__(self, binary: str = "ttmem", directory: Optional[str] = None, stacks: bool = False) -> None:
         command = [binary, "attach", "--headless", "--pid", str(os.getpid())]
+        if stacks:
+            command.append("--stacks")
         if directory is not None:
             command += ["--table-dir", directory]
         if os.geteuid() != 0:

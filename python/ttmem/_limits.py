@@ -105,7 +105,8 @@ def broken_leaks(allowed: Optional[int], leaked: list[Buffer]) -> list[str]:
     problems = [f"{len(leaked)} buffers ({format_bytes(total)}) were allocated in the test and are still live{beyond}:"]
     for buffer in sorted(leaked, key=lambda buffer: -buffer.size)[:_SHOWN_LEAKS]:
         chips = ", ".join(map(str, buffer.chips))
-        problems.append(f"  {buffer.type} {format_bytes(buffer.size)} at 0x{buffer.address:x} on chips {chips}")
+        site = f", for {buffer.site}" if buffer.site else ""
+        problems.append(f"  {buffer.type} {format_bytes(buffer.size)} at 0x{buffer.address:x} on chips {chips}{site}")
     if len(leaked) > _SHOWN_LEAKS:
         problems.append(f"  … and {len(leaked) - _SHOWN_LEAKS} more")
     return problems

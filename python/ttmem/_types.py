@@ -10,7 +10,22 @@ T = TypeVar("T")
 
 def from_json(kind: Type[T], found: dict[str, Any]) -> T:
     """The fields of a dataclass, by their names; a key that is missing is None."""
-    return kind(**{field.name: found.get(field.name) for field in fields(kind)})  # type: ignore[arg-type]
+    values = {field.name: found.get(field.name) for field in fields(kind)}  # type: ignore[arg-type]
+    if values.get("stack") is not None:
+        values["stack"] = [from_json(Frame, frame) for frame in values["stack"]]
+    return kind(**values)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A function of a call stack."""
+
+    #: Its name, demangled, without parameters.
+    function: Optional[str]
+    #: The file that it is in, as the process sees it.
+    module: Optional[str]
+    #: Address in the file; without a file, in the process.
+    offset: int
 
 
 @dataclass(frozen=True)
@@ -146,6 +161,14 @@ class Buffer:
     allocated_ns: Optional[int]
     #: Whether it is from before the attach.
     pre_attach: bool
+    #: What called for it; None without ``--stacks``, or if it is not known.
+    site: Optional[str] = None
+    #: Its call stack, the innermost frame first; None likewise.
+    stack: Optional[list[Frame]] = None
+    #: Why the last frame is not the first of its thread; None if it is.
+    stack_cut: Optional[str] = None
+    #: Why no stack is known; None if one is, or without ``--stacks``.
+    stack_unknown: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -178,6 +201,14 @@ class Failure:
     chips: Optional[list[int]]
     #: The mesh on which it was wanted.
     mesh: Optional[int]
+    #: What called for it; None without ``--stacks``, or if it is not known.
+    site: Optional[str] = None
+    #: Its call stack, the innermost frame first; None likewise.
+    stack: Optional[list[Frame]] = None
+    #: Why the last frame is not the first of its thread; None if it is.
+    stack_cut: Optional[str] = None
+    #: Why no stack is known; None if one is, or without ``--stacks``.
+    stack_unknown: Optional[str] = None
 
 
 @dataclass(frozen=True)

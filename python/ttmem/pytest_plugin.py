@@ -36,6 +36,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--ttmem-attach", action="store_true", help="start ttmem on this process (as root, or by sudo -n) and end it"
     )
+    group.addoption(
+        "--ttmem-stacks", action="store_true", help="have that ttmem record what called for each buffer, for leaks"
+    )
     group.addoption("--ttmem-binary", default="ttmem", metavar="FILE", help="the ttmem that --ttmem-attach starts")
     group.addoption("--ttmem-table-dir", default=None, metavar="DIR", help="where ttmem's tables are")
 
@@ -87,7 +90,8 @@ class Measure:
 
     def __init__(self, config: pytest.Config) -> None:
         self._all = bool(config.getoption("--ttmem"))
-        self._attach = bool(config.getoption("--ttmem-attach"))
+        self._stacks = bool(config.getoption("--ttmem-stacks"))
+        self._attach = bool(config.getoption("--ttmem-attach")) or self._stacks
         self._binary = str(config.getoption("--ttmem-binary"))
         self._directory: Optional[str] = config.getoption("--ttmem-table-dir")
         self._agent: Optional[Agent] = None
@@ -100,7 +104,7 @@ class Measure:
         if self._monitor is None and self._attach:
             if not has_library():
                 raise TtmemError("this process has not loaded tt-metal: import ttnn at the top of the test file")
-            self._agent = self._agent or Agent(self._binary, self._directory)
+            self._agent = self._agent or Agent(self._binary, self._directory, self._stacks)
             self._monitor = self._agent.wait()
         elif self._monitor is None:
             self._monitor = Monitor(directory=self._directory)

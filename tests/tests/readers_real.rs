@@ -185,7 +185,7 @@ fn a_suite_beyond_its_limits_fails() {
     let rig = or_skip!(Rig::new());
     let fails = || -> Result<()> {
         let binary = rig.ttmem.path().to_str().context("not UTF-8")?;
-        let options = ["--ttmem-attach", "--ttmem-binary", binary];
+        let options = ["--ttmem-stacks", "--ttmem-binary", binary];
         let output = end_of(rig.pytest("tests/readers/test_failing.py", &options))?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         println!("{said}");
@@ -202,7 +202,7 @@ fn a_suite_beyond_its_limits_fails() {
                 "over the limit of 1% of it",
                 "1 buffers (2.0 MiB) were allocated in the test and are still live:",
                 "DRAM 2.0 MiB at 0x",
-                "on chips 0, 1",
+                "on chips 0, 1, for ttnn::",
                 "assert kept is None",
             ],
         )

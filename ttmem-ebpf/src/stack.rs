@@ -1,7 +1,7 @@
-//! The stack of whoever allocates, for those who ask for it.
+//! The stack of whoever allocates, or fails to, for those who ask for it.
 //!
 //! It is only copied; what called what is the agent's to find out. It goes into a ring buffer of its
-//! own, after the allocation's record: whatever becomes of it, the numbers are as they would be.
+//! own, after the record of the same time: whatever becomes of it, the numbers are as they would be.
 
 use aya_ebpf::{Global, bindings::pt_regs, programs::ProbeContext};
 use ttmem_common::{
@@ -23,7 +23,7 @@ use crate::{
 #[unsafe(no_mangle)]
 static STACK_BYTES: Global<u32> = Global::new(0);
 
-/// Records the stack of the allocation whose record has this time.
+/// Records the stack of what has a record with this time.
 #[inline(always)]
 pub fn record(ctx: &ProbeContext, hit: &Hit, time_ns: u64) {
     if STACK_BYTES.load() != 0 {

@@ -408,7 +408,19 @@ pub(crate) fn with_calls() -> Snapshot {
 
 /// Seven failed allocations, two of them kept: one with all that can be known, one with nothing.
 pub(crate) fn failed() -> Snapshot {
-    let live = with_buffers().buffers.unwrap_or_default();
+    failed_amid(with_buffers().buffers.unwrap_or_default())
+}
+
+/// The same; one of the two buffers that were live has a known call stack.
+pub(crate) fn failed_with_calls() -> Snapshot {
+    let mut live = with_buffers().buffers.unwrap_or_default();
+    for allocated_ns in live.iter_mut().filter_map(|buffer| buffer.allocated_ns.as_mut()) {
+        *allocated_ns += SECOND / 2;
+    }
+    failed_amid(live)
+}
+
+fn failed_amid(live: Vec<BufferSnapshot>) -> Snapshot {
     let full = Failure::made_up(1, 98 * SECOND, Some(live));
     let mut bare = Failure::made_up(7, 99 * SECOND, None);
     (bare.buffer_type, bare.size, bare.banks, bare.bank_bytes) = (None, None, None, None);

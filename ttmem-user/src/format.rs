@@ -5,7 +5,10 @@
 
 use crate::{
     event::BufferType,
-    ledger::snapshot::{CircularSnapshot, Failure, Headroom, PoolSnapshot, TargetState},
+    ledger::{
+        call::Call,
+        snapshot::{CircularSnapshot, Failure, Headroom, PoolSnapshot, TargetState},
+    },
 };
 
 /// Stands for a number that is not known.
@@ -213,11 +216,13 @@ pub fn failure(failure: &Failure) -> String {
         chips.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
     });
     let milliseconds = failure.time_ns / 1_000_000;
+    let site = failure.call.as_ref().and_then(Call::site);
     format!(
-        "no room for {} of {} ({} of each of {} banks; {} free, largest block {}), chips {chips}, \
+        "no room for {} of {}{} ({} of each of {} banks; {} free, largest block {}), chips {chips}, \
          thread {}, at {}.{:03} s",
         bytes_or_unknown(failure.size),
         failure.buffer_type.map_or(UNKNOWN, BufferType::name),
+        site.map(|site| format!(", for {site}")).unwrap_or_default(),
         bytes_or_unknown(failure.bank_bytes),
         failure.banks.map_or_else(unknown, |banks| banks.to_string()),
         bytes_or_unknown(failure.bank_free_bytes),

@@ -17,6 +17,7 @@ use ttmem_common::{
 use super::fields::{Window, fields_of};
 use crate::{
     emit::{Hit, reserve, submit},
+    stack,
     user_memory::{Fault, read, read_into, read_raw},
 };
 
@@ -24,8 +25,11 @@ use crate::{
 #[inline(always)]
 pub fn on_failure(ctx: &ProbeContext, hit: &Hit, layout: &LayoutTable) -> Option<()> {
     // SAFETY: the context is the one this program was called with.
-    let stack = unsafe { (*ctx.regs).rsp };
-    report(stack, hit, layout);
+    let sp = unsafe { (*ctx.regs).rsp };
+    let time_ns = report(sp, hit, layout);
+    if time_ns != 0 {
+        stack::record(ctx, hit, time_ns);
+    }
     Some(())
 }
 
@@ -37,8 +41,9 @@ struct Wanted {
     buffer_type: u32,
 }
 
+/// Returns the time of the record; 0 if there is none.
 #[inline(never)]
-fn report(stack: u64, hit: &Hit, table: &LayoutTable) -> u32 {
+fn report(stack: u64, hit: &Hit, table: &LayoutTable) -> u64 {
     // Other throws of the same function are none of ours; nor is one that cannot be told apart.
     let Ok(returns_to) = read::<u64>(stack) else { return 0 };
     let sites = &table.failure.sites;
@@ -58,9 +63,10 @@ fn report(stack: u64, hit: &Hit, table: &LayoutTable) -> u32 {
     }
     let Some(mut entry) = reserve::<FailureRecord>() else { return 0 };
     let record = entry.as_mut_ptr();
+    let header = hit.header(KIND_FAILURE);
     // SAFETY: `record` is room for a `FailureRecord`; every field is written before the submit.
     unsafe {
-        (*record).header = hit.header(KIND_FAILURE);
+        (*record).header = header;
         (*record).type_name = [0; TYPE_NAME_BYTES];
         (*record).allocator = wanted.allocator;
         (*record).device = wanted.device;
@@ -80,7 +86,7 @@ fn report(stack: u64, hit: &Hit, table: &LayoutTable) -> u32 {
         (*record).known = known | (u32::from(len != 0) << name);
     }
     submit(entry);
-    0
+    header.time_ns
 }
 
 /// 1 if a number is not 0, else 0; without a branch, of which the verifier would have to follow

@@ -13,6 +13,7 @@ use super::Outcome;
 use crate::{
     cli::args::Format,
     ledger::{
+        call::Calls,
         report::Report,
         snapshot::{Snapshot, TargetState},
     },
@@ -90,12 +91,18 @@ impl Lines {
         Self { on_failure, ..self }
     }
 
-    /// Prints one report, each target after its failed allocations since the last one. A target that has ended is printed once more, and then no longer.
+    /// Prints one report, each target after its failed allocations since the last one. A target that
+    /// has ended is printed once more, and then no longer.
     pub fn print(&mut self, report: &Report) -> anyhow::Result<()> {
+        self.print_with(report, None)
+    }
+
+    /// The same; `calls` says what called for what was live when an allocation failed.
+    pub fn print_with(&mut self, report: &Report, calls: Option<&dyn Calls>) -> anyhow::Result<()> {
         for target in &report.targets {
             let over = target.state != TargetState::Running;
             if !over || self.done.insert(target.process.serial) {
-                self.print_target(target)?;
+                self.print_target(target, calls)?;
             }
         }
         if self.totals {
@@ -112,8 +119,12 @@ impl Lines {
         self.to.flush().with_context(|| format!("cannot write to {}", self.what))
     }
 
-    fn print_target(&mut self, snapshot: &Snapshot) -> anyhow::Result<()> {
-        self.write_failures(snapshot)
+    fn print_target(
+        &mut self,
+        snapshot: &Snapshot,
+        calls: Option<&dyn Calls>,
+    ) -> anyhow::Result<()> {
+        self.write_failures(snapshot, calls)
             .and_then(|()| match self.format {
                 Format::Json => json::write(&mut self.to, snapshot),
                 Format::Text => {
@@ -124,11 +135,11 @@ impl Lines {
             .with_context(|| format!("cannot write to {}", self.what))
     }
 
-    fn write_failures(&mut self, snapshot: &Snapshot) -> io::Result<()> {
+    fn write_failures(&mut self, snapshot: &Snapshot, calls: Option<&dyn Calls>) -> io::Result<()> {
         let last = snapshot.failures.last.last().map_or(0, |failure| failure.id);
         let shown = self.failures_shown.insert(snapshot.process.serial, last).unwrap_or(0);
         match (self.format, self.on_failure) {
-            (_, true) => json::write_failures(&mut self.to, snapshot, shown),
+            (_, true) => json::write_failures(&mut self.to, snapshot, shown, calls),
             (Format::Text, false) => {
                 let failures = text::failures(snapshot, shown, self.width, self.color);
                 self.to.write_all(failures.as_bytes())

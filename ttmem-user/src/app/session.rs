@@ -171,19 +171,19 @@ impl Session {
                 }
                 _ = resync.recv() => self.control.send(Command::Resync),
                 report = next_report(&mut self.reports) => match report {
-                    Some(report) => lines.print(&self.with_calls(report))?,
+                    Some(report) => self.print_report(lines, &report)?,
                     None => return Ok(()),
                 }
             }
         }
     }
 
-    /// A report with what called for its buffers, if that is recorded.
-    fn with_calls(&self, report: Arc<Report>) -> Arc<Report> {
-        match &self.stacks {
-            Some(stacks) => stacks::with_calls(&stacks.handle(), &report),
-            None => report,
-        }
+    /// Prints a report, with what called for its buffers if that is recorded.
+    fn print_report(&self, lines: &mut Lines, report: &Report) -> anyhow::Result<()> {
+        let Some(stacks) = self.stacks.as_ref().map(Unwinding::handle) else {
+            return lines.print(report);
+        };
+        lines.print_with(&stacks::with_calls(&stacks, report), Some(&stacks))
     }
 
     /// Shows the live view until the user or `quit` ends it.

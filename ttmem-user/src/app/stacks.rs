@@ -35,7 +35,8 @@ pub fn start(source: StackRecords, control: &Arc<Control>) -> anyhow::Result<Unw
         .context("cannot start the thread that unwinds call stacks")
 }
 
-/// Fills in what called for the buffers of a snapshot, and what was counted of the stacks.
+/// Fills in what called for the buffers and failed allocations of a snapshot, and what was counted
+/// of the stacks.
 pub fn fill_in(stacks: Handle) -> FillIn {
     Arc::new(move |snapshot| {
         stacks.catch_up();
@@ -43,12 +44,13 @@ pub fn fill_in(stacks: Handle) -> FillIn {
     })
 }
 
-/// A report with what called for its buffers, and what was counted of the stacks.
-pub fn with_calls(stacks: &Handle, report: &Report) -> Arc<Report> {
+/// A report with what called for its buffers and failed allocations, and what was counted of the
+/// stacks.
+pub fn with_calls(stacks: &Handle, report: &Report) -> Report {
     stacks.catch_up();
     let mut report = report.clone();
     for target in &mut report.targets {
         stacks.fill_in(Arc::make_mut(target));
     }
-    Arc::new(report)
+    report
 }

@@ -117,8 +117,10 @@ pub enum Unknown {
     NotSeen,
     /// The stack has not arrived.
     NotArrived,
-    /// Some stacks were lost, and this may be one of them.
+    /// It was lost: a later one of its thread has arrived.
     Lost,
+    /// It has not arrived; some stacks were lost, and this may be one of them.
+    MaybeLost,
     /// There are more stacks than are kept.
     NotKept,
 }
@@ -131,6 +133,7 @@ impl Unknown {
             Self::NotSeen => "the allocation was not seen",
             Self::NotArrived => "the stack has not arrived yet",
             Self::Lost => "the stack was lost",
+            Self::MaybeLost => "the stack was lost, or has not arrived yet",
             Self::NotKept => "there are more stacks than are kept",
         }
     }

@@ -2,11 +2,17 @@
 //!
 //! Serialised as they stand they are part of the JSON; an unknown number is `None`, never 0.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    borrow::Cow,
+    sync::{Arc, OnceLock},
+};
 
 use serde::{Serialize, Serializer};
 
-use super::snapshot::BufferSnapshot;
+use super::{
+    call::{Call, Lookup},
+    snapshot::BufferSnapshot,
+};
 use crate::{
     event::BufferType,
     units::{ChipId, MeshId, Pid, Tid},
@@ -61,6 +67,9 @@ pub struct Failure {
     pub chips: Option<Vec<ChipId>>,
     /// The mesh on which it was wanted; `None` also for a single device.
     pub mesh: Option<MeshId>,
+    /// What called for it; `None` if call stacks are not recorded.
+    #[serde(flatten)]
+    pub call: Option<Call>,
     /// What was live at that instant.
     #[serde(skip)]
     pub(super) live: OnceLock<Arc<[BufferSnapshot]>>,
@@ -79,6 +88,18 @@ impl Failure {
     /// What was live at that instant; `None` if it was not kept.
     pub fn buffers(&self) -> Option<&Arc<[BufferSnapshot]>> {
         self.live.get()
+    }
+
+    /// Looks up what called for it.
+    pub fn look_up(&mut self, known: &dyn Lookup) {
+        self.call = Some(known.call(Some(self.tid), Some(self.time_ns), false));
+    }
+
+    /// The allocations whose call stacks it takes to show it: its own, and of what was live.
+    pub(super) fn allocations(&self) -> impl Iterator<Item = (u64, Tid)> {
+        let live = self.buffers().into_iter().flat_map(|live| live.iter());
+        let of_live = live.filter_map(|buffer| buffer.allocated_ns.zip(buffer.tid));
+        of_live.chain([(self.time_ns, self.tid)])
     }
 
     /// Why what was live may not be exact; empty: it is.
@@ -106,6 +127,7 @@ impl Failure {
             bank_largest_free_bytes: Some(40_000_000),
             chips: Some(vec![ChipId(0), ChipId(1)]),
             mesh: Some(MeshId(1)),
+            call: None,
             live: live.map_or_else(OnceLock::new, |live| OnceLock::from(Arc::from(live))),
             doubts: OnceLock::from(Vec::new()),
             older_unread: false,
@@ -131,7 +153,7 @@ pub struct FailureLine<'a> {
     /// Why not.
     pub inexact_because: &'a [String],
     /// What was live; `None` if it was not kept.
-    pub buffers: Option<&'a [BufferSnapshot]>,
+    pub buffers: Option<Cow<'a, [BufferSnapshot]>>,
 }
 
 /// Why there is no telling of failures where no probe is.
@@ -150,7 +172,7 @@ impl FailuresSnapshot {
         self.last.iter().filter(move |failure| failure.id > shown).map(move |failure| {
             let skipped = failure.id - shown - 1;
             shown = failure.id;
-            let buffers = failure.buffers().map(|live| &**live);
+            let buffers = failure.buffers().map(|live| Cow::Borrowed(&**live));
             FailureLine {
                 schema: FAILURE_SCHEMA,
                 pid,

@@ -20,7 +20,7 @@ use super::{
     failure_view::NOT_ATTACHED,
     snapshot::{BufferSnapshot, Failure, FailuresSnapshot},
 };
-use crate::event::AllocationFailed;
+use crate::{event::AllocationFailed, units::Tid};
 
 /// Buffers that may be frozen per second: about a tenth of a processor.
 const FREEZE_PER_SECOND: u64 = 1_000_000;
@@ -106,6 +106,11 @@ impl Failures {
         self.bound_memory(MAX_FROZEN);
     }
 
+    /// The allocations whose call stacks it takes to show those that are kept.
+    pub(super) fn allocations(&self) -> impl Iterator<Item = (u64, Tid)> {
+        self.kept.iter().flat_map(|failure| failure.allocations())
+    }
+
     /// Gives the oldest live sets up that together hold more than `most` buffers.
     fn bound_memory(&mut self, most: usize) {
         let mut total = 0;
@@ -158,6 +163,7 @@ impl Ledger {
                 self.chips_of(entry).iter().map(|&chip| self.topology.chips()[chip]).collect()
             }),
             mesh: place.and_then(|entry| self.topology.device(entry)).and_then(|at| at.mesh),
+            call: None,
             live: OnceLock::new(),
             doubts: OnceLock::new(),
             older_unread: self.baseline == BaselineState::Pending,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 pub use super::audit::snapshot::{AuditRow, AuditSnapshot, Verdict};
-use super::call::{Call, StackCounts};
+use super::call::{Call, Lookup, StackCounts};
 pub use super::circular::snapshot::{
     CircularBufferSnapshot, CircularSnapshot, Dispatches, Headroom, HeadroomState, ProgramSnapshot,
 };
@@ -355,4 +355,11 @@ pub struct BufferSnapshot {
     /// What called for it; `None` if call stacks are not recorded.
     #[serde(flatten)]
     pub call: Option<Call>,
+}
+
+impl BufferSnapshot {
+    /// Looks up what called for it.
+    pub fn look_up(&mut self, known: &dyn Lookup) {
+        self.call = Some(known.call(self.tid, self.allocated_ns, self.pre_attach));
+    }
 }

@@ -134,9 +134,11 @@ impl Ledger {
         buffers
     }
 
-    /// When, and by which thread, each live buffer was allocated, as far as that was seen.
+    /// The allocations whose call stacks may be asked for: when, and by which thread. They are those
+    /// of the live buffers, as far as they were seen, and what is kept of failed ones.
     pub fn allocations(&self) -> impl Iterator<Item = (u64, Tid)> {
-        self.live.values().filter_map(|live| live.origin.seen()).map(|(tid, time)| (time, tid))
+        let live = self.live.values().filter_map(|live| live.origin.seen());
+        live.map(|(tid, time)| (time, tid)).chain(self.failures.allocations())
     }
 
     fn buffer_snapshot(&self, live: &Live) -> BufferSnapshot {

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use crate::ledger::snapshot::Snapshot;
+use crate::ledger::{call::Calls, snapshot::Snapshot};
 
 /// Writes one line.
 pub fn write(to: &mut impl Write, what: &impl Serialize) -> io::Result<()> {
@@ -12,13 +12,29 @@ pub fn write(to: &mut impl Write, what: &impl Serialize) -> io::Result<()> {
     to.write_all(b"\n")
 }
 
-/// Writes a line for each failed allocation with an id above `shown` that was kept.
-pub fn write_failures(to: &mut impl Write, snapshot: &Snapshot, shown: u64) -> io::Result<()> {
-    snapshot.failures.lines_after(snapshot.pid, shown).try_for_each(|failure| write(to, &failure))
+/// Writes a line for each failed allocation with an id above `shown` that was kept; with what called
+/// for what was live, if that is recorded.
+pub fn write_failures(
+    to: &mut impl Write,
+    snapshot: &Snapshot,
+    shown: u64,
+    calls: Option<&dyn Calls>,
+) -> io::Result<()> {
+    for mut line in snapshot.failures.lines_after(snapshot.pid, shown) {
+        if let (Some(calls), Some(live)) = (calls, &mut line.buffers) {
+            calls.look(snapshot.process.serial, &mut |known| {
+                live.to_mut().iter_mut().for_each(|buffer| buffer.look_up(known));
+            });
+        }
+        write(to, &line)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::fixture;
 
@@ -56,7 +72,7 @@ mod tests {
     #[test]
     fn a_failure_is_one_line_with_what_was_live() {
         let mut lines = Vec::new();
-        write_failures(&mut lines, &fixture::failed(), 0).unwrap();
+        write_failures(&mut lines, &fixture::failed(), 0, None).unwrap();
         let lines = String::from_utf8(lines).unwrap();
         let lines: Vec<serde_json::Value> =
             lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -73,7 +89,27 @@ mod tests {
         }
         assert_eq!(bare["exact"], false);
         let mut none = Vec::new();
-        write_failures(&mut none, &fixture::failed(), 7).unwrap();
+        write_failures(&mut none, &fixture::failed(), 7, None).unwrap();
         assert!(none.is_empty());
+    }
+
+    #[test]
+    fn a_failure_and_what_was_live_have_their_call_stacks() {
+        let (mut snapshot, calls) = (fixture::failed_with_calls(), fixture::calls::Known::new());
+        let mut lines = Vec::new();
+        snapshot.failures.last.iter_mut().for_each(|it| Arc::make_mut(it).look_up(&calls));
+        write_failures(&mut lines, &snapshot, 0, Some(&calls)).unwrap();
+        let full: serde_json::Value =
+            serde_json::Deserializer::from_slice(&lines).into_iter().next().unwrap().unwrap();
+        assert_eq!(
+            (&full["site"], &full["stack"][2]["function"]),
+            (&"ttnn::add".into(), &"main".into())
+        );
+        assert!(full["stack_unknown"].is_null());
+        let live = &full["buffers"];
+        assert_eq!(live[0]["stack_unknown"], "allocated before the attach");
+        assert_eq!(live[1]["site"], "ttnn::zeros");
+        let without = serde_json::to_value(fixture::failed()).unwrap();
+        assert!(without["failures"]["last"][0].get("site").is_none());
     }
 }

@@ -12,6 +12,8 @@ use crate::{
 
 /// Buffers of one target whose stack is kept.
 pub const MOST_BUFFERS: usize = 1 << 20;
+/// Threads of which more is known than their stacks.
+const MOST_THREADS: usize = 1 << 14;
 /// Below this many nothing is forgotten.
 const FEW: usize = 1 << 14;
 
@@ -22,6 +24,8 @@ pub type Key = (u64, Tid);
 #[derive(Debug, Default)]
 pub struct Calls {
     by_allocation: HashMap<Key, Arc<CallStack>, foldhash::fast::RandomState>,
+    /// When each thread allocated that of which the latest stack has arrived, ns.
+    latest: HashMap<Tid, u64, foldhash::fast::RandomState>,
     /// Kept when it was last found out what is live.
     live: usize,
     /// What was counted of this target.
@@ -32,6 +36,10 @@ impl Calls {
     /// Takes in the stack of an allocation; `None`: there is no room for it.
     pub fn add(&mut self, key: Key, stack: Option<Arc<CallStack>>) {
         self.counts.seen += 1;
+        if self.latest.len() >= MOST_THREADS {
+            self.latest.clear();
+        }
+        self.latest.insert(key.1, key.0);
         let Some(stack) = stack.filter(|_| self.by_allocation.len() < MOST_BUFFERS) else {
             self.counts.not_kept += 1;
             return;
@@ -78,9 +86,18 @@ impl Calls {
         };
         match self.get(key) {
             Some(stack) => Call::Known(Arc::clone(stack)),
-            None if lost > 0 => Call::Unknown(Unknown::Lost),
-            None if self.counts.not_kept > 0 => Call::Unknown(Unknown::NotKept),
-            None => Call::Unknown(Unknown::NotArrived),
+            None => Call::Unknown(self.why_unknown(key, lost)),
+        }
+    }
+
+    /// Why there is no stack of an allocation. Those of a thread arrive in their order.
+    fn why_unknown(&self, (time_ns, tid): Key, lost: u64) -> Unknown {
+        let is_overdue = self.latest.get(&tid).is_some_and(|latest| *latest >= time_ns);
+        match (lost, self.counts.not_kept) {
+            (0, 0) => Unknown::NotArrived,
+            (0, _) => Unknown::NotKept,
+            (_, 0) if is_overdue => Unknown::Lost,
+            _ => Unknown::MaybeLost,
         }
     }
 }
@@ -113,7 +130,10 @@ mod tests {
         assert_eq!(calls.counts, StackCounts { seen: 3, cut, ..StackCounts::default() });
         assert_eq!(why(&calls, (5, Tid(2)), 0), None);
         assert_eq!(why(&calls, (6, Tid(1)), 0), Some(Unknown::NotArrived));
-        assert_eq!(why(&calls, (6, Tid(1)), 1), Some(Unknown::Lost));
+        assert_eq!(why(&calls, (6, Tid(1)), 1), Some(Unknown::MaybeLost), "nothing later is here");
+        assert_eq!(why(&calls, (5, Tid(3)), 1), Some(Unknown::MaybeLost), "nor of this thread");
+        assert_eq!(why(&calls, (4, Tid(1)), 1), Some(Unknown::Lost));
+        assert_eq!(why(&calls, (4, Tid(1)), 0), Some(Unknown::NotArrived));
         let older = calls.call(None, None, true, 0);
         assert_eq!(older, Call::Unknown(Unknown::BeforeAttach));
         assert_eq!(calls.call(None, None, false, 0), Call::Unknown(Unknown::NotSeen));

@@ -1,4 +1,5 @@
-//! Call stacks: which function called for each live buffer, for `--stacks`.
+//! Call stacks: which function called for each live buffer and each failed allocation, for
+//! `--stacks`.
 //!
 //! A thread of its own takes the copied stacks, unwinds them and keeps what it finds by the time
 //! and thread of the allocation. Whoever shows buffers asks for it then; the ledger, and what keeps
@@ -34,7 +35,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use crate::{
     ledger::{
         call::{self, Call, CallStack, Calls as _, Lookup, Site, StackCounts},
-        snapshot::{BufferSnapshot, Snapshot},
+        snapshot::Snapshot,
     },
     source::StackSource,
     units::{Pid, Tid},
@@ -164,27 +165,16 @@ impl Handle {
         let _ = is_done.recv_timeout(PATIENCE);
     }
 
-    /// Fills in what called for the buffers of a snapshot, and what was counted.
+    /// Fills in what called for the buffers and the failed allocations of a snapshot, and what was
+    /// counted.
     pub fn fill_in(&self, snapshot: &mut Snapshot) {
         let serial = snapshot.process.serial;
         snapshot.stacks = self.counts(serial);
-        if let Some(buffers) = &mut snapshot.buffers {
-            self.fill_in_buffers(serial, buffers.iter_mut());
-        }
-    }
-
-    /// The same for some buffers of a target.
-    pub fn fill_in_buffers<'a>(
-        &self,
-        serial: u64,
-        buffers: impl Iterator<Item = &'a mut BufferSnapshot>,
-    ) {
-        let mut buffers = buffers;
         self.look(serial, &mut |known| {
-            for buffer in buffers.by_ref() {
-                let BufferSnapshot { tid, allocated_ns, pre_attach, .. } = *buffer;
-                buffer.call = Some(known.call(tid, allocated_ns, pre_attach));
-            }
+            let buffers = snapshot.buffers.iter_mut().flatten();
+            buffers.for_each(|buffer| buffer.look_up(known));
+            let failures = snapshot.failures.last.iter_mut();
+            failures.for_each(|failure| Arc::make_mut(failure).look_up(known));
         });
     }
 }

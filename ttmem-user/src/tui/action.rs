@@ -25,6 +25,8 @@ pub enum Action {
     Close,
     /// Look into what the cursor is on.
     Enter,
+    /// Open the call stack of what the cursor is on.
+    CallStack,
     /// To the next target.
     NextTarget,
     /// To the target before.

@@ -163,6 +163,13 @@ pub const BINDINGS: &[Binding] = &[
         footer: Some(("Enter open", &[Tab::Buffers, Tab::Failures])),
     },
     Binding {
+        triggers: &[key('w')],
+        shown: "w",
+        action: Action::CallStack,
+        help: "who asked: the call stack (with --stacks)",
+        footer: None,
+    },
+    Binding {
         triggers: &[Trigger::Key(KeyCode::Esc)],
         shown: "Esc",
         action: Action::Close,

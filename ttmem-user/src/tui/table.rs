@@ -40,6 +40,14 @@ pub struct Column<T: 'static> {
     pub field: for<'a> fn(&'a T) -> Field<'a>,
 }
 
+impl<T> Clone for Column<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Column<T> {}
+
 /// By which column, and which way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sorting {

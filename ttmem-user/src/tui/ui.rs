@@ -11,7 +11,7 @@ use ratatui::{
 
 use super::{
     OutputTail, Request, Theme, ascii, keymap, output_size,
-    state::State,
+    state::{State, failures::Failures},
     view::{self, Command, Scene},
 };
 use crate::{
@@ -62,6 +62,7 @@ impl Ui {
     #[must_use]
     pub fn with_calls(mut self, calls: Arc<dyn Calls>) -> Self {
         self.state.calls = Some(calls);
+        self.state.failures = Failures::with_sites();
         self
     }
 

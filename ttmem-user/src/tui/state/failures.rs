@@ -1,10 +1,13 @@
 //! Failed allocations, and of one of them what was live.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crate::{
     format::UNKNOWN,
-    ledger::snapshot::{BufferSnapshot, Failure, Snapshot},
+    ledger::{
+        call::{Call, Calls},
+        snapshot::{BufferSnapshot, Failure, Snapshot},
+    },
     tui::{
         Action,
         field::Field,
@@ -13,12 +16,16 @@ use crate::{
     },
 };
 
-/// The columns of the failures.
+/// The columns of the failures if call stacks are recorded.
 const COLUMNS: &[Column<Arc<Failure>>] = &[
     Column { heading: Heading::number("id", "id", 5), field: |row| Field::Id(Some(row.id)) },
     Column {
         heading: Heading::number("ago", "time_ns", 6),
         field: |row| Field::Since(Some(row.time_ns)),
+    },
+    Column {
+        heading: Heading::words("site", "site", 22),
+        field: |row| Field::text(site(row.call.as_ref())),
     },
     Column {
         heading: Heading::words("type", "type", 13),
@@ -51,8 +58,12 @@ const COLUMNS: &[Column<Arc<Failure>>] = &[
     },
 ];
 
-/// The columns of buffers.
-pub const BUFFERS: &[Column<BufferSnapshot>] = &[
+/// The columns of buffers if call stacks are recorded.
+const BUFFERS: &[Column<BufferSnapshot>] = &[
+    Column {
+        heading: Heading::words("site", "site", 22),
+        field: |row| Field::text(site(row.call.as_ref())),
+    },
     Column {
         heading: Heading::number("size", "size", 9),
         field: |row| Field::Bytes(Some(row.size)),
@@ -91,6 +102,10 @@ pub const BUFFERS: &[Column<BufferSnapshot>] = &[
     },
 ];
 
+fn site(call: Option<&Call>) -> &str {
+    call.and_then(Call::site).map_or(UNKNOWN, |site| site)
+}
+
 /// The state of the view.
 #[derive(Debug)]
 pub struct Failures {
@@ -102,9 +117,18 @@ pub struct Failures {
     pub open: Option<Arc<Failure>>,
 }
 
+/// The same without sites.
+fn without_site<T>(columns: &[Column<T>]) -> Vec<Column<T>> {
+    columns.iter().filter(|column| column.heading.key != "site").copied().collect()
+}
+
 impl Default for Failures {
     fn default() -> Self {
-        let (table, live) = (Table::new(COLUMNS, 0, true), Table::new(BUFFERS, 0, true));
+        static FAILURES: LazyLock<Vec<Column<Arc<Failure>>>> =
+            LazyLock::new(|| without_site(COLUMNS));
+        static LIVE: LazyLock<Vec<Column<BufferSnapshot>>> =
+            LazyLock::new(|| without_site(BUFFERS));
+        let (table, live) = (Table::new(&FAILURES, 0, true), Table::new(&LIVE, 0, true));
         Self { table, live, open: None }
     }
 }
@@ -113,9 +137,27 @@ impl Default for Failures {
 pub const TITLE: u16 = 2;
 
 impl Failures {
+    /// The same with what called for them.
+    pub fn with_sites() -> Self {
+        let (table, live) = (Table::new(COLUMNS, 0, true), Table::new(BUFFERS, 1, true));
+        Self { table, live, open: None }
+    }
+
+    /// The failure that is open, or else the one at the cursor.
+    pub fn chosen(&self) -> Option<&Failure> {
+        self.open.as_ref().or_else(|| self.table.selected()).map(|failure| &**failure)
+    }
+
     /// Takes in what is to be shown in a view of `height` lines.
-    pub fn observe(&mut self, height: u16, snapshot: &Snapshot) {
-        self.table.take(snapshot.failures.last.clone(), height.saturating_sub(1).into());
+    pub fn observe(&mut self, height: u16, snapshot: &Snapshot, calls: Option<&dyn Calls>) {
+        let mut failures = snapshot.failures.last.clone();
+        if let Some(calls) = calls {
+            calls.look(snapshot.process.serial, &mut |known| {
+                let failures = failures.iter_mut().map(Arc::make_mut);
+                failures.for_each(|failure| failure.look_up(known));
+            });
+        }
+        self.table.take(failures, height.saturating_sub(1).into());
         if self.open.is_none() {
             return;
         }
@@ -132,13 +174,15 @@ impl Failures {
         if self.open.is_some() { &mut self.live } else { &mut self.table }
     }
 
-    /// Takes in a request; `false`: it is none for this view.
-    pub fn update(&mut self, action: Action) -> bool {
+    /// Takes in a request; `false`: it is none for this view. `look_up` finds what called for buffers.
+    pub fn update(&mut self, action: Action, look_up: impl FnOnce(&mut [BufferSnapshot])) -> bool {
         match action {
             Action::Enter if self.open.is_none() => {
                 self.open = self.table.selected().cloned();
                 let live = self.open.as_ref().and_then(|failure| failure.buffers());
-                self.live.take(live.map(|live| live.to_vec()).unwrap_or_default(), 0);
+                let mut live = live.map(|live| live.to_vec()).unwrap_or_default();
+                look_up(&mut live);
+                self.live.take(live, 0);
             }
             Action::Close if self.open.is_some() => self.open = None,
             _ => return false,

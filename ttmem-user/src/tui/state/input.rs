@@ -54,7 +54,8 @@ impl State {
                 self.prompt = Some(Prompt { purpose: Purpose::Fit, text: String::new() });
             }
             Action::Click(column, line) => self.click(column, line),
-            Action::Enter if self.tab == Tab::Buffers && self.open_stack() => {}
+            Action::Enter if self.open_stack(self.buffer_at_cursor()) => {}
+            Action::CallStack => self.open_call_stack(),
             _ => self.update_view(action),
         }
         self.clamp();
@@ -103,7 +104,17 @@ impl State {
             Tab::Buffers => self.buffers.update_view(action),
             Tab::Timeline => self.timeline.update(action),
             Tab::Histograms => self.histograms.update(action),
-            Tab::Failures => self.failures.update(action),
+            Tab::Failures => {
+                let (calls, serial) = (self.calls.as_deref(), self.chosen);
+                self.failures.update(action, |live| {
+                    let Some(calls) = calls else { return };
+                    calls.look(serial, &mut |known| {
+                        for buffer in live.iter_mut() {
+                            buffer.look_up(known);
+                        }
+                    });
+                })
+            }
             _ => false,
         };
         if own {

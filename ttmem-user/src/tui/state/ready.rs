@@ -140,7 +140,9 @@ impl State {
             }
             Tab::Map => self.map.observe(size, snapshot),
             Tab::Circular => self.circular.observe(size.height, snapshot),
-            Tab::Failures => self.failures.observe(size.height, snapshot),
+            Tab::Failures => {
+                self.failures.observe(size.height, snapshot, self.calls.as_deref());
+            }
             Tab::Health => {
                 let history = self.history();
                 let history = history.as_ref().map(|history| history.lock());

@@ -1,16 +1,50 @@
-//! What called for the buffer at the cursor, as lines.
+//! What called for the buffer or failed allocation at the cursor, as lines.
 
 use super::{Overlay, State};
-use crate::ledger::call::{Call, CallStack, Frame};
+use crate::{
+    ledger::call::{Call, CallStack, Frame},
+    tui::Tab,
+    units::Tid,
+};
+
+/// What is asked about: its thread and time, and whether it was there before the attach.
+type Asked = (Option<Tid>, Option<u64>, bool);
 
 impl State {
-    /// Opens what called for the buffer at the cursor; `false`: there is no such buffer, or it is
-    /// not recorded.
-    pub(super) fn open_stack(&mut self) -> bool {
-        let (Some(calls), Some(row)) = (&self.calls, self.buffers.selected()) else { return false };
+    /// The buffer that the cursor is on.
+    pub(super) fn buffer_at_cursor(&self) -> Option<Asked> {
+        match self.tab {
+            Tab::Buffers => {
+                let row = self.buffers.selected()?;
+                Some((row.tid, row.allocated_ns, row.pre_attach))
+            }
+            Tab::Failures if self.failures.open.is_some() => {
+                let buffer = self.failures.live.selected()?;
+                Some((buffer.tid, buffer.allocated_ns, buffer.pre_attach))
+            }
+            _ => None,
+        }
+    }
+
+    /// Opens what called for the failed allocation that is open or at the cursor, or for the buffer.
+    pub(super) fn open_call_stack(&mut self) {
+        let failed = (self.tab == Tab::Failures).then(|| self.failures.chosen()).flatten();
+        let failed = failed.map(|failure| (Some(failure.tid), Some(failure.time_ns), false));
+        let asked = failed.or_else(|| self.buffer_at_cursor());
+        if asked.is_some() && !self.open_stack(asked) {
+            self.notice =
+                Some("call stacks are not recorded: start ttmem with --stacks".to_owned());
+        }
+    }
+
+    /// Opens what called for something; `false`: nothing is asked about, or it is not recorded.
+    pub(super) fn open_stack(&mut self, asked: Option<Asked>) -> bool {
+        let (Some(calls), Some((tid, time_ns, is_older))) = (&self.calls, asked) else {
+            return false;
+        };
         let mut found = Vec::new();
         calls.look(self.chosen, &mut |known| {
-            found = lines(&known.call(row.tid, row.allocated_ns, row.pre_attach));
+            found = lines(&known.call(tid, time_ns, is_older));
         });
         self.stack = found;
         self.overlay = Overlay::Stack;

@@ -77,6 +77,36 @@ fn golden_sites() {
 }
 
 #[test]
+fn golden_failures_with_sites() {
+    let failed = fixture::failed_with_calls();
+    for (name, typed) in [
+        ("failures_with_sites", "7"),
+        ("failure_open_with_sites", "7G\n"),
+        ("failure_call_stack", "7Gw"),
+        ("failure_buffer_call_stack", "7G\nG\n"),
+    ] {
+        let mut ui = with_sites();
+        for key in typed.chars() {
+            draw(&mut ui, &failed, 120, 24);
+            keys(&mut ui, &key.to_string());
+        }
+        let screen = text(&draw(&mut ui, &failed, 120, 24));
+        assert_snapshot!(format!("{name}_120x24"), screen);
+    }
+}
+
+#[test]
+fn who_asks_for_a_call_stack_that_is_not_recorded_is_told() {
+    let mut ui = ui();
+    for key in ["7", "w"] {
+        draw(&mut ui, &fixture::failed(), 80, 24);
+        keys(&mut ui, key);
+    }
+    let screen = text(&draw(&mut ui, &fixture::failed(), 80, 24));
+    assert!(screen.contains("call stacks are not recorded: start ttmem with --stacks"), "{screen}");
+}
+
+#[test]
 fn a_group_of_a_site_has_its_buffers_alone() {
     let screen = pressed(&mut with_sites(), "2bbbbbj\n", 80, 40);
     assert!(screen.contains("  12 buffers of one group"), "{screen}");
