@@ -65,7 +65,9 @@ pub struct Known {
     /// `AllocatorImpl*`.
     pub allocator: u64,
     /// Process.
-    pub tgid: u64,
+    pub tgid: u32,
+    /// How often all had been forgotten before.
+    pub forgotten: u32,
 }
 
 /// Number of entries of [`KNOWN`]; a power of two.
@@ -75,8 +77,8 @@ pub const KNOWN_ENTRIES: u32 = 512;
 #[map]
 pub static KNOWN: Array<Known> = Array::with_max_entries(KNOWN_ENTRIES, 0);
 
-/// One word: how many pairs have got into [`KNOWN`]. Grows when their records have been reserved,
-/// and before they can be found there.
+/// One word: how many pairs have got into [`KNOWN`], and in the upper half how often all of them have
+/// been forgotten. Grows when their records have been reserved, and before they can be found there.
 #[map]
 pub static DESCRIBED: Array<u64> = Array::with_max_entries(1, 0);
 

@@ -29,37 +29,35 @@ use crate::{
     user_memory::{Fault, read},
 };
 
-/// A buffer, and what has been read of it.
-struct Seen {
-    /// `Buffer*`.
-    buffer: u64,
-    /// Address of the object that holds its fields, and what they are.
-    read: Option<(u64, Fields)>,
-    /// The time of its record; 0 if there is none.
-    recorded_ns: u64,
-}
-
 /// `GraphTracker::track_allocate(this, const Buffer*)`.
 #[inline(always)]
 pub fn on_allocate(ctx: &ProbeContext, hit: &Hit, layout: &LayoutTable) -> Option<()> {
-    let mut seen = Seen { buffer: ctx.arg(1)?, read: None, recorded_ns: 0 };
-    let is_done = !expects_sharded() && ahead(&mut seen, hit, layout);
-    if !is_done && in_order(&mut seen, hit, layout).is_err() {
-        debug!(ctx, "buffer {:x} could not be read", seen.buffer);
-        lose(LossCause::ReadFault);
+    let buffer: u64 = ctx.arg(1)?;
+    let mut recorded = if expects_sharded() { None } else { ahead(buffer, hit, layout) };
+    if recorded.is_none() {
+        recorded = match in_order(buffer, hit, layout) {
+            NOTHING => None,
+            UNREADABLE => {
+                debug!(ctx, "buffer {:x} could not be read", buffer);
+                lose(LossCause::ReadFault);
+                None
+            }
+            time_ns => Some(time_ns),
+        };
     }
-    if seen.recorded_ns != 0 {
-        stack::record(ctx, hit, seen.recorded_ns);
+    if let Some(time_ns) = recorded {
+        stack::record(ctx, hit, time_ns);
     }
     Some(())
 }
 
-/// Takes room first, and reads then. `false`: nothing has been counted or emitted.
+/// Takes room first, and reads then; the time of the record. `None`: nothing has been counted or
+/// emitted.
 #[inline(always)]
-fn ahead(seen: &mut Seen, hit: &Hit, table: &LayoutTable) -> bool {
+fn ahead(buffer: u64, hit: &Hit, table: &LayoutTable) -> Option<u64> {
     let layout = &table.buffer;
     let described = describe::count();
-    let Some(mut entry) = EVENTS.reserve::<AllocateRecord>(0) else { return false };
+    let mut entry = EVENTS.reserve::<AllocateRecord>(0)?;
     let record = entry.as_mut_ptr();
     let header = hit.header(KIND_ALLOCATE);
     // SAFETY: room for a record. A word of each cache line.
@@ -67,74 +65,75 @@ fn ahead(seen: &mut Seen, hit: &Hit, table: &LayoutTable) -> bool {
         (&raw mut (*record).header).write_volatile(header);
         (&raw mut (*record).reserved).write_volatile(0);
     }
-    if let Some((fields, read)) = Fields::read_at_once(seen.buffer, layout) {
-        if read.hooked == 0
-            && !is_sharded(&read, layout)
-            && describe::is_known(read.device, read.allocator, hit)
-            // And not behind this record's room.
-            && describe::count() == described
-        {
-            count::allocation(hit, read.buffer_type, read.size);
-            // SAFETY: room for a record.
-            unsafe { fill(record, seen.buffer, &read) };
-            submit(entry);
-            seen.recorded_ns = header.time_ns;
-            return true;
-        }
-        seen.read = Some((fields, read));
+    if let Some((_, read)) = Fields::read_at_once(buffer, layout)
+        && read.hooked == 0
+        && !is_sharded(&read, layout)
+        && describe::is_known(read.device, read.allocator, hit, described)
+        // And not behind this record's room.
+        && describe::count() == described
+    {
+        count::allocation(hit, read.buffer_type, read.size);
+        // SAFETY: room for a record.
+        unsafe { fill(record, buffer, &read) };
+        submit(entry);
+        return Some(header.time_ns);
     }
     entry.discard(BPF_RB_NO_WAKEUP.into());
-    false
+    None
 }
 
-/// Reads and describes the device, unless that has been done, and takes room then.
+/// In place of a record's time: there is none, and none is needed.
+const NOTHING: u64 = 0;
+/// In place of a record's time: the buffer could not be read.
+const UNREADABLE: u64 = 1;
+
+/// Reads and describes the device, unless that has been done, and takes room then. Returns the time of
+/// the record, or one of the numbers above.
+///
+/// What has been read before is read again: with it the verifier would have to follow all of this once
+/// more, and it is seldom.
 #[inline(never)]
-fn in_order(seen: &mut Seen, hit: &Hit, table: &LayoutTable) -> Result<(), Fault> {
+fn in_order(buffer: u64, hit: &Hit, table: &LayoutTable) -> u64 {
     let layout = &table.buffer;
-    if seen.read.is_none() {
-        let Ok(read) = Fields::read(seen.buffer, layout) else {
-            count::one::<UNREAD_ALLOCATIONS>(hit);
-            return Err(Fault);
-        };
-        seen.read = Some(read);
-    }
-    let Some((fields, read)) = &seen.read else { return Err(Fault) };
+    let Ok((fields, read)) = Fields::read(buffer, layout) else {
+        count::one::<UNREAD_ALLOCATIONS>(hit);
+        return UNREADABLE;
+    };
     if read.hooked != 0 {
         // A graph capture pretended to allocate; nothing was.
-        return Ok(());
+        return NOTHING;
     }
     count::allocation(hit, read.buffer_type, read.size);
     describe::if_new(read.device, read.allocator, hit, table);
-    let is_sharded = is_sharded(read, layout);
+    let is_sharded = is_sharded(&read, layout);
     expect_sharded(is_sharded);
     if is_sharded {
-        let (sharding, flags) = read_sharding(*fields, layout)?;
-        let Some(mut entry) = reserve::<ShardedRecord>() else { return Ok(()) };
+        let Ok((sharding, flags)) = read_sharding(fields, layout) else { return UNREADABLE };
+        let Some(mut entry) = reserve::<ShardedRecord>() else { return NOTHING };
         let record = entry.as_mut_ptr();
         let header = hit.header(KIND_ALLOCATE_SHARDED);
         // SAFETY: room for a record.
         unsafe {
-            let buffer = &raw mut (*record).buffer;
-            (*buffer).header = header;
-            fill(buffer, seen.buffer, read);
-            (*buffer).flags |= flags;
+            let allocated = &raw mut (*record).buffer;
+            (*allocated).header = header;
+            fill(allocated, buffer, &read);
+            (*allocated).flags |= flags;
             (*record).sharding = sharding;
         }
         submit(entry);
-        seen.recorded_ns = header.time_ns;
+        header.time_ns
     } else {
-        let Some(mut entry) = reserve::<AllocateRecord>() else { return Ok(()) };
+        let Some(mut entry) = reserve::<AllocateRecord>() else { return NOTHING };
         let record = entry.as_mut_ptr();
         let header = hit.header(KIND_ALLOCATE);
         // SAFETY: room for a record.
         unsafe {
             (*record).header = header;
-            fill(record, seen.buffer, read);
+            fill(record, buffer, &read);
         }
         submit(entry);
-        seen.recorded_ns = header.time_ns;
+        header.time_ns
     }
-    Ok(())
 }
 
 /// Writes all but the header.

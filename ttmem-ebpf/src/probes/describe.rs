@@ -23,6 +23,9 @@ use crate::{
     user_memory::{Fault, read, read_chain, read_field},
 };
 
+/// What is added to the count of what has been described when all is forgotten.
+const FORGOTTEN: u64 = 1 << 32;
+
 /// `SubDeviceManagerTracker(this, IDevice*, unique_ptr<AllocatorImpl>&&, …)`.
 #[inline(always)]
 pub fn on_device_open(ctx: &ProbeContext, hit: &Hit, layout: &LayoutTable) -> Option<()> {
@@ -42,19 +45,20 @@ pub fn on_device_open(ctx: &ProbeContext, hit: &Hit, layout: &LayoutTable) -> Op
 /// Describes the pair unless that has been done.
 #[inline(always)]
 pub fn if_new(device: u64, allocator: u64, hit: &Hit, layout: &LayoutTable) {
-    if !is_known(device, allocator, hit) {
+    if !is_known(device, allocator, hit, count()) {
         describe(device, allocator, hit, layout);
     }
 }
 
-/// Whether the pair has been described.
+/// Whether the pair has been described; `described` as [`count`] says now.
 #[inline(always)]
-pub fn is_known(device: u64, allocator: u64, hit: &Hit) -> bool {
-    let pair = Known { device, allocator, tgid: u64::from(hit.tgid) };
+pub fn is_known(device: u64, allocator: u64, hit: &Hit, described: u64) -> bool {
+    let pair = pair(device, allocator, hit, described);
     KNOWN.get(index(&pair)).is_some_and(|known| *known == pair)
 }
 
-/// How many pairs have been described. If it is the same as before, what is known now was so then.
+/// How many pairs have been described since all were forgotten, and in the upper half how often that
+/// was. If it is the same as before, what is known now was so then.
 #[inline(always)]
 pub fn count() -> u64 {
     compiler_fence(Ordering::SeqCst);
@@ -64,24 +68,31 @@ pub fn count() -> u64 {
     count
 }
 
-/// Forgets every pair with this allocator.
+/// Forgets every pair: what is still there is described once more. That is seldom, and going through
+/// them all would take the verifier a fifth of its time.
 #[inline(always)]
-pub fn forget(allocator: u64, hit: &Hit) {
-    for index in 0..KNOWN_ENTRIES {
-        let Some(known) = KNOWN.get_ptr_mut(index) else { continue };
-        // SAFETY: a live element of an array map. A race with another CPU can at worst forget
-        // too much, which costs one more description.
-        unsafe {
-            if (*known).allocator == allocator && (*known).tgid == u64::from(hit.tgid) {
-                (*known).allocator = 0;
-            }
-        }
+pub fn forget_all() {
+    add_to_count(FORGOTTEN);
+}
+
+#[inline(always)]
+fn add_to_count(what: u64) {
+    if let Some(count) = DESCRIBED.get_ptr_mut(0) {
+        // SAFETY: a live element of an array map.
+        unsafe { add(count, what) };
     }
 }
 
 #[inline(always)]
+fn pair(device: u64, allocator: u64, hit: &Hit, described: u64) -> Known {
+    let (tgid, forgotten) = (hit.tgid, (described / FORGOTTEN) as u32);
+    Known { device, allocator, tgid, forgotten }
+}
+
+#[inline(always)]
 fn index(pair: &Known) -> u32 {
-    let mixed = (pair.device ^ pair.allocator.rotate_left(17) ^ pair.tgid.rotate_left(40))
+    let tgid = u64::from(pair.tgid);
+    let mixed = (pair.device ^ pair.allocator.rotate_left(17) ^ tgid.rotate_left(40))
         .wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed >> 32) as u32 & (KNOWN_ENTRIES - 1)
 }
@@ -89,16 +100,15 @@ fn index(pair: &Known) -> u32 {
 /// Emits both records; remembers the pair only if both could be delivered.
 #[inline(never)]
 fn describe(device: u64, allocator: u64, hit: &Hit, layout: &LayoutTable) {
+    // What is forgotten meanwhile has been described too soon.
+    let before = count();
     let described = describe_device(device, hit, layout).is_some()
         && describe_allocator(device, allocator, hit, layout).is_some();
     if !described {
         return;
     }
-    if let Some(count) = DESCRIBED.get_ptr_mut(0) {
-        // SAFETY: a live element of an array map.
-        unsafe { add(count, 1) };
-    }
-    let pair = Known { device, allocator, tgid: u64::from(hit.tgid) };
+    add_to_count(1);
+    let pair = pair(device, allocator, hit, before);
     if let Some(known) = KNOWN.get_ptr_mut(index(&pair)) {
         // SAFETY: a live element of an array map. A torn write by two CPUs matches no pair, and
         // only costs one more description.

@@ -80,7 +80,7 @@ pub fn on_bulk_free(ctx: &ProbeContext, hit: &Hit) -> Option<()> {
     debug!(ctx, "bulk free of allocator {:x}", allocator);
     count::one::<BULK_FREES>(hit);
     // The device is being closed: its address may soon mean another one.
-    describe::forget(allocator, hit);
+    describe::forget_all();
     let mut entry = reserve::<BulkFreeRecord>()?;
     entry.write(BulkFreeRecord { header: hit.header(KIND_BULK_FREE), allocator });
     submit(entry);
