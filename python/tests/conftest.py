@@ -77,11 +77,12 @@ def table(tmp_path: Path) -> HandMade:
     return HandMade(tmp_path)
 
 
-Script = Callable[[dict[str, Any]], Union[None, dict[str, Any], list[dict[str, Any]]]]
+Answer = Union[None, dict[str, Any]]
+Script = Callable[[dict[str, Any]], Union[Answer, list[Answer]]]
 
 
 class FakeServer:
-    """Answers each request by what `script` returns of it; None closes the connection."""
+    """Answers each request by what `script` returns of it; None closes the connection, also in a list."""
 
     def __init__(self, path: Path, script: Script) -> None:
         self.requests: list[dict[str, Any]] = []
@@ -105,9 +106,9 @@ class FakeServer:
                 request = json.loads(line)
                 self.requests.append(request)
                 answers = self._script(request)
-                if answers is None:
-                    return
                 for answer in answers if isinstance(answers, list) else [answers]:
+                    if answer is None:
+                        return
                     lines.write(json.dumps(answer).encode() + b"\n")
                 lines.flush()
 

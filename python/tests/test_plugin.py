@@ -36,7 +36,7 @@ def test_limits_and_leaks_fail(pytester: pytest.Pytester, table: HandMade, serve
         [
             "*chip 0: DRAM peaked at 12.0 KiB (12288 bytes), 4.0 KiB over the limit of 8 KiB",
             "*1 buffers (2.0 KiB) were allocated in the test and are still live:",
-            "*DRAM 2.0 KiB at 0x1000 on chips 0",
+            "*DRAM 2.0 KiB at 0x1000 on chips 0, for ttnn::zeros",
         ]
     )
 

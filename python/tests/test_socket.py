@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import ttmem
-from conftest import FakeServer, HandMade, answers
+from conftest import BUFFER, FakeServer, HandMade, answers
 
 
 def test_requests_are_as_documented(monitor: ttmem.Monitor, server: FakeServer) -> None:
@@ -29,6 +29,22 @@ def test_a_refusal_says_why(monitor: ttmem.Monitor) -> None:
         monitor.ask(get="nonsense")
     assert caught.value.code == "bad_request"
     monitor.sync()
+
+
+def test_what_breaks_off_has_not_ended(table: HandMade) -> None:
+    delta = {**BUFFER, "sequence": 5, "time_ns": 1, "change": "allocated", "cause": "event", "buffer": 1}
+    lines = [
+        {"schema": "ttmem.subscribed/1", "sequence": 4},
+        {"schema": "ttmem.deltas/1", "deltas": [delta]},
+        None,
+    ]
+    table.write()
+    server = FakeServer(table.directory / f"{table.pid}.sock", lambda _: lines)
+    with ttmem.Monitor(directory=str(table.directory)) as monitor, monitor.subscribe("deltas") as deltas:
+        assert next(deltas).sequence == 5
+        with pytest.raises(ttmem.Ended, match="killed"):
+            next(deltas)
+    server.close()
 
 
 def test_track(table: HandMade, monitor: ttmem.Monitor, server: FakeServer) -> None:

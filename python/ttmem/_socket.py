@@ -84,7 +84,7 @@ class Connection:
         self._socket.settimeout(None)
 
     def line(self) -> Optional[dict[str, Any]]:
-        """The next line; None at the end."""
+        """The next line; None at the end. Raises `Ended` if it breaks off before."""
         try:
             raw = self._lines.readline()
         except socket.timeout:
@@ -92,7 +92,7 @@ class Connection:
         except OSError as error:
             raise Ended(f"{self.path} was closed: ttmem has ended ({error.strerror})") from None
         if not raw.endswith(b"\n"):
-            return None
+            raise Ended(f"{self.path} was closed: ttmem has ended and not said so: it was killed, or this reader too slow")
         try:
             found = json.loads(raw)
         except ValueError:

@@ -14,7 +14,8 @@ T = TypeVar("T")
 class Subscription(Generic[T]):
     """Lines of a subscription as they come; ends when the process or ttmem does.
 
-    Raises `Refused` (``too_slow``) if the caller does not keep up.
+    Raises `Refused` (``too_slow``) if the caller does not keep up, and `Ended` if ttmem was killed, so
+    that what came is not all there was.
     """
 
     def __init__(

@@ -11,8 +11,9 @@ T = TypeVar("T")
 def from_json(kind: Type[T], found: dict[str, Any]) -> T:
     """The fields of a dataclass, by their names; a key that is missing is None."""
     values = {field.name: found.get(field.name) for field in fields(kind)}  # type: ignore[arg-type]
-    if values.get("stack") is not None:
-        values["stack"] = [from_json(Frame, frame) for frame in values["stack"]]
+    stack = values.get("stack")
+    if stack is not None:
+        values["stack"] = [from_json(Frame, frame) for frame in stack]
     return kind(**values)
 
 

@@ -1,6 +1,13 @@
 //! One client: its requests, its subscriptions, its end.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use serde_json::Value;
 use tokio::{
@@ -44,6 +51,8 @@ pub struct About {
     pub owner: u64,
     /// What has become of the target, once it has.
     pub end: watch::Receiver<Option<End>>,
+    /// To be raised whenever the client takes something.
+    pub taken: Arc<AtomicU64>,
 }
 
 /// Why a connection ends.
@@ -256,10 +265,20 @@ impl Connection {
 
     async fn send(&mut self, id: Option<&Value>, body: &impl serde::Serialize) -> Result<(), Over> {
         let line = answer::line(id, body);
-        match timeout(PATIENCE, self.to.write_all(&line)).await {
+        match timeout(PATIENCE, self.write(&line)).await {
             Ok(written) => Ok(written?),
             Err(_) => Err(Over::Client),
         }
+    }
+
+    async fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        let mut left = line;
+        while !left.is_empty() {
+            let written = self.to.write(left).await?;
+            self.about.taken.fetch_add(1, Ordering::Relaxed);
+            left = &left[written..];
+        }
+        Ok(())
     }
 
     fn head(&self, schema: &'static str, time_ns: u64) -> Head {

@@ -18,7 +18,7 @@ use tokio::{
     net::{UnixListener, UnixStream},
     sync::{mpsc, watch},
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -30,8 +30,10 @@ use crate::{pipeline::Control, table::directory::Placed, units::Pid};
 
 /// Clients of one ttmem at a time.
 const MAX_CLIENTS: usize = 1000;
-/// How long the last lines may take.
+/// How long nobody may take anything of the last lines.
 const LAST_LINES: Duration = Duration::from_millis(500);
+/// How long the last lines may take, whoever takes them.
+const LAST_OF_ALL: Duration = Duration::from_secs(5);
 /// How long to wait where no connection can be accepted, for want of descriptors mostly.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
@@ -159,9 +161,20 @@ async fn serve(
     for end in targets.values() {
         end.send_replace(Some(End::Unwatched));
     }
-    let all = async { while serving.join_next().await.is_some() {} };
-    // Who does not take its last line is left.
-    let _ = timeout(LAST_LINES, all).await;
+    last_lines(&mut serving, &clients.taken).await;
+}
+
+/// Waits until all have ended; who does not take its last lines is left.
+async fn last_lines(serving: &mut JoinSet<()>, taken: &AtomicU64) {
+    let until = Instant::now() + LAST_OF_ALL;
+    loop {
+        let before = taken.load(Ordering::Relaxed);
+        let all = async { while serving.join_next().await.is_some() {} };
+        let is_done = timeout(LAST_LINES, all).await.is_ok();
+        if is_done || taken.load(Ordering::Relaxed) == before || Instant::now() >= until {
+            return;
+        }
+    }
 }
 
 /// How many there are, and how many there were.
@@ -169,6 +182,8 @@ async fn serve(
 struct Clients {
     now: AtomicUsize,
     ever: AtomicU64,
+    /// Grows whenever one of them takes something.
+    taken: Arc<AtomicU64>,
 }
 
 /// Serves a target's clients until it ends, and they have been told.
@@ -192,7 +207,8 @@ async fn accept_all(
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     let owner = clients.ever.fetch_add(1, Ordering::Relaxed);
-                    let about = About { source: source.clone(), pid, owner, end: told.clone() };
+                    let (source, end) = (source.clone(), told.clone());
+                    let about = About { source, pid, owner, end, taken: Arc::clone(&clients.taken) };
                     serving.spawn(one_client(stream, about, allowed, Arc::clone(&clients)));
                 }
                 Err(_) => sleep(ACCEPT_AGAIN).await,
@@ -217,4 +233,33 @@ async fn one_client(stream: UnixStream, about: About, allowed: Allowed, clients:
         connection::refuse(stream, "too_many_clients", &message).await;
     }
     clients.now.fetch_sub(1, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How long the last lines take if a client takes something so often, for so long.
+    async fn waits(every: Duration, times: u32) -> Duration {
+        let (mut serving, taken) = (JoinSet::new(), Arc::new(AtomicU64::new(0)));
+        let progress = Arc::clone(&taken);
+        serving.spawn(async move {
+            for _ in 0..times {
+                sleep(every).await;
+                progress.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let begun = Instant::now();
+        last_lines(&mut serving, &taken).await;
+        begun.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_something_is_waited_for_but_not_for_ever() {
+        let millis = Duration::from_millis;
+        assert_eq!(waits(millis(1), 5).await, millis(5));
+        assert_eq!(waits(millis(300), 10).await, millis(3000));
+        assert_eq!(waits(millis(501), 1).await, LAST_LINES, "nothing was taken");
+        assert_eq!(waits(millis(300), 1000).await, LAST_OF_ALL);
+    }
 }
