@@ -10,6 +10,7 @@ use std::{
 use e2e::{
     or_skip,
     real::both,
+    stacks::are_in_order,
     standin::Standin,
     tracy::{
         Mirrored, STRANGER, agree,
@@ -100,6 +101,41 @@ fn viewers_of_every_protocol_are_told_the_same() {
         assert!(seen.plots["TT_Dev0_DRAM used"].0 > 0, "{version}: {:?}", seen.plots);
         // 4 is an error.
         assert_eq!(seen.severities.contains(&4), version >= 77, "{version}");
+    }
+    mirrored.end().unwrap();
+}
+
+/// Whoever connects, before or after; of older buffers nobody knows who called.
+#[test]
+fn call_stacks_are_those_of_the_target() {
+    let (ttmem, mut driver) = or_skip!(rig());
+    driver.all_ok(&["open mesh 0 2 name=m", "alloc old m L1 65536 2048"]).unwrap();
+    let mirrored = Mirrored::attach(&ttmem, driver.pid(), &["--stacks"]).unwrap();
+    let mirrored = mirrored.attached().unwrap();
+    for version in [66, 72, 82] {
+        let mut receiver = Receiver::connect_as(mirrored.port, version).unwrap();
+        agree(&mut receiver, &ttmem, driver.pid()).unwrap();
+        driver.ok(&format!("alloc of{version} m TRACE 8192 2048")).unwrap();
+        driver.ok(&format!("churn 2 200 {version} keep=5")).unwrap();
+        agree(&mut receiver, &ttmem, driver.pid()).unwrap();
+        let pools = receiver.seen().pools.clone();
+        let mut known = 0;
+        for (name, pool) in pools.iter().filter(|(name, _)| name.starts_with("TT_")) {
+            for address in pool.live.keys() {
+                let functions = receiver.functions(name, *address);
+                if functions.is_empty() {
+                    assert!(name.ends_with("_L1"), "{version}: {name} at {address:#x}");
+                    continue;
+                }
+                let calls = ["tt::tt_metal::GraphTracker::track_allocate", "standin::allocate"];
+                assert!(are_in_order(&functions, &calls), "{version}: {functions:?}");
+                known += 1;
+            }
+        }
+        println!("{version}: {known} stacks");
+        let all: usize = pools.values().map(|pool| pool.live.len()).sum();
+        assert_eq!(known, all - 2, "all but the older one, which is on two chips");
+        receiver.disconnect().unwrap();
     }
     mirrored.end().unwrap();
 }

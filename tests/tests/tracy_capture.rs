@@ -82,6 +82,44 @@ fn saves_what_was_there(protocol: u32) {
     assert!(threads.len() >= 3, "the main thread and two that churn: {threads:?}");
 }
 
+/// With the call stacks of the target.
+fn saves_call_stacks(protocol: u32) {
+    let server = or_skip!(locate(protocol));
+    let (ttmem, mut driver) = or_skip!(rig());
+    driver.all_ok(&["open mesh 0 2 name=m", "alloc old m L1 65536 2048"]).unwrap();
+    let mirrored = Mirrored::attach(&ttmem, driver.pid(), &["--stacks"]).unwrap();
+    let mut mirrored = mirrored.attached().unwrap();
+    mirrored.line_with("a Tracy viewer has connected").unwrap();
+    driver.ok("alloc before m DRAM 4096 2048").unwrap();
+    let capture = Capture::start(&server, mirrored.port).unwrap();
+    mirrored.line_with(&format!("a Tracy viewer has connected, protocol {protocol}")).unwrap();
+    driver.ok("alloc after m TRACE 8192 2048").unwrap();
+    // Fewer than the ring buffer of the stacks has room for.
+    driver.ok("churn 2 400 11 keep=20").unwrap();
+    let expected = live_in(&ttmem, driver.pid()).unwrap();
+    mirrored.end().unwrap();
+    let trace = capture.finish().unwrap();
+    assert_eq!(live_saved(&trace), expected);
+    let events = trace.pools.values().flat_map(|pool| &pool.events);
+    let without = events.clone().filter(|event| event.stack == 0).count();
+    assert_eq!(without, 2, "the older one on two chips, of {}", events.count());
+    let stack = |pool: &str| trace.pools[pool].events[0].stack;
+    assert_eq!(stack("TT_Dev0_TRACE"), stack("TT_Dev1_TRACE"));
+    for text in ["standin::allocate", "tt::tt_metal::BufferImpl::create", "libtt_metal.so+0x"] {
+        assert!(trace.has_text(text), "{text}");
+    }
+}
+
+#[test]
+fn protocol_66_saves_call_stacks() {
+    saves_call_stacks(66);
+}
+
+#[test]
+fn protocol_72_saves_call_stacks() {
+    saves_call_stacks(72);
+}
+
 #[test]
 fn protocol_66_saves_what_was_there() {
     saves_what_was_there(66);

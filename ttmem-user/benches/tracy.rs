@@ -104,7 +104,7 @@ fn an_event(group: Group<'_>, len: u64) {
             let mut mirror = mirror();
             let mut session = Session::new(Protocol::new(82, false));
             for batch in &batches {
-                show(&mut mirror, batch, &mut |op| session.record(&op));
+                show(&mut mirror, batch, &mut |op| session.record(&op, &[]));
                 session.flush();
                 let len = session.outgoing().len();
                 stream.write_all(session.outgoing()).expect("somebody reads");

@@ -50,12 +50,16 @@ const TEXT: u8 = 1;
 const THREAD: u8 = 2;
 const PLOT: u8 = 4;
 const DISCONNECT: u8 = 9;
+const FRAMES: u8 = 10;
+const SYMBOL: u8 = 11;
 
 /// A pool, as it is told of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pool {
     /// Sizes by address of what is live.
     pub live: BTreeMap<u64, u64>,
+    /// Call stacks by address of what is live, where there is one.
+    stacks: BTreeMap<u64, Vec<u64>>,
     /// Allocations.
     pub came: u64,
     /// Frees.
@@ -111,6 +115,10 @@ pub struct Receiver {
     plots: BTreeMap<u64, (i64, u64)>,
     /// Of the next event.
     pool: Option<u64>,
+    /// The stack of the next event: sent, and said to be its.
+    stack: (Option<Vec<u64>>, bool),
+    /// Of which address frames are sent, and how many more.
+    frames: (u64, u8),
     serial: i64,
     /// For the next item that takes texts.
     single: Option<String>,
@@ -161,6 +169,8 @@ impl Receiver {
             pools: BTreeMap::new(),
             plots: BTreeMap::new(),
             pool: None,
+            stack: (None, false),
+            frames: (0, 0),
             serial: 0,
             single: None,
             second: None,
@@ -189,6 +199,14 @@ impl Receiver {
         let threads = self.texts.iter().filter(|((kind, _), _)| *kind == THREAD);
         self.seen.threads = threads.map(|((_, tid), text)| (*tid, text.clone())).collect();
         &self.seen
+    }
+
+    /// The functions of the call stack of what is live at an address of a pool, the innermost first.
+    pub fn functions(&self, pool: &str, address: u64) -> Vec<&str> {
+        let is_it = |key: &u64| self.texts.get(&(TEXT, *key)).is_some_and(|name| name == pool);
+        let pool = self.pools.iter().find(|(key, _)| is_it(key)).map(|(_, pool)| pool);
+        let stack = pool.and_then(|pool| pool.stacks.get(&address)).into_iter().flatten();
+        stack.filter_map(|at| self.texts.get(&(FRAMES, *at)).map(String::as_str)).collect()
     }
 
     /// Reads until something holds.
@@ -307,7 +325,34 @@ impl Receiver {
             "SingleStringData" => set(&mut self.single, text(3))?,
             "SecondStringData8" => set(&mut self.second, text(2))?,
             "SecondStringData" => set(&mut self.second, text(3))?,
-            "CallstackFrame" => drop(self.second.take().context("no second text before it")?),
+            "CallstackPayload" => {
+                let addresses = item[11..].chunks_exact(8).map(|bytes| number(bytes, 0));
+                let addresses: Vec<u64> = addresses.collect();
+                ensure!(!addresses.is_empty() && number(item, 1) != 0, "an empty stack");
+                for address in &addresses {
+                    self.ask(FRAMES, *address)?;
+                }
+                ensure!(self.stack.0.replace(addresses).is_none(), "a second stack");
+            }
+            "CallstackSerial" => {
+                ensure!(self.stack.0.is_some() && !self.stack.1, "no stack before it");
+                self.stack.1 = true;
+            }
+            "CallstackFrameSize" => {
+                ensure!(self.frames.1 == 0, "{} frames are missing", self.frames.1);
+                self.frames = (number(item, 1), item[9]);
+                ensure!(self.frames.1 == 1, "{} frames at one address", self.frames.1);
+                ensure!(single.is_some_and(|image| !image.is_empty()), "no image");
+            }
+            "CallstackFrame" => {
+                self.second.take().context("no second text before it")?;
+                self.frames.1 = self.frames.1.checked_sub(1).context("a frame too many")?;
+                self.ask(SYMBOL, number(item, 5))?;
+                self.answer(FRAMES, self.frames.0, single.unwrap_or_default())?;
+            }
+            "SymbolInformation" => {
+                self.answer(SYMBOL, number(item, 5), single.unwrap_or_default())?;
+            }
             "StringData" => self.answer(TEXT, number(item, 1), text(11))?,
             "ThreadName" => self.answer(THREAD, number(item, 1), text(11))?,
             "PlotName" => self.answer(PLOT, number(item, 1), text(11))?,
@@ -320,7 +365,12 @@ impl Receiver {
             "MemAllocNamed"
             | "MemAllocCallstackNamed"
             | "MemFreeNamed"
-            | "MemFreeCallstackNamed" => self.take_event(name.starts_with("MemAlloc"), item)?,
+            | "MemFreeCallstackNamed" => {
+                let (stack, is_its) = std::mem::take(&mut self.stack);
+                let wanted = name.contains("Callstack");
+                ensure!(wanted == is_its && stack.is_some() == is_its, "its stack: {stack:?}");
+                self.take_event(name.starts_with("MemAlloc"), item, stack)?;
+            }
             "MemDiscard" => self.discard(item)?,
             "MemAlloc" | "MemFree" | "MemAllocCallstack" | "MemFreeCallstack" => {
                 bail!("an event of no pool")
@@ -354,7 +404,7 @@ impl Receiver {
         Ok(())
     }
 
-    fn take_event(&mut self, came: bool, item: &[u8]) -> Result<()> {
+    fn take_event(&mut self, came: bool, item: &[u8], stack: Option<Vec<u64>>) -> Result<()> {
         self.serial += signed(item, 1);
         self.ask(THREAD, word(item, 9).into())?;
         let address = number(item, 13);
@@ -366,9 +416,11 @@ impl Receiver {
             let size = u64::from(word(item, 21)) | (short(item, 25) as u64) << 32;
             ensure!(size < SIZE_LIMIT, "{size} bytes");
             let twice = pool.live.insert(address, size);
+            pool.stacks.extend(stack.map(|stack| (address, stack)));
             ensure!(twice.is_none(), "a second allocation at {address:#x}");
             pool.came += 1;
         } else if pool.live.remove(&address).is_some() {
+            pool.stacks.remove(&address);
             pool.went += 1;
         } else {
             ensure!(!self.strict, "a free of {address:#x}, which was never announced");
@@ -385,6 +437,7 @@ impl Receiver {
         let pool = self.pools.get_mut(&number(item, 13)).context("of an unknown pool")?;
         pool.at(self.serial, self.seen.begun)?;
         pool.live.clear();
+        pool.stacks.clear();
         pool.discarded += 1;
         Ok(())
     }

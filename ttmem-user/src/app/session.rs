@@ -102,13 +102,14 @@ impl Session {
         let mut followers = followers;
         let recorder = record::start(config.history, &control)?;
         followers.extend(recorder.iter().map(Recorder::follower));
+        let stacks = kernel.stacks.map(|source| stacks::start(source, &control)).transpose()?;
         #[cfg(feature = "tracy")]
-        let tracy = config.tracy.clone();
-        #[cfg(feature = "tracy")]
-        let tracy = tracy.map(|tracy| Tracy::start(tracy, &control, privileges::drop_all));
+        let tracy = config.tracy.clone().map(|tracy| {
+            let calls = stacks.as_ref().map(|stacks| Arc::new(stacks.handle()) as _);
+            Tracy::start(tracy, &control, calls, privileges::drop_all)
+        });
         #[cfg(feature = "tracy")]
         let tracy = tracy.transpose()?.inspect(|tracy| followers.push(tracy.follower()));
-        let stacks = kernel.stacks.map(|source| stacks::start(source, &control)).transpose()?;
         let fill_in = stacks.as_ref().map(|stacks| stacks::fill_in(stacks.handle()));
         let share = Share::open(config.sharing.as_ref(), &control, fill_in)?;
         let (agent, started) = Agent::start(

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use super::privileges;
 use crate::{
     kernel::StackRecords,
-    ledger::report::Report,
+    ledger::{call::Calls as _, report::Report},
     pipeline::{Command, Control, Query},
     socket::FillIn,
     stacks::{Handle, Unwinding},

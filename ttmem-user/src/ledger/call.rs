@@ -171,6 +171,9 @@ pub trait Calls: fmt::Debug + Send + Sync {
     /// Looks at what is known of a target; quickly, since nothing is added meanwhile.
     fn look(&self, serial: u64, look: &mut dyn FnMut(&dyn Lookup));
 
+    /// Waits until what has arrived so far has been taken in, but not for ever.
+    fn catch_up(&self);
+
     /// What has become of the stacks of a target.
     fn counts(&self, serial: u64) -> Option<StackCounts>;
 }

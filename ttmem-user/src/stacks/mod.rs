@@ -156,15 +156,6 @@ impl Handle {
         self.send(Message::Remove(serial));
     }
 
-    /// Waits until what has arrived so far has been taken in, but not for ever.
-    pub fn catch_up(&self) {
-        const PATIENCE: Duration = Duration::from_secs(1);
-        let (done, is_done) = channel::<()>();
-        self.send(Message::CatchUp(done));
-        // Hung up, or too slow: both end the wait.
-        let _ = is_done.recv_timeout(PATIENCE);
-    }
-
     /// Fills in what called for the buffers and the failed allocations of a snapshot, and what was
     /// counted.
     pub fn fill_in(&self, snapshot: &mut Snapshot) {
@@ -192,6 +183,14 @@ impl call::Calls for Handle {
         let none = Calls::default();
         let calls = known.targets.get(&serial).unwrap_or(&none);
         look(&Looked { calls, sites: &known.sites, lost });
+    }
+
+    fn catch_up(&self) {
+        const PATIENCE: Duration = Duration::from_secs(1);
+        let (done, is_done) = channel::<()>();
+        self.send(Message::CatchUp(done));
+        // Hung up, or too slow: both end the wait.
+        let _ = is_done.recv_timeout(PATIENCE);
     }
 
     fn counts(&self, serial: u64) -> Option<StackCounts> {

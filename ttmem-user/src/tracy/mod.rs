@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use crate::{
-    ledger::{report::Report, snapshot::ProcessLabel},
+    ledger::{call::Calls, report::Report, snapshot::ProcessLabel},
     pipeline::Control,
     sink::Follower,
     units::Pid,
@@ -78,6 +78,8 @@ pub struct Tracy {
     thread: Option<JoinHandle<()>>,
     control: Arc<Control>,
     config: Config,
+    /// Where call stacks are looked up, if they are recorded.
+    calls: Option<Arc<dyn Calls>>,
     speaker: Speaker,
 }
 
@@ -113,6 +115,7 @@ impl Tracy {
     pub fn start(
         config: Config,
         control: &Arc<Control>,
+        calls: Option<Arc<dyn Calls>>,
         prepare: impl FnOnce() -> io::Result<()> + Send + 'static,
     ) -> Result<Self, TracyError> {
         let speaker = Speaker::start(&config)?;
@@ -130,6 +133,7 @@ impl Tracy {
             thread: Some(thread),
             control: Arc::clone(control),
             config,
+            calls,
             speaker,
         })
     }
@@ -138,11 +142,11 @@ impl Tracy {
     pub fn follower(&self) -> Follower {
         let commands = self.commands.clone();
         let (control, config) = (Arc::clone(&self.control), self.config.clone());
-        let speaker = self.speaker.clone();
+        let (speaker, calls) = (self.speaker.clone(), self.calls.clone());
         Box::new(move |process| {
             let (feed, queue) = feed::queue();
             let scene = Scene::new(process, queue, &control, config.style);
-            match speaker.serve(scene, process, &config) {
+            match speaker.serve(scene, process, &config, calls.as_ref()) {
                 Ok(command) => {
                     if let Some(commands) = &commands {
                         // Without its thread nobody is served.
@@ -204,6 +208,7 @@ impl Speaker {
         scene: Scene,
         process: &ProcessLabel,
         config: &Config,
+        calls: Option<&Arc<dyn Calls>>,
     ) -> Result<Command, PortError> {
         match self {
             Self::Wire(first) => {
@@ -213,7 +218,8 @@ impl Speaker {
                 if !is_first && config.talkative {
                     announce_of(process, &port);
                 }
-                Ok(Command::Serve(Box::new((scene, door(config, process, port)))))
+                let door = Door { calls: calls.map(Arc::clone), ..door(config, process, port) };
+                Ok(Command::Serve(Box::new((scene, door))))
             }
             #[cfg(feature = "tracy-client")]
             Self::Client(nursery, first) => {
@@ -251,6 +257,7 @@ fn door(config: &Config, process: &ProcessLabel, port: Port) -> Door {
         allowed: allowed(process.pid),
         protocol: config.protocol,
         say: say(config),
+        calls: None,
     }
 }
 

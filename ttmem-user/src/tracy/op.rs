@@ -53,8 +53,9 @@ pub enum Op<'a> {
         address: u64,
         /// Bytes of each bank; below 2^47.
         size: u64,
-        /// The call stack, innermost first; empty if there is none.
-        stack: &'a [u64],
+        /// When it was allocated, and on which thread, as its record says: `at` may be later, since
+        /// times do not go back. `None` if that was not seen.
+        allocated: Option<At>,
     },
     /// The buffer that was at that address has gone.
     Free {
@@ -64,8 +65,6 @@ pub enum Op<'a> {
         at: At,
         /// Where.
         address: u64,
-        /// The call stack, innermost first; empty if there is none.
-        stack: &'a [u64],
     },
     /// How a plot is to be shown; before its first point.
     Plot {

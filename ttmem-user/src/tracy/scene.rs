@@ -94,6 +94,11 @@ impl Scene {
         self.process.pid
     }
 
+    /// Its serial.
+    pub fn serial(&self) -> u64 {
+        self.process.serial
+    }
+
     /// Names of threads.
     pub const fn threads(&self) -> &Threads {
         &self.threads

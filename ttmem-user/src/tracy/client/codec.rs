@@ -131,9 +131,9 @@ fn read(body: &[u8]) -> Result<Order<'_>, Malformed> {
         1 => Order::Name(body.name()?, body.text()?),
         2 => {
             let (pool, address, size) = (body.name()?, body.u64()?, body.u64()?);
-            Order::Op(Op::Alloc { pool, at, address, size, stack: &[] })
+            Order::Op(Op::Alloc { pool, at, address, size, allocated: None })
         }
-        3 => Order::Op(Op::Free { pool: body.name()?, at, address: body.u64()?, stack: &[] }),
+        3 => Order::Op(Op::Free { pool: body.name()?, at, address: body.u64()? }),
         4 => {
             let (plot, format) = (body.name()?, body.u8()?);
             let format = match format {
@@ -224,13 +224,13 @@ mod tests {
 
     /// An order of each kind.
     fn orders(number: u64, text: &str) -> [Order<'_>; 8] {
-        let (at, stack) = (At::default(), &[][..]);
+        let (at, allocated) = (At::default(), None);
         let name = Name(u32::try_from(number >> 32).unwrap());
         [
             Order::Begin(number),
             Order::Name(name, text),
-            Order::Op(Op::Alloc { pool: name, at, address: number, size: !number, stack }),
-            Order::Op(Op::Free { pool: name, at, address: number, stack }),
+            Order::Op(Op::Alloc { pool: name, at, address: number, size: !number, allocated }),
+            Order::Op(Op::Free { pool: name, at, address: number }),
             Order::Op(Op::Plot { plot: name, format: Format::Memory }),
             Order::Op(Op::Point { plot: name, at, value: number.cast_signed() }),
             Order::Op(Op::Message { at, severity: Severity::Error, text }),

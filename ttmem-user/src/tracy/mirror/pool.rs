@@ -23,6 +23,8 @@ pub struct Entry {
     pub size: u64,
     /// Bytes of all banks of the chip, as far as known.
     pub used: u64,
+    /// The same as its record says; `None` if it was not seen.
+    pub allocated: Option<At>,
     /// Others may have the same address: it lies on some cores only.
     pub on_some_cores: bool,
 }
@@ -65,9 +67,10 @@ impl Pool {
             Place::Occupied(there) => return Err(*there.get()),
             Place::Vacant(place) => _ = place.insert(entry),
         }
-        let (pool, at, size) = (self.name, entry.at, entry.size);
+        let Entry { at, size, allocated, .. } = entry;
+        let pool = self.name;
         self.used = self.used.saturating_add(entry.used);
-        out(Op::Alloc { pool, at, address, size, stack: &[] });
+        out(Op::Alloc { pool, at, address, size, allocated });
         self.changed(at, out);
         Ok(())
     }
@@ -106,7 +109,7 @@ impl Pool {
 
     fn removed(&mut self, address: u64, used: u64, at: At, out: &mut impl FnMut(Op<'_>)) {
         self.used = self.used.saturating_sub(used);
-        out(Op::Free { pool: self.name, at, address, stack: &[] });
+        out(Op::Free { pool: self.name, at, address });
         self.changed(at, out);
     }
 

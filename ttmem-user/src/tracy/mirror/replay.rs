@@ -65,7 +65,7 @@ impl Mirror {
             .collect();
         gone.sort_unstable();
         for (number, address) in gone {
-            out(Op::Free { pool: self.pools[number].name, at, address, stack: &[] });
+            out(Op::Free { pool: self.pools[number].name, at, address });
         }
         let pools = self.pools.iter().enumerate();
         let live = pools.flat_map(|(number, pool)| {
@@ -77,9 +77,9 @@ impl Mirror {
             })
             .collect();
         new.sort_unstable_by_key(|(number, address, entry)| (entry.at.time_ns, *number, *address));
-        for (number, address, Entry { at, size, .. }) in new {
+        for (number, address, &Entry { at, size, allocated, .. }) in new {
             let pool = self.pools[number].name;
-            out(Op::Alloc { pool, at: *at, address, size: *size, stack: &[] });
+            out(Op::Alloc { pool, at, address, size, allocated });
         }
         let at = self.now();
         for pool in &self.pools {

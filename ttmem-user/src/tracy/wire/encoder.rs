@@ -76,17 +76,18 @@ impl Encoder {
         }
     }
 
-    /// Adds an operation.
-    pub fn op(&mut self, op: &Op<'_>) {
+    /// Adds an operation; an allocation with its call stack, the innermost frame first, if there is
+    /// one.
+    pub fn op(&mut self, op: &Op<'_>, stack: &[u64]) {
         match *op {
-            Op::Alloc { pool, at, address, size, stack } => {
+            Op::Alloc { pool, at, address, size, .. } => {
                 let [low @ .., _, _] = size.to_le_bytes();
                 let items = (Item::MemAllocNamed, Item::MemAllocCallstackNamed);
                 self.memory(pool, at, address, stack, items, &low);
             }
-            Op::Free { pool, at, address, stack } => {
+            Op::Free { pool, at, address } => {
                 let items = (Item::MemFreeNamed, Item::MemFreeCallstackNamed);
-                self.memory(pool, at, address, stack, items, &[]);
+                self.memory(pool, at, address, &[], items, &[]);
             }
             Op::Plot { plot, format } => self.plot(plot, format),
             Op::Point { plot, at, value } => {
@@ -318,10 +319,10 @@ mod tests {
             at: at(1000, 7),
             address: 0xabc,
             size: 0x0102_0304_0506,
-            stack: &[],
+            allocated: None,
         };
-        let free = Op::Free { pool: Name(1), at: at(990, 8), address: 0xabc, stack: &[] };
-        let found = raw(82, |encoder| [alloc, free].iter().for_each(|op| encoder.op(op)));
+        let free = Op::Free { pool: Name(1), at: at(990, 8), address: 0xabc };
+        let found = raw(82, |encoder| [alloc, free].iter().for_each(|op| encoder.op(op, &[])));
         let mut expected = vec![116, 0x10, 0, 0, 0, 0x70, 0x74, 0, 0, 36];
         expected.extend(1000_i64.to_le_bytes());
         expected.extend([7, 0, 0, 0, 0xbc, 0x0a, 0, 0, 0, 0, 0, 0, 6, 5, 4, 3, 2, 1]);
@@ -333,14 +334,9 @@ mod tests {
 
     #[test]
     fn a_stack_comes_before_its_event() {
-        let op = Op::Alloc {
-            pool: Name(0),
-            at: at(1, 7),
-            address: 0,
-            size: 1,
-            stack: &[0x7f00_0000_1000, 0x10],
-        };
-        let found = raw(72, |encoder| encoder.op(&op));
+        const STACK: &[u64] = &[0x7f00_0000_1000, 0x10];
+        let op = Op::Alloc { pool: Name(0), at: at(1, 7), address: 0, size: 1, allocated: None };
+        let found = raw(72, |encoder| encoder.op(&op, STACK));
         let protocol = Protocol::new(72, false);
         let number = |item| protocol.number(item);
         let mut expected = vec![number(Item::CallstackPayload), 1, 0, 0, 0, 0, 0, 0, 0, 16, 0];
@@ -355,7 +351,7 @@ mod tests {
     fn a_message_says_its_thread_once_and_its_level_where_that_is_known() {
         let op = Op::Message { at: at(5, 9), severity: Severity::Warning, text: "hé" };
         for (version, metadata) in [(76, 0), (82, 1)] {
-            let found = raw(version, |encoder| [op, op].iter().for_each(|op| encoder.op(op)));
+            let found = raw(version, |encoder| [op, op].iter().for_each(|op| encoder.op(op, &[])));
             let text_len = if version == 82 { 2 + 3 } else { 3 + 3 };
             assert_eq!(found.len(), 5 + 2 * (text_len + 9 + metadata), "{version}");
             let level = found.last().unwrap();
@@ -368,7 +364,7 @@ mod tests {
         let mut encoder = Encoder::new(Protocol::new(66, false));
         let text = "x".repeat(70_000);
         for _ in 0..20 {
-            encoder.op(&Op::AppInfo { text: &text });
+            encoder.op(&Op::AppInfo { text: &text }, &[]);
         }
         encoder.flush();
         let mut left = encoder.ready().as_slice();

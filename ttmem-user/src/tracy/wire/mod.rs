@@ -11,3 +11,4 @@ pub mod port;
 pub mod protocol;
 pub mod serve;
 pub mod session;
+pub mod stacks;

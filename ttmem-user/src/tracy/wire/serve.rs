@@ -19,9 +19,10 @@ use super::{
     peer::{self, Allowed},
     protocol::{Choice, Protocol},
     session::{Answers, Session, unknown_frame},
+    stacks::Stacks,
 };
 use crate::{
-    ledger::report::Report,
+    ledger::{call::Calls, report::Report},
     pipeline::now_ns,
     tracy::{
         mirror::Announced,
@@ -52,12 +53,15 @@ pub struct Door {
     pub protocol: Choice,
     /// Where lines about viewers go.
     pub say: Arc<dyn Fn(&str) + Send + Sync>,
+    /// Where call stacks are looked up, if they are recorded.
+    pub calls: Option<Arc<dyn Calls>>,
 }
 
 /// Serves one target until it has ended and its viewer has been told.
 pub async fn serve(mut scene: Scene, door: Door, mut reports: watch::Receiver<Arc<Report>>) {
     let program = scene.program();
     let say = Arc::clone(&door.say);
+    let mut stacks = Stacks::new(door.calls.clone(), scene.serial());
     let listening = door.listener.set_nonblocking(true);
     let listener = match listening.and_then(|()| TcpListener::from_std(door.listener)) {
         Ok(listener) => listener,
@@ -70,15 +74,20 @@ pub async fn serve(mut scene: Scene, door: Door, mut reports: watch::Receiver<Ar
         tokio::select! {
             biased;
             ready = Viewer::ready(&mut viewer) => {
-                if Viewer::exchange(&mut viewer, ready, &scene).is_err() {
+                if Viewer::exchange(&mut viewer, ready, &scene, &mut stacks).is_err() {
                     viewer = None;
                 }
-                Viewer::look_after(&mut viewer, &mut scene);
+                Viewer::look_after(&mut viewer, &mut scene, &mut stacks);
             }
             step = scene.next(&mut reports) => {
                 let is_last = matches!(step, Step::Last);
-                scene.take(step, viewer.is_some(), &mut |op| Viewer::record(&mut viewer, op));
-                Viewer::look_after(&mut viewer, &mut scene);
+                let is_watched = viewer.is_some();
+                if is_watched {
+                    stacks.catch_up().await;
+                }
+                let record = &mut |op: Op<'_>| Viewer::record(&mut viewer, op, &mut stacks);
+                scene.take(step, is_watched, record);
+                Viewer::look_after(&mut viewer, &mut scene, &mut stacks);
                 if is_last {
                     break;
                 }
@@ -88,8 +97,9 @@ pub async fn serve(mut scene: Scene, door: Door, mut reports: watch::Receiver<Ar
                     let welcome = handshake::welcome(&protocol, &program, now_ns());
                     say(&format!("a Tracy viewer has connected, protocol {}", protocol.version));
                     viewer = Some(Viewer::new(stream, &protocol, &welcome));
-                    scene.announce(&mut |op| Viewer::record(&mut viewer, op));
-                    Viewer::look_after(&mut viewer, &mut scene);
+                    stacks.catch_up().await;
+                    scene.announce(&mut |op| Viewer::record(&mut viewer, op, &mut stacks));
+                    Viewer::look_after(&mut viewer, &mut scene, &mut stacks);
                     // Whoever else has asked may come again.
                     unknown.abort_all();
                 }
@@ -119,11 +129,11 @@ pub async fn serve(mut scene: Scene, door: Door, mut reports: watch::Receiver<Ar
                 session.end();
             }
             let ready = Viewer::ready(&mut viewer).await;
-            if Viewer::exchange(&mut viewer, ready, &scene).is_err() {
+            if Viewer::exchange(&mut viewer, ready, &scene, &mut stacks).is_err() {
                 return;
             }
             // Who has fallen behind is to know what was live, too.
-            Viewer::look_after(&mut viewer, &mut scene);
+            Viewer::look_after(&mut viewer, &mut scene, &mut stacks);
         }
     };
     // Who does not listen is left.
@@ -172,16 +182,16 @@ impl Viewer {
         Self { stream, greeting: welcome.to_vec(), session, behind: None }
     }
 
-    fn record(viewer: &mut Option<Self>, op: Op<'_>) {
+    fn record(viewer: &mut Option<Self>, op: Op<'_>, stacks: &mut Stacks) {
         match viewer {
             Some(Self { behind: Some((_, missed)), .. }) => *missed += 1,
-            Some(viewer) => viewer.session.record(&op),
+            Some(viewer) => record(&mut viewer.session, op, stacks),
             None => {}
         }
     }
 
     /// Makes ready what has been recorded; notices who falls behind, and helps who listens again.
-    fn look_after(viewer: &mut Option<Self>, scene: &mut Scene) {
+    fn look_after(viewer: &mut Option<Self>, scene: &mut Scene, stacks: &mut Stacks) {
         let Some(Self { session, behind, .. }) = viewer else { return };
         session.flush();
         if behind.is_none() && session.is_behind() {
@@ -190,9 +200,10 @@ impl Viewer {
         if session.outgoing().is_empty()
             && let Some((before, missed)) = behind.take()
         {
-            scene.mirror().catch_up(&before, &mut |op| session.record(&op));
+            scene.mirror().catch_up(&before, &mut |op| record(session, op, stacks));
             let text = format!("the viewer was too slow: {missed} operations are left out");
-            scene.mirror_mut().message(Severity::Warning, &text, &mut |op| session.record(&op));
+            let out = &mut |op: Op<'_>| record(session, op, stacks);
+            scene.mirror_mut().message(Severity::Warning, &text, out);
             session.flush();
         }
     }
@@ -214,10 +225,11 @@ impl Viewer {
         viewer: &mut Option<Self>,
         ready: io::Result<Ready>,
         scene: &Scene,
+        stacks: &mut Stacks,
     ) -> io::Result<()> {
         let (Some(viewer), ready) = (viewer, ready?) else { return Ok(()) };
         if ready.is_readable() && viewer.session.is_listening() {
-            viewer.receive(scene)?;
+            viewer.receive(scene, stacks)?;
         }
         if ready.is_writable() {
             viewer.send()?;
@@ -241,13 +253,14 @@ impl Viewer {
         Ok(())
     }
 
-    fn receive(&mut self, scene: &Scene) -> io::Result<()> {
+    fn receive(&mut self, scene: &Scene, stacks: &mut Stacks) -> io::Result<()> {
         let mut bytes = [0; 4096];
         match self.stream.try_read(&mut bytes) {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(len) => {
-                let known = Known { names: scene.mirror().names(), threads: scene.threads() };
-                self.session.receive(&bytes[..len], &known);
+                let (names, threads) = (scene.mirror().names(), scene.threads());
+                let mut known = Known { names, threads, stacks };
+                self.session.receive(&bytes[..len], &mut known);
                 if self.session.is_over() {
                     Err(io::ErrorKind::ConnectionReset.into())
                 } else {
@@ -259,6 +272,14 @@ impl Viewer {
     }
 }
 
+fn record(session: &mut Session, op: Op<'_>, stacks: &mut Stacks) {
+    let stack = match op {
+        Op::Alloc { allocated, .. } => stacks.of(allocated),
+        _ => &[],
+    };
+    session.record(&op, stack);
+}
+
 fn unless_blocked(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::WouldBlock { Ok(()) } else { Err(error) }
 }
@@ -267,6 +288,7 @@ fn unless_blocked(error: io::Error) -> io::Result<()> {
 struct Known<'a> {
     names: &'a Names,
     threads: &'a Threads,
+    stacks: &'a mut Stacks,
 }
 
 impl Answers for Known<'_> {
@@ -278,9 +300,10 @@ impl Answers for Known<'_> {
         self.threads.name(tid)
     }
 
-    fn frames(&self, address: u64) -> (String, Vec<Frame>) {
-        // There are no call stacks yet, so nobody has anything to ask.
-        ("[unknown]".to_owned(), vec![unknown_frame(address)])
+    fn frames(&mut self, address: u64) -> (String, Vec<Frame>) {
+        let unknown = || ("[unknown]".to_owned(), unknown_frame(address));
+        let (image, frame) = self.stacks.at(address).unwrap_or_else(unknown);
+        (image, vec![frame])
     }
 }
 

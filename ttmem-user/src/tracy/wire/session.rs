@@ -24,7 +24,7 @@ pub trait Answers {
     /// The name of a thread.
     fn thread(&self, tid: u32) -> String;
     /// What an address of a call stack is: its image, and the functions there, innermost first.
-    fn frames(&self, address: u64) -> (String, Vec<Frame>);
+    fn frames(&mut self, address: u64) -> (String, Vec<Frame>);
 }
 
 /// Tracy's questions.
@@ -82,10 +82,11 @@ impl Session {
         Self { encoder, sent: 0, inbox: Vec::new(), ending: false, over: false }
     }
 
-    /// Adds an operation; after the end has been announced there are none.
-    pub fn record(&mut self, op: &Op<'_>) {
+    /// Adds an operation, and the stack of an allocation; after the end has been announced there are
+    /// none.
+    pub fn record(&mut self, op: &Op<'_>, stack: &[u64]) {
         if !self.ending {
-            self.encoder.op(op);
+            self.encoder.op(op, stack);
         }
     }
 
@@ -144,7 +145,7 @@ impl Session {
     }
 
     /// Takes in what the viewer has sent.
-    pub fn receive(&mut self, bytes: &[u8], answers: &impl Answers) {
+    pub fn receive(&mut self, bytes: &[u8], answers: &mut impl Answers) {
         self.inbox.extend_from_slice(bytes);
         let inbox = std::mem::take(&mut self.inbox);
         let mut queries = inbox.chunks_exact(QUERY);
@@ -160,16 +161,15 @@ impl Session {
         self.flush();
     }
 
-    fn answer(&mut self, query: Query, pointer: u64, answers: &impl Answers) {
-        let named = || name_of(pointer).and_then(|name| answers.names().text(name)).unwrap_or("?");
+    fn answer(&mut self, query: Query, pointer: u64, answers: &mut impl Answers) {
         let encoder = &mut self.encoder;
         match query {
             Query::Terminate => self.over = true,
             Query::Disconnect => self.end(),
-            Query::Text => encoder.text_of(Item::StringData, pointer, named()),
-            Query::PlotName => encoder.text_of(Item::PlotName, pointer, named()),
-            Query::FrameName => encoder.text_of(Item::FrameName, pointer, named()),
-            Query::FiberName => encoder.text_of(Item::FiberName, pointer, named()),
+            Query::Text => encoder.text_of(Item::StringData, pointer, named(answers, pointer)),
+            Query::PlotName => encoder.text_of(Item::PlotName, pointer, named(answers, pointer)),
+            Query::FrameName => encoder.text_of(Item::FrameName, pointer, named(answers, pointer)),
+            Query::FiberName => encoder.text_of(Item::FiberName, pointer, named(answers, pointer)),
             Query::Thread => {
                 let name = u32::try_from(pointer).map(|tid| answers.thread(tid));
                 let name = name.unwrap_or_else(|_| "?".to_owned());
@@ -197,6 +197,10 @@ impl Session {
     }
 }
 
+fn named(answers: &impl Answers, key: u64) -> &str {
+    name_of(key).and_then(|name| answers.names().text(name)).unwrap_or("?")
+}
+
 /// What is said of an address of which nothing is known.
 pub fn unknown_frame(address: u64) -> Frame {
     let function = format!("{address:#x}");
@@ -219,7 +223,7 @@ mod tests {
         fn thread(&self, tid: u32) -> String {
             format!("thread {tid}")
         }
-        fn frames(&self, address: u64) -> (String, Vec<Frame>) {
+        fn frames(&mut self, address: u64) -> (String, Vec<Frame>) {
             ("image".to_owned(), vec![unknown_frame(address)])
         }
     }
@@ -263,7 +267,7 @@ mod tests {
             (0, "?"),
         ] {
             let mut session = session();
-            session.receive(&query(1, pointer), &known());
+            session.receive(&query(1, pointer), &mut known());
             let answer = answered(&mut session);
             assert!(answer.ends_with(expected.as_bytes()), "{answer:?}");
             assert_eq!(answer.len(), 11 + expected.len());
@@ -273,15 +277,15 @@ mod tests {
     #[test]
     fn the_end_is_said_once_and_is_the_viewers_to_take() {
         let mut session = session();
-        session.receive(&query(9, 0), &known());
-        session.receive(&query(9, 0), &known());
+        session.receive(&query(9, 0), &mut known());
+        session.receive(&query(9, 0), &mut known());
         let terminate = Protocol::new(82, false).number(Item::Terminate);
         assert_eq!(answered(&mut session), [terminate]);
-        session.record(&Op::AppInfo { text: "too late" });
-        session.receive(&query(2, 5), &known());
+        session.record(&Op::AppInfo { text: "too late" }, &[]);
+        session.receive(&query(2, 5), &mut known());
         assert!(answered(&mut session).ends_with(b"thread 5"));
         assert!(!session.is_over());
-        session.receive(&query(0, 0), &known());
+        session.receive(&query(0, 0), &mut known());
         assert!(session.is_over());
     }
 
@@ -293,7 +297,7 @@ mod tests {
             // Texts that do not compress.
             for _ in 0..1000 {
                 seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                session.receive(&query(1, seed), &known());
+                session.receive(&query(1, seed), &mut known());
             }
         }
         assert!(!session.is_behind());
@@ -311,8 +315,8 @@ mod tests {
         ) {
             let mut session = Session::new(Protocol::new(version, false));
             let (first, second) = bytes.split_at(cut.min(bytes.len()));
-            session.receive(first, &known());
-            session.receive(second, &known());
+            session.receive(first, &mut known());
+            session.receive(second, &mut known());
             let answers = answered(&mut session);
             prop_assert!(answers.len() < 100_000);
             prop_assert_eq!(session.is_over(), bytes.chunks_exact(QUERY).any(|query| query[0] == 0));

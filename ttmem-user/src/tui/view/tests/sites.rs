@@ -24,6 +24,8 @@ impl Calls for Late {
         }
     }
 
+    fn catch_up(&self) {}
+
     fn counts(&self, _: u64) -> Option<StackCounts> {
         None
     }
