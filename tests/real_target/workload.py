@@ -2,7 +2,7 @@
 
 Each step runs one layer on the first chips of the machine: weights lie in DRAM, activations in
 L1, interleaved or sharded, and a cache in DRAM grows from step to step until a new sequence
-starts. It says `ready` once the devices are open, and ends cleanly with its standard input, on
+starts. Now and then it asks for more L1 than there is, and goes on without. It says `ready` once the devices are open, and ends cleanly with its standard input, on
 SIGTERM, on SIGINT, or after `--seconds`.
 """
 
@@ -31,6 +31,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--chips", type=int, default=2, help="at most so many chips, in one row")
     parser.add_argument("--pause", type=float, default=0.05, help="seconds between two steps")
     parser.add_argument("--seconds", type=float, default=None, help="end after so long")
+    parser.add_argument("--greed", type=int, default=100, help="steps from one vain request to the next; 0: none")
     parser.add_argument("--seed", type=int, default=1, help="of the choices of sizes")
     return parser.parse_args()
 
@@ -117,6 +118,12 @@ class Model:
         total = ttnn.add(left, right, memory_config=memory)
         return ttnn.to_memory_config(total, ttnn.L1_MEMORY_CONFIG)
 
+    def ask_for_too_much(self) -> None:
+        """Asks for more L1 than any chip has, in vain."""
+        shape = ttnn.Shape((1, 1, 32 * self.random.randrange(512, 1024), 16 * self.hidden))
+        with contextlib.suppress(RuntimeError):
+            ttnn.empty(shape, ttnn.bfloat16, ttnn.TILE_LAYOUT, self.mesh, ttnn.L1_MEMORY_CONFIG)
+
     def remember(self) -> None:
         """Grows the cache; a full one is dropped and a new sequence begins."""
         if len(self.cache) >= self.length:
@@ -136,8 +143,12 @@ def main() -> None:
         model = Model(mesh, typed.seed)
         print("ready", flush=True)
         last = time.monotonic() + typed.seconds if typed.seconds is not None else float("inf")
+        steps = 0
         while not end.wait(typed.pause) and time.monotonic() < last:
             model.step()
+            steps += 1
+            if typed.greed and steps % typed.greed == 0:
+                model.ask_for_too_much()
         del model
     finally:
         ttnn.close_mesh_device(mesh)

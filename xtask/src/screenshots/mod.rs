@@ -45,7 +45,7 @@ const SHOTS: &[Shot] = &[
     Shot { name: "circular", title: "CB/L1", keys: &["4"], shows: "program" },
     Shot { name: "timeline", title: "Timeline", keys: &["5"], shows: "DRAM" },
     Shot { name: "histograms", title: "Histograms", keys: &["6"], shows: "size" },
-    Shot { name: "failures", title: "Failures", keys: &["7"], shows: "failed" },
+    Shot { name: "failures", title: "Failures", keys: &["7"], shows: "ttnn::empty" },
     Shot { name: "events", title: "Events", keys: &["8"], shows: "alloc" },
     Shot { name: "health", title: "Health", keys: &["9"], shows: "ring buffer" },
 ];
