@@ -53,9 +53,9 @@ pub enum Op<'a> {
         address: u64,
         /// Bytes of each bank; below 2^47.
         size: u64,
-        /// When it was allocated, and on which thread, as its record says: `at` may be later, since
-        /// times do not go back. `None` if that was not seen.
-        allocated: Option<At>,
+        /// When it was allocated, ns, as its record says: `at` may be later, since times do not go
+        /// back. 0 if that was not seen.
+        allocated_ns: u64,
     },
     /// The buffer that was at that address has gone.
     Free {

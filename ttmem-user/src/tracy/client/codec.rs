@@ -131,7 +131,7 @@ fn read(body: &[u8]) -> Result<Order<'_>, Malformed> {
         1 => Order::Name(body.name()?, body.text()?),
         2 => {
             let (pool, address, size) = (body.name()?, body.u64()?, body.u64()?);
-            Order::Op(Op::Alloc { pool, at, address, size, allocated: None })
+            Order::Op(Op::Alloc { pool, at, address, size, allocated_ns: 0 })
         }
         3 => Order::Op(Op::Free { pool: body.name()?, at, address: body.u64()? }),
         4 => {
@@ -224,12 +224,12 @@ mod tests {
 
     /// An order of each kind.
     fn orders(number: u64, text: &str) -> [Order<'_>; 8] {
-        let (at, allocated) = (At::default(), None);
+        let (at, allocated_ns) = (At::default(), 0);
         let name = Name(u32::try_from(number >> 32).unwrap());
         [
             Order::Begin(number),
             Order::Name(name, text),
-            Order::Op(Op::Alloc { pool: name, at, address: number, size: !number, allocated }),
+            Order::Op(Op::Alloc { pool: name, at, address: number, size: !number, allocated_ns }),
             Order::Op(Op::Free { pool: name, at, address: number }),
             Order::Op(Op::Plot { plot: name, format: Format::Memory }),
             Order::Op(Op::Point { plot: name, at, value: number.cast_signed() }),

@@ -82,7 +82,7 @@ fn buffers_of(program: &ProgramSnapshot) -> Vec<(u64, Entry)> {
             at: super::At { time_ns: program.placed_ns, tid: program.tid.0 },
             size: buffer.size.min(super::MAX_SIZE),
             used: buffer.size.saturating_mul(cores),
-            allocated: None,
+            allocated_ns: 0,
             on_some_cores: true,
         };
         (buffer.address.0 & super::ADDRESS_MASK, entry)

@@ -167,10 +167,9 @@ impl Mirror {
             delta.bank_bytes.unwrap_or(delta.size) > MAX_SIZE || delta.address.0 > ADDRESS_MASK;
         self.oddities.clipped += u64::from(clipped);
         self.oddities.nowhere += u64::from(delta.chips.is_empty());
-        let allocated = delta.allocated_ns.zip(delta.allocated_tid);
-        let allocated = allocated.map(|(time_ns, tid)| At { time_ns, tid: tid.0 });
         let (owner, on_some_cores) = (delta.buffer, delta.cores.is_some());
-        Entry { owner, at, size, used, allocated, on_some_cores }
+        let allocated_ns = delta.allocated_ns.unwrap_or(0);
+        Entry { owner, at, size, used, allocated_ns, on_some_cores }
     }
 
     fn came(

@@ -23,8 +23,8 @@ pub struct Entry {
     pub size: u64,
     /// Bytes of all banks of the chip, as far as known.
     pub used: u64,
-    /// The same as its record says; `None` if it was not seen.
-    pub allocated: Option<At>,
+    /// When it was allocated, ns, as its record says; 0 if that was not seen.
+    pub allocated_ns: u64,
     /// Others may have the same address: it lies on some cores only.
     pub on_some_cores: bool,
 }
@@ -67,10 +67,10 @@ impl Pool {
             Place::Occupied(there) => return Err(*there.get()),
             Place::Vacant(place) => _ = place.insert(entry),
         }
-        let Entry { at, size, allocated, .. } = entry;
+        let Entry { at, size, allocated_ns, .. } = entry;
         let pool = self.name;
         self.used = self.used.saturating_add(entry.used);
-        out(Op::Alloc { pool, at, address, size, allocated });
+        out(Op::Alloc { pool, at, address, size, allocated_ns });
         self.changed(at, out);
         Ok(())
     }

@@ -77,9 +77,9 @@ impl Mirror {
             })
             .collect();
         new.sort_unstable_by_key(|(number, address, entry)| (entry.at.time_ns, *number, *address));
-        for (number, address, &Entry { at, size, allocated, .. }) in new {
+        for (number, address, &Entry { at, size, allocated_ns, .. }) in new {
             let pool = self.pools[number].name;
-            out(Op::Alloc { pool, at, address, size, allocated });
+            out(Op::Alloc { pool, at, address, size, allocated_ns });
         }
         let at = self.now();
         for pool in &self.pools {

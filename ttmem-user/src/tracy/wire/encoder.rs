@@ -319,7 +319,7 @@ mod tests {
             at: at(1000, 7),
             address: 0xabc,
             size: 0x0102_0304_0506,
-            allocated: None,
+            allocated_ns: 0,
         };
         let free = Op::Free { pool: Name(1), at: at(990, 8), address: 0xabc };
         let found = raw(82, |encoder| [alloc, free].iter().for_each(|op| encoder.op(op, &[])));
@@ -335,7 +335,7 @@ mod tests {
     #[test]
     fn a_stack_comes_before_its_event() {
         const STACK: &[u64] = &[0x7f00_0000_1000, 0x10];
-        let op = Op::Alloc { pool: Name(0), at: at(1, 7), address: 0, size: 1, allocated: None };
+        let op = Op::Alloc { pool: Name(0), at: at(1, 7), address: 0, size: 1, allocated_ns: 0 };
         let found = raw(72, |encoder| encoder.op(&op, STACK));
         let protocol = Protocol::new(72, false);
         let number = |item| protocol.number(item);

@@ -30,6 +30,7 @@ use crate::{
         scene::{Scene, Step},
         threads::Threads,
     },
+    units::Tid,
 };
 
 /// How long a viewer may take to say what it is.
@@ -274,7 +275,7 @@ impl Viewer {
 
 fn record(session: &mut Session, op: Op<'_>, stacks: &mut Stacks) {
     let stack = match op {
-        Op::Alloc { allocated, .. } => stacks.of(allocated),
+        Op::Alloc { at, allocated_ns, .. } => stacks.of(allocated_ns, Tid(at.tid)),
         _ => &[],
     };
     session.record(&op, stack);

@@ -10,7 +10,6 @@ use foldhash::fast::RandomState;
 use super::encoder;
 use crate::{
     ledger::call::{CallStack, Calls, Frame},
-    tracy::op::At,
     units::Tid,
 };
 
@@ -84,13 +83,14 @@ impl Stacks {
         }
     }
 
-    /// The stack of an allocation, the innermost frame first; empty if it is not known.
-    pub fn of(&mut self, allocated: Option<At>) -> &[u64] {
-        let (Some((calls, serial)), Some(At { time_ns, tid })) = (&self.calls, allocated) else {
+    /// The stack of an allocation, the innermost frame first; empty if it is not known. `time_ns` 0:
+    /// nor is the allocation.
+    pub fn of(&mut self, time_ns: u64, tid: Tid) -> &[u64] {
+        let Some((calls, serial)) = self.calls.as_ref().filter(|_| time_ns > 0) else {
             return &[];
         };
         let mut found = None;
-        calls.look(*serial, &mut |known| found = known.stack(time_ns, Tid(tid)).cloned());
+        calls.look(*serial, &mut |known| found = known.stack(time_ns, tid).cloned());
         let Some(stack) = found else { return &[] };
         let key = Arc::as_ptr(&stack).addr();
         if !self.told.contains_key(&key) {
@@ -130,14 +130,16 @@ mod tests {
     #[test]
     fn frames_are_told_apart_and_answered_for() {
         let mut stacks = Stacks::new(Some(Arc::new(Known::new())), 1);
-        let at = |half_seconds: u64| Some(At { time_ns: half_seconds * 500_000_000, tid: 1 });
-        let zeros = stacks.of(at(0)).to_vec();
-        let add = stacks.of(at(1)).to_vec();
+        let of = |stacks: &mut Stacks, half_seconds: u64| {
+            stacks.of(half_seconds * 500_000_000, Tid(1)).to_vec()
+        };
+        let zeros = of(&mut stacks, 3);
+        let add = of(&mut stacks, 1);
         assert_eq!(zeros.len(), 3);
         assert_eq!((zeros[0], zeros[2]), (add[0], add[2]), "the same frame is the same number");
         assert_ne!(zeros[1], add[1]);
-        assert_eq!(stacks.of(at(3)), zeros);
-        assert!(stacks.of(at(2)).is_empty() && stacks.of(None).is_empty());
+        assert_eq!(of(&mut stacks, 6), zeros);
+        assert!(of(&mut stacks, 2).is_empty() && of(&mut stacks, 0).is_empty());
         let (image, frame) = stacks.at(zeros[1]).unwrap();
         assert_eq!((image.as_str(), frame.function.as_str()), ("_ttnncpp.so", "ttnn::zeros"));
         assert_eq!(frame.file, "/lib/_ttnncpp.so+0xca53d3");
@@ -149,6 +151,6 @@ mod tests {
 
     #[test]
     fn without_stacks_there_are_none() {
-        assert!(Stacks::default().of(Some(At { time_ns: 0, tid: 1 })).is_empty());
+        assert!(Stacks::default().of(1, Tid(1)).is_empty());
     }
 }
