@@ -97,11 +97,12 @@ impl Drop for Service {
     }
 }
 
-/// Waits until questions about a process are answered.
+/// Waits until questions about a process are answered, and all that is older has been read: what it
+/// opens only then has no unknown past.
 pub fn served(place: &Path, pid: u32) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
-    let answered = || Asking::connect(place, pid)?.ask(&json!({"get": "sync"}));
-    while answered().is_err() {
+    let answer = || Asking::connect(place, pid)?.ask(&json!({"get": "snapshot"}));
+    while !answer().is_ok_and(|snapshot| snapshot["exact"] == true) {
         ensure!(Instant::now() < deadline, "process {pid} is not served");
         std::thread::yield_now();
     }
