@@ -57,8 +57,8 @@ pub fn is_known(device: u64, allocator: u64, hit: &Hit, described: u64) -> bool 
     KNOWN.get(index(&pair)).is_some_and(|known| *known == pair)
 }
 
-/// How many pairs have been described since all were forgotten, and in the upper half how often that
-/// was. If it is the same as before, what is known now was so then.
+/// How many pairs have been described so far, and in the upper half how often all were forgotten. If it
+/// is the same as before, what is known now was so then.
 #[inline(always)]
 pub fn count() -> u64 {
     compiler_fence(Ordering::SeqCst);
