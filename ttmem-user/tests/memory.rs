@@ -32,16 +32,23 @@ struct Counting {
     now: AtomicUsize,
     /// Highest since it was last set.
     peak: AtomicUsize,
+    /// How often something was allocated.
+    times: AtomicUsize,
 }
 
 #[global_allocator]
-static COUNTING: Counting = Counting { now: AtomicUsize::new(0), peak: AtomicUsize::new(0) };
+static COUNTING: Counting = Counting {
+    now: AtomicUsize::new(0),
+    peak: AtomicUsize::new(0),
+    times: AtomicUsize::new(0),
+};
 
 // SAFETY: all is passed on to `System` as it came.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let now = self.now.fetch_add(layout.size(), Relaxed) + layout.size();
         self.peak.fetch_max(now, Relaxed);
+        self.times.fetch_add(1, Relaxed);
         // SAFETY: the caller keeps what `GlobalAlloc::alloc` asks for.
         unsafe { System.alloc(layout) }
     }
@@ -140,9 +147,29 @@ fn check(what: &str, live: u64, (now, peak): (usize, usize)) {
     assert!(now <= LIMIT, "{what}: {now} bytes for each of {live} live buffers");
 }
 
+/// With `live` others, buffers that come and go; how often something was allocated for that.
+fn allocations(live: u64) -> usize {
+    let mut ledger = ledger();
+    (0..live).for_each(|id| ledger.apply(&allocated(id)));
+    let mut come_and_go = |ids: std::ops::Range<u64>| {
+        for id in ids {
+            ledger.apply(&allocated(id));
+            ledger.apply(&allocated(id + 1));
+            ledger.apply(&freed(id));
+            ledger.apply(&freed(id + 1));
+        }
+    };
+    come_and_go(live..live + 10);
+    let before = COUNTING.times.load(Relaxed);
+    come_and_go(live..live + 1000);
+    COUNTING.times.load(Relaxed) - before
+}
+
 // One test: what others allocate meanwhile would be counted too.
 #[test]
 fn a_live_buffer_costs_little() {
+    assert_eq!(allocations(0), 0, "for buffers of which the last one goes, too");
+    assert_eq!(allocations(5000), 0);
     for live in SIZES {
         let one_by_one = cost(live, 1, (0..live).map(allocated));
         check("one by one", live, one_by_one);

@@ -176,7 +176,7 @@ impl Space {
             }
             Some(_) => {}
         }
-        if self.live == 0 {
+        if self.live == 0 && !self.is_whole() {
             self.clear();
         }
     }
@@ -272,16 +272,23 @@ impl Space {
 
     /// Back to an empty bank.
     fn clear(&mut self) {
-        self.holes.reset(0, 0);
-        self.free = 0;
+        self.holes.reset(self.bank.unwrap_or_default());
+        self.free = self.size();
         self.unplaced = Vec::new();
         self.given_up = false;
         self.contradicted = false;
-        if let Some((start, end)) = self.bank
-            && end > start
-        {
-            self.holes.reset(start, end);
-            self.free = end - start;
+    }
+
+    /// Whether it is as [`Self::clear`] would make it.
+    const fn is_whole(&self) -> bool {
+        self.free == self.size() && !self.is_doubtful()
+    }
+
+    /// Bytes of the bank; 0 if it is not known.
+    const fn size(&self) -> u64 {
+        match self.bank {
+            Some((start, end)) => end.saturating_sub(start),
+            None => 0,
         }
     }
 }

@@ -73,7 +73,7 @@ impl Holes {
     }
 
     /// One hole, or none if it is empty.
-    pub fn reset(&mut self, start: u64, end: u64) {
+    pub fn reset(&mut self, (start, end): Hole) {
         *self = Self::default();
         if start < end {
             self.rows.push(vec![(start, end)]);
@@ -300,7 +300,7 @@ mod tests {
             steps in proptest::collection::vec((0_u64..900, 1_u64..4), 0..1500),
         ) {
             let (mut holes, mut naive) = (Holes::default(), Naive::default());
-            holes.reset(0, 900);
+            holes.reset((0, 900));
             naive.0.insert(0, 900);
             let mut live: BTreeMap<u64, u64> = BTreeMap::new();
             for (at, len) in steps {
@@ -331,7 +331,7 @@ mod tests {
     #[test]
     fn what_was_given_last_is_taken_as_if_it_were_a_hole() {
         let mut holes = Holes::default();
-        holes.reset(0, 10);
+        holes.reset((0, 10));
         assert!(holes.take(2, 5));
         holes.give(2, 5);
         assert_eq!(holes.to_vec(), [(0, 10)]);
@@ -346,7 +346,7 @@ mod tests {
     #[test]
     fn an_empty_bank_has_no_hole() {
         let mut holes = Holes::default();
-        holes.reset(5, 5);
+        holes.reset((5, 5));
         assert_eq!((holes.to_vec(), holes.take(5, 6), holes.around(5, 5)), (vec![], false, None));
         holes.give(7, 9);
         assert_eq!(holes.to_vec(), [(7, 9)]);
@@ -355,7 +355,7 @@ mod tests {
     #[test]
     fn many_holes_lie_in_few_rows() {
         let mut holes = Holes::default();
-        holes.reset(0, 40_000);
+        holes.reset((0, 40_000));
         (0..20_000).rev().for_each(|at| assert!(holes.take(at * 2, at * 2 + 1)));
         assert_eq!(holes.to_vec().len(), 20_000);
         assert!(holes.rows.len() <= 20_000 / (ROW / 2) + 1, "{}", holes.rows.len());
