@@ -1,6 +1,7 @@
 //! Words that the agent writes and the eBPF side reads (and clears) while probes run.
 //!
-//! They live in one memory-mapped array map, so that flipping one costs no system call.
+//! They live in one element of a memory-mapped array map: flipping one costs no system call, and a
+//! probe looks them all up at once.
 
 /// Set by the agent before it sleeps; the next record wakes it up and clears the word.
 ///
@@ -17,5 +18,9 @@ pub const DESCRIBE_FREES: u32 = 1;
 /// As [`WAKE_ARMED`], for who takes the call stacks.
 pub const STACKS_WAKE_ARMED: u32 = 2;
 
-/// Number of control words.
-pub const CONTROL_WORDS: u32 = 3;
+/// The eBPF side's own: how many devices it has described so far, and in the upper half how often
+/// all were forgotten.
+pub const DESCRIBED: u32 = 3;
+
+/// Number of control words: a cache line.
+pub const CONTROL_WORDS: u32 = 8;

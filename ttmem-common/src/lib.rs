@@ -5,6 +5,7 @@
 #![no_std]
 
 pub mod control;
+pub mod cpu_ring;
 pub mod failure;
 pub mod layout;
 pub mod loss;

@@ -49,8 +49,8 @@ pub const UNREADABLE_CHIP: i32 = i32::MIN + 1;
 )]
 #[repr(C)]
 pub struct RecordHeader {
-    /// CLOCK_MONOTONIC, nanoseconds. Taken after the ring buffer slot was reserved: every event
-    /// up to a time is in the ring by that time.
+    /// When the probe was hit, CLOCK_MONOTONIC nanoseconds: after it had entered its CPU, before room
+    /// was reserved. Both are needed to bring the rings in order: `ttmem_common::cpu_ring`.
     pub time_ns: u64,
     /// One of the `KIND_` constants.
     pub kind: u32,
@@ -437,6 +437,25 @@ pub struct StackRecord {
     pub length: u32,
     /// Keeps the layout free of padding.
     pub reserved: u32,
+}
+
+/// Bytes of the records of a kind; `None`: there is no such kind, or they have no fixed length.
+pub const fn len_of(kind: u32) -> Option<usize> {
+    Some(match kind {
+        KIND_ALLOCATE => size_of::<AllocateRecord>(),
+        KIND_ALLOCATE_SHARDED => size_of::<ShardedRecord>(),
+        KIND_FREE => size_of::<FreeRecord>(),
+        KIND_FREE_DESCRIBED => size_of::<DescribedFreeRecord>(),
+        KIND_BULK_FREE => size_of::<BulkFreeRecord>(),
+        KIND_DEVICE => size_of::<DeviceRecord>(),
+        KIND_ALLOCATOR => size_of::<AllocatorRecord>(),
+        KIND_CIRCULAR => size_of::<CircularRecord>(),
+        KIND_PROGRAM_END => size_of::<ProgramEndRecord>(),
+        KIND_DISPATCH => size_of::<DispatchRecord>(),
+        KIND_FAILURE => size_of::<FailureRecord>(),
+        KIND_RESIZE => size_of::<ResizeRecord>(),
+        _ => return None,
+    })
 }
 
 /// Stacks are copied in pieces of this many bytes where they end early.

@@ -1,8 +1,9 @@
 //! What the eBPF side counts of each target before it tries to deliver a record: nothing that is
 //! lost later is missing here.
 //!
-//! One row for each CPU and target, two cache lines, so that CPUs do not share one. The sum over
-//! all CPUs is what happened.
+//! Two rows for each CPU and target, two cache lines each, so that CPUs do not share one: who has the
+//! CPU for itself needs no atomic addition in the first, and what preempts it has the second. The sum
+//! over all is what happened.
 
 use crate::layout::{BUFFER_TYPES, MAX_SLOTS};
 
@@ -24,9 +25,12 @@ pub const fn allocations(buffer_type: usize) -> usize {
     2 * buffer_type
 }
 
-/// The row of a CPU and a target's slot.
-pub const fn witness_row(cpu: u32, slot: u32) -> u32 {
-    cpu * MAX_SLOTS + slot
+/// Rows of a target for each CPU.
+pub const ROWS: u32 = 2;
+
+/// A row of a CPU for a target's slot; `beside`: that of whoever does not have the CPU for itself.
+pub const fn witness_row(cpu: u32, beside: bool, slot: u32) -> u32 {
+    (cpu * ROWS + beside as u32) * MAX_SLOTS + slot
 }
 
 const _: () = assert!(UNREAD_ALLOCATIONS < WITNESS_WORDS as usize);

@@ -32,10 +32,10 @@ pub fn allocation(hit: &Hit, buffer_type: u32, size: u64) {
     unsafe {
         if buffer_type < BUFFER_TYPES {
             let word = row.cast::<u64>().add(witness::allocations(buffer_type));
-            add(word, 1);
-            add(word.add(1), size);
+            tally(hit, word, 1);
+            tally(hit, word.add(1), size);
         } else {
-            add(row.cast::<u64>().add(UNREAD_ALLOCATIONS), 1);
+            tally(hit, row.cast::<u64>().add(UNREAD_ALLOCATIONS), 1);
         }
     }
 }
@@ -46,13 +46,29 @@ pub fn one<const WORD: usize>(hit: &Hit) {
     const { assert!(WORD < witness::WITNESS_WORDS as usize) };
     if let Some(row) = row(hit) {
         // SAFETY: the word is inside the row, a live element of an array map.
-        unsafe { add(row.cast::<u64>().add(WORD), 1) };
+        unsafe { tally(hit, row.cast::<u64>().add(WORD), 1) };
     }
 }
 
 #[inline(always)]
 fn row(hit: &Hit) -> Option<*mut WitnessRow> {
-    WITNESS.get_ptr_mut(witness_row(this_cpu(), hit.slot))
+    WITNESS.get_ptr_mut(witness_row(hit.cpu.id, hit.cpu.alone().is_none(), hit.slot))
+}
+
+/// Adds to a word of a row.
+///
+/// # Safety
+/// The word is inside the row of this hit.
+#[inline(always)]
+unsafe fn tally(hit: &Hit, word: *mut u64, what: u64) {
+    // SAFETY: as above. Who is alone has the row alone.
+    unsafe {
+        if hit.cpu.alone().is_some() {
+            word.write_volatile(word.read_volatile().wrapping_add(what));
+        } else {
+            add(word, what);
+        }
+    }
 }
 
 #[inline(always)]

@@ -1,7 +1,7 @@
 //! The probes: what runs in the kernel when the target enters one of the probed functions.
 //!
 //! One hit per allocation and one per free. A hit reads the few fields it needs, writes one record
-//! into the ring buffer, or counts the loss; what it has seen is counted in any case. Nothing is
+//! into a ring, or counts the loss; what it has seen is counted in any case. Nothing is
 //! ever written to the target, nothing is hooked on return: a return probe kills a target that
 //! throws.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
@@ -13,6 +13,8 @@
 
 #[cfg(target_arch = "bpf")]
 mod count;
+#[cfg(target_arch = "bpf")]
+mod cpu;
 #[cfg(target_arch = "bpf")]
 mod emit;
 #[cfg(target_arch = "bpf")]

@@ -23,17 +23,17 @@ use crate::{
 #[unsafe(no_mangle)]
 static STACK_BYTES: Global<u32> = Global::new(0);
 
-/// Records the stack of what has a record with this time.
+/// Records the stack of the record of this hit.
 #[inline(always)]
-pub fn record(ctx: &ProbeContext, hit: &Hit, time_ns: u64) {
+pub fn record(ctx: &ProbeContext, hit: &Hit) {
     if STACK_BYTES.load() != 0 {
-        copy(ctx.regs, hit, time_ns);
+        copy(ctx.regs, hit);
     }
 }
 
 /// A function of its own, with a stack of its own: that of the program is used up.
 #[inline(never)]
-fn copy(registers: *const pt_regs, hit: &Hit, time_ns: u64) {
+fn copy(registers: *const pt_regs, hit: &Hit) {
     let room = STACK_BYTES.load();
     let size = size_of::<StackRecord>() + room as usize;
     let Some(mut entry) = STACKS.reserve_bytes(size, 0) else {
@@ -47,7 +47,7 @@ fn copy(registers: *const pt_regs, hit: &Hit, time_ns: u64) {
     unsafe {
         let stack = record.add(1).cast::<u8>();
         record.write(StackRecord {
-            header: hit.header_of(time_ns, KIND_STACK),
+            header: hit.header(KIND_STACK),
             ip: registers.rip,
             sp: registers.rsp,
             bp: registers.rbp,
@@ -56,7 +56,7 @@ fn copy(registers: *const pt_regs, hit: &Hit, time_ns: u64) {
             reserved: 0,
         });
     }
-    entry.submit(wake_flags(STACKS_WAKE_ARMED));
+    entry.submit(wake_flags(hit, STACKS_WAKE_ARMED));
 }
 
 /// Copies what there is of a stack; returns how much.

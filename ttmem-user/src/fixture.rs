@@ -451,7 +451,9 @@ impl Quiet {
 }
 
 impl EventSource for Quiet {
-    fn drain(&mut self, _: &mut dyn FnMut(&[&[u8]])) {}
+    fn drain(&mut self, _: &mut dyn FnMut(&[&[u8]])) -> bool {
+        true
+    }
     fn drain_to_now(&mut self, _: &mut dyn FnMut(&[&[u8]])) {}
     fn lost(&self) -> missing::Lost {
         missing::Lost::default()

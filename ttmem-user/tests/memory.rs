@@ -37,11 +37,8 @@ struct Counting {
 }
 
 #[global_allocator]
-static COUNTING: Counting = Counting {
-    now: AtomicUsize::new(0),
-    peak: AtomicUsize::new(0),
-    times: AtomicUsize::new(0),
-};
+static COUNTING: Counting =
+    Counting { now: AtomicUsize::new(0), peak: AtomicUsize::new(0), times: AtomicUsize::new(0) };
 
 // SAFETY: all is passed on to `System` as it came.
 unsafe impl GlobalAlloc for Counting {

@@ -9,7 +9,7 @@
 
 use core::hint::black_box;
 
-use aya_ebpf::{helpers::bpf_ktime_get_ns, programs::ProbeContext};
+use aya_ebpf::programs::ProbeContext;
 use ttmem_common::{
     layout::{ABSENT, LayoutTable, RANGE_BYTES},
     loss::LossCause,
@@ -21,7 +21,7 @@ use ttmem_common::{
 
 use crate::{
     count::lose,
-    emit::{Hit, reserve, submit},
+    emit::{Hit, emit, reserve, submit},
     maps::{PLACING, Placing},
     user_memory::{Fault, read, read_chain, read_into},
 };
@@ -36,8 +36,7 @@ const NOBODY: Placing = Placing { program: 0, device: 0, batch: 0, flags: 0 };
 /// buffers.
 #[inline(always)]
 pub fn on_context(ctx: &ProbeContext, hit: &Hit, flags: u32) -> Option<()> {
-    // SAFETY: the helper has no preconditions.
-    let batch = unsafe { bpf_ktime_get_ns() };
+    let batch = hit.cpu.entered_ns;
     let placing =
         Placing { program: ctx.arg(0)?, device: ctx.arg(1)?, batch, flags: u64::from(flags) };
     // Should it fail, what follows has no program, and the agent says so.
@@ -71,7 +70,7 @@ pub fn on_circular(ctx: &ProbeContext, hit: &Hit, layout: &LayoutTable) -> Optio
         return None;
     };
     let count = end.wrapping_sub(begin) / RANGE_BYTES;
-    emit(hit, layout, &placing, &place, (begin, count))
+    tell(hit, layout, &placing, &place, (begin, count))
 }
 
 /// `CircularBufferAllocator::mark_address(this, address, size, base)`.
@@ -93,7 +92,7 @@ pub fn on_mark(ctx: &ProbeContext, hit: &Hit, layout: &LayoutTable) -> Option<()
         device: placing.device,
         flags: FLAG_DATAFLOW,
     };
-    emit(hit, layout, &placing, &place, (allocator.wrapping_add(u64::from(range)), 1))
+    tell(hit, layout, &placing, &place, (allocator.wrapping_add(u64::from(range)), 1))
 }
 
 /// `~ProgramImpl(this)`.
@@ -102,7 +101,7 @@ pub fn on_program_end(ctx: &ProbeContext, hit: &Hit) -> Option<()> {
     let program: u64 = ctx.arg(0)?;
     let mut entry = reserve::<ProgramEndRecord>()?;
     entry.write(ProgramEndRecord { header: hit.header(KIND_PROGRAM_END), program });
-    submit(entry);
+    submit(entry, hit);
     Some(())
 }
 
@@ -120,11 +119,8 @@ pub fn on_dispatch(ctx: &ProbeContext, hit: &Hit, layout: &LayoutTable) -> Optio
         return None;
     };
     let chip = chip_of(device, layout);
-    let mut entry = reserve::<DispatchRecord>()?;
     let header = hit.header(KIND_DISPATCH);
-    entry.write(DispatchRecord { header, program, device, chip, reserved: 0 });
-    submit(entry);
-    Some(())
+    emit(hit, || DispatchRecord { header, program, device, chip, reserved: 0 })
 }
 
 /// Where a buffer lies.
@@ -148,7 +144,7 @@ fn placing(hit: &Hit) -> Placing {
 
 /// `ranges`: address of the first, and how many.
 #[inline(always)]
-fn emit(
+fn tell(
     hit: &Hit,
     layout: &LayoutTable,
     placing: &Placing,
@@ -186,7 +182,7 @@ fn emit(
     }
     // SAFETY: as above.
     unsafe { (*record).header = hit.header(KIND_CIRCULAR) };
-    submit(entry);
+    submit(entry, hit);
     Some(())
 }
 

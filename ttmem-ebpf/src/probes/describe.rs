@@ -3,11 +3,10 @@
 //! The agent could read both from the target's memory, but only later: a program may have closed
 //! the device by then, or have ended.
 
-use core::sync::atomic::{Ordering, compiler_fence};
-
 use aya_ebpf::programs::ProbeContext;
 use aya_log_ebpf::debug;
 use ttmem_common::{
+    control::DESCRIBED,
     layout::{ABSENT, Chain, LayoutTable, PoolLayout},
     loss::LossCause,
     record::{
@@ -17,9 +16,9 @@ use ttmem_common::{
 };
 
 use crate::{
-    count::{add, lose},
-    emit::{Hit, reserve, submit},
-    maps::{DESCRIBED, KNOWN, KNOWN_ENTRIES, Known},
+    count::lose,
+    emit::{Hit, add_to_described, reserve, submit},
+    maps::{KNOWN, KNOWN_ENTRIES, Known},
     user_memory::{Fault, read, read_chain, read_field},
 };
 
@@ -42,45 +41,36 @@ pub fn on_device_open(ctx: &ProbeContext, hit: &Hit, layout: &LayoutTable) -> Op
     Some(())
 }
 
-/// Describes the pair unless that has been done.
+/// Describes the pair unless that has been done; whether this hit has records now.
 #[inline(always)]
-pub fn if_new(device: u64, allocator: u64, hit: &Hit, layout: &LayoutTable) {
-    if !is_known(device, allocator, hit, count()) {
+pub fn if_new(device: u64, allocator: u64, hit: &Hit, layout: &LayoutTable) -> bool {
+    let is_new = !is_known(device, allocator, hit);
+    if is_new {
         describe(device, allocator, hit, layout);
     }
+    is_new
 }
 
-/// Whether the pair has been described; `described` as [`count`] says now.
+/// Whether the pair had been described before this hit began: what says so is earlier than a record
+/// of this hit.
 #[inline(always)]
-pub fn is_known(device: u64, allocator: u64, hit: &Hit, described: u64) -> bool {
-    let pair = pair(device, allocator, hit, described);
-    KNOWN.get(index(&pair)).is_some_and(|known| *known == pair)
+pub fn is_known(device: u64, allocator: u64, hit: &Hit) -> bool {
+    let pair = pair(device, allocator, hit, hit.described);
+    KNOWN.get(index(&pair)).is_some_and(|known| *known == pair) && count(hit) == hit.described
 }
 
 /// How many pairs have been described so far, and in the upper half how often all were forgotten. If it
 /// is the same as before, what is known now was so then.
 #[inline(always)]
-pub fn count() -> u64 {
-    compiler_fence(Ordering::SeqCst);
-    // SAFETY: a live element of an array map; aligned, and only ever a whole word.
-    let count = DESCRIBED.get_ptr(0).map_or(0, |count| unsafe { count.read_volatile() });
-    compiler_fence(Ordering::SeqCst);
-    count
+fn count(hit: &Hit) -> u64 {
+    hit.control(DESCRIBED)
 }
 
 /// Forgets every pair: what is still there is described once more. That is seldom, and going through
 /// them all would take the verifier a fifth of its time.
 #[inline(always)]
-pub fn forget_all() {
-    add_to_count(FORGOTTEN);
-}
-
-#[inline(always)]
-fn add_to_count(what: u64) {
-    if let Some(count) = DESCRIBED.get_ptr_mut(0) {
-        // SAFETY: a live element of an array map.
-        unsafe { add(count, what) };
-    }
+pub fn forget_all(hit: &Hit) {
+    add_to_described(hit, FORGOTTEN);
 }
 
 #[inline(always)]
@@ -101,13 +91,13 @@ fn index(pair: &Known) -> u32 {
 #[inline(never)]
 fn describe(device: u64, allocator: u64, hit: &Hit, layout: &LayoutTable) {
     // What is forgotten meanwhile has been described too soon.
-    let before = count();
+    let before = count(hit);
     let described = describe_device(device, hit, layout).is_some()
         && describe_allocator(device, allocator, hit, layout).is_some();
     if !described {
         return;
     }
-    add_to_count(1);
+    add_to_described(hit, 1);
     let pair = pair(device, allocator, hit, before);
     if let Some(known) = KNOWN.get_ptr_mut(index(&pair)) {
         // SAFETY: a live element of an array map. A torn write by two CPUs matches no pair, and
@@ -145,7 +135,7 @@ fn describe_device(device: u64, hit: &Hit, layout: &LayoutTable) -> Option<()> {
         lose(LossCause::ReadFault);
         return None;
     }
-    submit(entry);
+    submit(entry, hit);
     Some(())
 }
 
@@ -224,7 +214,7 @@ fn describe_allocator(device: u64, allocator: u64, hit: &Hit, layout: &LayoutTab
                 geometry.unwrap_or(PoolGeometry { banks: NO_POOL, ..NO_MEMORY });
         }
     }
-    submit(entry);
+    submit(entry, hit);
     Some(())
 }
 

@@ -17,20 +17,16 @@ use ttmem_common::{
 use super::fields::{Window, fields_of};
 use crate::{
     emit::{Hit, reserve, submit},
-    stack,
     user_memory::{Fault, read, read_into, read_raw},
 };
 
 /// `tt_throw(file, line, function, condition, text, references…)`: the references are on the stack.
+/// `None`: there is no record.
 #[inline(always)]
 pub fn on_failure(ctx: &ProbeContext, hit: &Hit, layout: &LayoutTable) -> Option<()> {
     // SAFETY: the context is the one this program was called with.
     let sp = unsafe { (*ctx.regs).rsp };
-    let time_ns = report(sp, hit, layout);
-    if time_ns != 0 {
-        stack::record(ctx, hit, time_ns);
-    }
-    Some(())
+    (report(sp, hit, layout) != NOTHING).then_some(())
 }
 
 /// What the buffer itself says, while it waits for its memory.
@@ -41,15 +37,20 @@ struct Wanted {
     buffer_type: u32,
 }
 
-/// Returns the time of the record; 0 if there is none.
+/// There is no record.
+const NOTHING: u32 = 0;
+/// There is one.
+const EMITTED: u32 = 1;
+
+/// Returns one of the numbers above.
 #[inline(never)]
-fn report(stack: u64, hit: &Hit, table: &LayoutTable) -> u64 {
+fn report(stack: u64, hit: &Hit, table: &LayoutTable) -> u32 {
     // Other throws of the same function are none of ours; nor is one that cannot be told apart.
-    let Ok(returns_to) = read::<u64>(stack) else { return 0 };
+    let Ok(returns_to) = read::<u64>(stack) else { return NOTHING };
     let sites = &table.failure.sites;
     let found = place_of(returns_to, FAILURE_SITES, |index| sites[index].return_address);
     if found == 0 {
-        return 0;
+        return NOTHING;
     }
     let site = &sites[(found - 1) as usize & (FAILURE_SITES - 1)];
     let mut wanted = Wanted::default();
@@ -61,7 +62,7 @@ fn report(stack: u64, hit: &Hit, table: &LayoutTable) -> u64 {
         // its opening or an earlier buffer has done it.
         known = FAILURE_HAS_BUFFER;
     }
-    let Some(mut entry) = reserve::<FailureRecord>() else { return 0 };
+    let Some(mut entry) = reserve::<FailureRecord>() else { return NOTHING };
     let record = entry.as_mut_ptr();
     let header = hit.header(KIND_FAILURE);
     // SAFETY: `record` is room for a `FailureRecord`; every field is written before the submit.
@@ -85,8 +86,8 @@ fn report(stack: u64, hit: &Hit, table: &LayoutTable) -> u64 {
         (*record).values[name] = len;
         (*record).known = known | (u32::from(len != 0) << name);
     }
-    submit(entry);
-    header.time_ns
+    submit(entry, hit);
+    EMITTED
 }
 
 /// 1 if a number is not 0, else 0; without a branch, of which the verifier would have to follow

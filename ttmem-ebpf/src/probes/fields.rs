@@ -2,17 +2,16 @@
 //! the target about as much as half of all the rest.
 //!
 //! Up to the unique id it is more than the stack has room for. So it is read into memory of the
-//! CPU's own; where that is in use by a program that this one has preempted, in two pieces.
-
-use core::sync::atomic::{Ordering, compiler_fence};
+//! CPU's own; by who does not have that alone, in two pieces.
 
 use ttmem_common::{
+    cpu_ring::SPAN_WORDS,
     layout::{ABSENT, BufferLayout, MAX_SPAN, MAX_WINDOW},
     record::FLAG_NO_UNIQUE_ID,
 };
 
 use crate::{
-    maps::{SPAN, SPAN_WORDS},
+    emit::Hit,
     user_memory::{Fault, read, read_into, read_raw},
 };
 
@@ -38,8 +37,8 @@ pub struct Fields {
 impl Fields {
     /// Reads them; and the address of the object that holds them.
     #[inline(always)]
-    pub fn read(buffer: u64, layout: &BufferLayout) -> Result<(u64, Self), Fault> {
-        if let Some(read) = Self::read_at_once(buffer, layout) {
+    pub fn read(buffer: u64, hit: &Hit, layout: &BufferLayout) -> Result<(u64, Self), Fault> {
+        if let Some(read) = Self::read_at_once(buffer, hit, layout) {
             return Ok(read);
         }
         let fields = fields_of(buffer, layout)?;
@@ -53,21 +52,15 @@ impl Fields {
 
     /// `None`: that is not possible now, or not with this layout.
     #[inline(always)]
-    pub fn read_at_once(buffer: u64, layout: &BufferLayout) -> Option<(u64, Self)> {
+    pub fn read_at_once(buffer: u64, hit: &Hit, layout: &BufferLayout) -> Option<(u64, Self)> {
         let (start, len) = (layout.window_start, layout.span_len);
         if len == 0 || len > MAX_SPAN {
             return None;
         }
-        let span = SPAN.get_ptr_mut(0)?;
-        // SAFETY: a live element of a map that is this CPU's alone: the program stays on its CPU.
-        // One that preempts it here finds it in use, and gives it back before this one goes on.
+        let state = hit.cpu.alone()?;
+        // SAFETY: a live element of an array map, and this program's alone.
         unsafe {
-            if (&raw const (*span).in_use).read_volatile() != 0 {
-                return None;
-            }
-            (&raw mut (*span).in_use).write_volatile(1);
-            compiler_fence(Ordering::SeqCst);
-            let words = &raw mut (*span).words;
+            let words = &raw mut (*state).words;
             let mut fields = buffer;
             let mut error = 0;
             if layout.implementation != ABSENT {
@@ -79,16 +72,16 @@ impl Fields {
             if error == 0 {
                 error = read_raw(words.cast(), len, fields.wrapping_add(u64::from(start)));
             }
+            // What cannot be read in one piece may be read in two.
+            if error != 0 {
+                return None;
+            }
             let word = |offset: u32| {
                 // A mask for the verifier: the agent refuses a layout with a field elsewhere.
                 let index = offset.wrapping_sub(start) as usize / 8;
                 (*words)[index & (SPAN_WORDS - 1)]
             };
-            let read = Self::of(layout, Some(word(layout.unique_id)), word);
-            compiler_fence(Ordering::SeqCst);
-            (&raw mut (*span).in_use).write_volatile(0);
-            // What cannot be read in one piece may be read in two.
-            (error == 0).then_some((fields, read))
+            Some((fields, Self::of(layout, Some(word(layout.unique_id)), word)))
         }
     }
 

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     count,
-    emit::{Hit, control, reserve, submit},
+    emit::{Hit, emit, reserve, submit},
     user_memory::Fault,
 };
 
@@ -28,22 +28,15 @@ pub fn on_free(ctx: &ProbeContext, hit: &Hit, layout: &LayoutTable) -> Option<()
     let allocator = ctx.arg(0)?;
     let buffer = ctx.arg(1)?;
     count::one::<FREES>(hit);
-    if control(DESCRIBE_FREES)
-        && let Ok(described) = Description::read(buffer, &layout.buffer)
+    if hit.control(DESCRIBE_FREES) != 0
+        && let Ok(described) = Description::read(buffer, hit, &layout.buffer)
     {
-        let mut entry = reserve::<DescribedFreeRecord>()?;
-        let free = FreeRecord { header: hit.header(KIND_FREE_DESCRIBED), buffer, allocator };
-        entry.write(described.of(free));
-        submit(entry);
-        return Some(());
+        let header = hit.header(KIND_FREE_DESCRIBED);
+        emit(hit, || described.of(FreeRecord { header, buffer, allocator }))
+    } else {
+        let header = hit.header(KIND_FREE);
+        emit(hit, || FreeRecord { header, buffer, allocator })
     }
-    let mut entry = reserve::<FreeRecord>()?;
-    entry.write(FreeRecord { header: hit.header_of(0, KIND_FREE), buffer, allocator });
-    // The record's cache lines come over while the time is asked for.
-    // SAFETY: it was written above.
-    unsafe { Hit::stamp(entry.as_mut_ptr().cast()) };
-    submit(entry);
-    Some(())
 }
 
 /// What a free says of its buffer while the agent cannot know it.
@@ -57,8 +50,8 @@ struct Description {
 
 impl Description {
     #[inline(always)]
-    fn read(buffer: u64, layout: &BufferLayout) -> Result<Self, Fault> {
-        let (fields, mut read) = Fields::read(buffer, layout)?;
+    fn read(buffer: u64, hit: &Hit, layout: &BufferLayout) -> Result<Self, Fault> {
+        let (fields, mut read) = Fields::read(buffer, hit, layout)?;
         if is_per_core(fields, layout)? {
             read.flags |= FLAG_PER_CORE;
         }
@@ -67,8 +60,8 @@ impl Description {
     }
 
     #[inline(always)]
-    fn of(self, free: FreeRecord) -> DescribedFreeRecord {
-        let Self { device, address, unique_id, buffer_type, flags } = self;
+    fn of(&self, free: FreeRecord) -> DescribedFreeRecord {
+        let Self { device, address, unique_id, buffer_type, flags } = *self;
         DescribedFreeRecord { free, device, address, unique_id, buffer_type, flags }
     }
 }
@@ -80,9 +73,9 @@ pub fn on_bulk_free(ctx: &ProbeContext, hit: &Hit) -> Option<()> {
     debug!(ctx, "bulk free of allocator {:x}", allocator);
     count::one::<BULK_FREES>(hit);
     // The device is being closed: its address may soon mean another one.
-    describe::forget_all();
+    describe::forget_all(hit);
     let mut entry = reserve::<BulkFreeRecord>()?;
     entry.write(BulkFreeRecord { header: hit.header(KIND_BULK_FREE), allocator });
-    submit(entry);
+    submit(entry, hit);
     Some(())
 }

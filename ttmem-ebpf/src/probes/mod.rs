@@ -21,7 +21,7 @@ use ttmem_common::{
     record::FLAG_DATAFLOW,
 };
 
-use crate::{emit::Hit, maps::LAYOUTS};
+use crate::{emit::Hit, maps::LAYOUTS, stack};
 
 /// Device and inode of the agent's pid namespace; inode 0: it is the initial one.
 ///
@@ -48,18 +48,25 @@ fn dispatch(ctx: &ProbeContext) -> Option<()> {
     if layout.in_use == 0 || layout.tgid != tgid {
         return None;
     }
-    let hit = Hit { slot, tgid, tid };
-    on_probe(ctx, cookie_probe(cookie), &hit, layout)
+    let hit = Hit::enter(slot, tgid, tid)?;
+    let wants_stack = on_probe(ctx, cookie_probe(cookie), &hit, layout).is_some();
+    hit.cpu.leave();
+    if wants_stack {
+        stack::record(ctx, &hit);
+    }
+    Some(())
 }
+
+/// `Some`: there is a record that the stack belongs to.
 
 #[inline(always)]
 fn on_probe(ctx: &ProbeContext, probe: u16, hit: &Hit, layout: &LayoutTable) -> Option<()> {
     match ProbeId::from_raw(probe)? {
-        ProbeId::Allocate => allocate::on_allocate(ctx, hit, layout),
+        ProbeId::Allocate => return allocate::on_allocate(ctx, hit, layout),
+        ProbeId::Failure => return failure::on_failure(ctx, hit, layout),
         ProbeId::Free => free::on_free(ctx, hit, layout),
         ProbeId::BulkFree => free::on_bulk_free(ctx, hit),
         ProbeId::DeviceOpen => describe::on_device_open(ctx, hit, layout),
-        ProbeId::Failure => failure::on_failure(ctx, hit, layout),
         ProbeId::Resize => resize::on_resize(ctx, hit, layout),
         ProbeId::CircularContext => circular::on_context(ctx, hit, 0),
         ProbeId::DataflowContext => circular::on_context(ctx, hit, FLAG_DATAFLOW),
@@ -67,7 +74,8 @@ fn on_probe(ctx: &ProbeContext, probe: u16, hit: &Hit, layout: &LayoutTable) -> 
         ProbeId::Dataflow => circular::on_mark(ctx, hit, layout),
         ProbeId::ProgramEnd => circular::on_program_end(ctx, hit),
         ProbeId::Dispatch => circular::on_dispatch(ctx, hit, layout),
-    }
+    };
+    None
 }
 
 /// Process and thread id in the agent's pid namespace.

@@ -53,6 +53,6 @@ fn tell(asked: &Asked, hit: &Hit, layout: &LayoutTable) -> Option<()> {
         from_start: asked.from_start,
         pool: pool.unwrap_or(PoolGeometry { banks: NO_POOL, ..NO_MEMORY }),
     });
-    submit(entry);
+    submit(entry, hit);
     Some(())
 }

@@ -47,7 +47,7 @@ pub struct SessionConfig {
     pub stacks: Option<StackOptions>,
     /// How others may read the numbers, if they may.
     pub sharing: Option<Sharing>,
-    /// Size of the ring buffer, bytes.
+    /// Room for records on their way, bytes.
     pub ring_bytes: u32,
     /// Diagnostics of the eBPF side.
     pub debug_bpf: bool,

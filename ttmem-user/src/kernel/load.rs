@@ -8,10 +8,17 @@ use std::{
 
 use aya::{Ebpf, EbpfLoader, maps::Map, programs::ProgramError};
 use ttmem_common::{
-    control::CONTROL_WORDS, layout::MAX_SLOTS, loss::LOSS_STRIDE, witness::WITNESS_WORDS,
+    control::CONTROL_WORDS,
+    cpu_ring::CHUNK,
+    layout::MAX_SLOTS,
+    loss::LOSS_STRIDE,
+    witness::{ROWS, WITNESS_WORDS},
 };
 
-use super::{Attacher, Records, StackRecords, multi, perf, ring::Ring, support};
+use super::{
+    Attacher, Records, StackRecords, cpu_rings::CpuRings, merge::Merge, multi, perf, ring::Ring,
+    support,
+};
 use crate::{units::FileOffset, words::Words};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ttmem-ebpf"));
@@ -89,7 +96,7 @@ pub enum KernelError {
 /// How to load.
 #[derive(Clone, Copy, Debug)]
 pub struct LoadOptions {
-    /// Size of the ring buffer in bytes; a power of two, at least a page.
+    /// Bytes for records on their way, in all rings together; a power of two, at least a page.
     pub ring_bytes: u32,
     /// How call stacks are recorded, if they are.
     pub stacks: Option<StackOptions>,
@@ -125,15 +132,18 @@ impl Kernel {
         let cpus = possible_cpus();
         let (namespace_dev, namespace_ino) = support::pid_namespace().unwrap_or((0, 0));
         let page = u32::try_from(rustix::param::page_size()).unwrap_or(4096);
+        let room = Room::of(options.ring_bytes, cpus, page);
         let stack_bytes = options.stacks.map_or(0, |stacks| stacks.bytes);
         let log_level: u8 = if options.debug { 0xff } else { 0 };
         let mut ebpf = EbpfLoader::new()
             // Nothing is relocated against kernel types; reading them would take 60 ms.
             .btf(None)
-            .map_max_entries("EVENTS", options.ring_bytes)
+            .map_max_entries("EVENTS", room.shared_bytes)
+            .map_max_entries("CPUS", cpus)
+            .map_max_entries("CHUNKS", cpus * room.chunks_each)
             .map_max_entries("STACKS", options.stacks.map_or(page, |stacks| stacks.ring_bytes))
             .map_max_entries("LOSS", cpus * LOSS_STRIDE)
-            .map_max_entries("WITNESS", cpus * MAX_SLOTS)
+            .map_max_entries("WITNESS", cpus * ROWS * MAX_SLOTS)
             .override_global("PID_NS_DEV", &namespace_dev, true)
             .override_global("PID_NS_INO", &namespace_ino, true)
             .override_global("STACK_BYTES", &stack_bytes, true)
@@ -146,7 +156,11 @@ impl Kernel {
             perf::load(&mut ebpf)?;
             None
         };
-        let ring = map_ring(&ebpf, "EVENTS", options.ring_bytes)?;
+        let (states, chunks) = (map_fd(&ebpf, "CPUS")?, map_fd(&ebpf, "CHUNKS")?);
+        let own = CpuRings::map(states.as_fd(), chunks.as_fd(), cpus, room.chunks_each).map_err(
+            |source| KernelError::Load { what: "the mapping of the CPUs' rings", source },
+        )?;
+        let rings = Merge::new(own, map_ring(&ebpf, "EVENTS", room.shared_bytes)?);
         let control = || map_words(&ebpf, "CONTROL", CONTROL_WORDS);
         let loss = || map_words(&ebpf, "LOSS", cpus * LOSS_STRIDE);
         let stacks = options.stacks.map(|stacks| {
@@ -154,13 +168,31 @@ impl Kernel {
             Ok::<_, KernelError>(StackRecords::new(ring, control()?, loss()?, cpus))
         });
         let (stacks, control, loss) = (stacks.transpose()?, control()?, loss()?);
-        let rows = cpus * MAX_SLOTS;
+        let rows = cpus * ROWS * MAX_SLOTS;
         let witness = map_words(&ebpf, "WITNESS", rows * WITNESS_WORDS)?;
         Ok(Self {
             attacher: Attacher::new(ebpf, multi),
-            records: Records::new(ring, control, loss, witness, cpus),
+            records: Records::new(rings, control, loss, witness, cpus),
             stacks,
         })
+    }
+}
+
+/// How the room for records on their way is divided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Room {
+    /// Bytes of the ring buffer of all.
+    shared_bytes: u32,
+    /// Chunks of the ring of each CPU, a power of two.
+    chunks_each: u32,
+}
+
+impl Room {
+    /// One half for all, one for the CPUs' own; at least the least that there can be.
+    fn of(bytes: u32, cpus: u32, page: u32) -> Self {
+        let most = (bytes / 2 / CHUNK / cpus.max(1)).max(1);
+        let chunks_each = 1 << most.ilog2();
+        Self { shared_bytes: (bytes / 2).max(page), chunks_each }
     }
 }
 
@@ -260,6 +292,23 @@ mod tests {
         assert!(refusal((6, 18), Some("confidentiality"), true).contains("lockdown=integrity"));
         assert!(refusal((6, 18), None, false).contains("CONFIG_UPROBE_EVENTS"));
         assert!(check_kernel(None, None, true).is_ok(), "an unknown release is tried");
+    }
+
+    #[test]
+    fn the_room_is_half_for_all_and_half_for_the_cpus() {
+        let room = |bytes, cpus| {
+            let Room { shared_bytes, chunks_each } = Room::of(bytes, cpus, 4096);
+            (shared_bytes, chunks_each)
+        };
+        assert_eq!(room(4 << 20, 2), (2 << 20, (1 << 20) / CHUNK));
+        assert_eq!(room(4 << 20, 3), (2 << 20, (1 << 19) / CHUNK), "a power of two for each");
+        assert_eq!(
+            room(4 << 20, 1024),
+            (2 << 20, 1),
+            "a chunk for each, whatever that is together"
+        );
+        assert_eq!(room(4096, 2), (4096, 1));
+        assert_eq!(room(1 << 30, 2), (1 << 29, (1 << 28) / CHUNK));
     }
 
     #[test]

@@ -1,8 +1,12 @@
 //! Loads the eBPF side, attaches it, drains its ring buffer. The only module that knows aya.
 
 mod attacher;
+mod cpu_rings;
+#[cfg(test)]
+mod fake;
 mod load;
 pub mod mappings;
+mod merge;
 mod multi;
 mod perf;
 mod records;

@@ -12,12 +12,12 @@ use ttmem_common::{
     witness::{self as row, WITNESS_WORDS, witness_row},
 };
 
-use super::ring::Ring;
+use super::merge::Merge;
 use crate::{missing::Lost, source::EventSource, witness::Witness, words::Words};
 
 /// The part of the eBPF side that delivers records.
 pub struct Records {
-    ring: Ring,
+    rings: Merge,
     control: Words,
     loss: Words,
     witness: Words,
@@ -25,18 +25,25 @@ pub struct Records {
 }
 
 impl Records {
-    pub(super) fn new(ring: Ring, control: Words, loss: Words, witness: Words, cpus: u32) -> Self {
-        Self { ring, control, loss, witness, cpus }
+    pub(super) fn new(
+        rings: Merge,
+        control: Words,
+        loss: Words,
+        witness: Words,
+        cpus: u32,
+    ) -> Self {
+        Self { rings, control, loss, witness, cpus }
     }
 
     /// A word of a target's row, over all CPUs.
     fn counted(&self, slot: u32, word: usize) -> u64 {
-        let of = |cpu| {
+        let of = |(cpu, beside)| {
             let word = u32::try_from(word).unwrap_or(u32::MAX);
-            let at = witness_row(cpu, slot) * WITNESS_WORDS + word;
+            let at = witness_row(cpu, beside, slot) * WITNESS_WORDS + word;
             self.witness.long(at).load(Ordering::Relaxed)
         };
-        (0..self.cpus).map(of).fold(0, u64::wrapping_add)
+        let rows = (0..self.cpus).flat_map(|cpu| [(cpu, false), (cpu, true)]);
+        rows.map(of).fold(0, u64::wrapping_add)
     }
 }
 
@@ -47,16 +54,16 @@ pub(super) fn lost(loss: &Words, cpus: u32, cause: LossCause) -> u64 {
 }
 
 impl EventSource for Records {
-    fn drain(&mut self, take: &mut dyn FnMut(&[&[u8]])) {
-        self.ring.drain(take);
+    fn drain(&mut self, take: &mut dyn FnMut(&[&[u8]])) -> bool {
+        self.rings.drain(take).is_all
     }
 
     fn drain_to_now(&mut self, take: &mut dyn FnMut(&[&[u8]])) {
-        self.ring.drain_to_now(take);
+        self.rings.drain_to_now(take);
     }
 
     fn fill(&self) -> Option<(u64, u64)> {
-        Some(self.ring.fill())
+        Some(self.rings.fill())
     }
 
     fn request_wake_up(&self, wanted: bool) {
@@ -64,7 +71,7 @@ impl EventSource for Records {
     }
 
     fn wake_up(&self) -> BorrowedFd<'_> {
-        self.ring.as_fd()
+        self.rings.shared().as_fd()
     }
 
     fn describe_frees(&self, wanted: bool) {

@@ -10,22 +10,21 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     ptr::{self, NonNull},
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
-    thread,
 };
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 /// Set in a record's length while the record is being written.
-const BUSY: u32 = 1 << 31;
+pub(super) const BUSY: u32 = 1 << 31;
 /// Set in a record's length if it is to be skipped.
-const DISCARDED: u32 = 1 << 30;
+pub(super) const DISCARDED: u32 = 1 << 30;
 /// Before each record: its length and an offset that only the kernel uses.
-const HEADER: usize = 8;
+pub(super) const HEADER: usize = 8;
 /// Room is handed back after this many bytes, so that a long drain does not starve the producer.
-const HAND_BACK: u64 = 64 << 10;
+pub(super) const HAND_BACK: u64 = 64 << 10;
 
 /// Records that are handed over together.
-const AT_ONCE: usize = 32;
+pub(super) const AT_ONCE: usize = 32;
 
 /// Bytes that a processor fetches at a time.
 const CACHE_LINE: usize = 64;
@@ -42,11 +41,19 @@ pub struct Ring {
     joined: Vec<u8>,
     page: usize,
     size: u64,
+    /// What is before has been read.
     position: u64,
+    /// What is before can be overwritten.
+    handed_back: u64,
+    /// What is before was reserved at the last look.
+    end: u64,
+    /// Before that there is a record that was being written.
+    is_busy: bool,
 }
 
+/// Memory that is shared with the kernel.
 #[derive(Debug)]
-struct Mapping {
+pub(super) struct Mapping {
     start: NonNull<u8>,
     len: usize,
 }
@@ -55,12 +62,25 @@ struct Mapping {
 unsafe impl Send for Mapping {}
 
 impl Mapping {
-    fn new(fd: BorrowedFd<'_>, len: usize, offset: u64, protection: ProtFlags) -> io::Result<Self> {
+    /// Maps `len` bytes.
+    pub(super) fn new(
+        fd: BorrowedFd<'_>,
+        len: usize,
+        offset: u64,
+        protection: ProtFlags,
+    ) -> io::Result<Self> {
         // SAFETY: a fresh mapping at an address of the kernel's choice.
         let start =
             unsafe { mmap(ptr::null_mut(), len, protection, MapFlags::SHARED, fd, offset) }?;
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Self { start, len })
+    }
+
+    /// The byte at an offset, which has to be inside.
+    pub(super) fn at(&self, offset: usize) -> *const u8 {
+        debug_assert!(offset < self.len, "byte {offset} of {}", self.len);
+        // SAFETY: inside the mapping.
+        unsafe { self.start.as_ptr().add(offset) }
     }
 
     fn position(&self) -> &AtomicU64 {
@@ -76,15 +96,6 @@ impl Drop for Mapping {
     }
 }
 
-/// Where a drain stopped.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stopped {
-    /// Nothing more was there.
-    Empty,
-    /// At a record that is being written.
-    Busy,
-}
-
 impl Ring {
     /// Maps a ring buffer of `size` bytes.
     pub fn map(fd: OwnedFd, size: u32) -> io::Result<Self> {
@@ -94,22 +105,122 @@ impl Ring {
         let len = page + size as usize;
         let producer = Mapping::new(fd.as_fd(), len, page as u64, ProtFlags::READ)?;
         let position = consumer.position().load(Ordering::Acquire);
-        let (size, joined) = (u64::from(size), Vec::new());
-        Ok(Self { fd, consumer, producer, joined, page, size, position })
+        Ok(Self {
+            fd,
+            consumer,
+            producer,
+            joined: Vec::new(),
+            page,
+            size: u64::from(size),
+            position,
+            handed_back: position,
+            end: position,
+            is_busy: false,
+        })
     }
 
-    /// Hands over what is there.
-    pub fn drain(&mut self, take: &mut dyn FnMut(&[&[u8]])) {
-        let end = self.produced();
-        self.read_until(end, take);
+    /// Hands over what is there; `false`: there was a record that is being written.
+    pub fn drain(&mut self, take: &mut dyn FnMut(&[&[u8]])) -> bool {
+        self.look();
+        let mut records: [&[u8]; AT_ONCE] = [&[]; AT_ONCE];
+        let mut more = self.next_ns();
+        while more.is_some() {
+            // SAFETY: they are handed back after their last use.
+            let (count, next) = unsafe { self.take(u64::MAX, &mut records) };
+            take(&records[..count]);
+            self.hand_back(true);
+            more = next;
+        }
+        self.hand_back(false);
+        !self.is_busy
     }
 
-    /// Hands over every record that was reserved before the call.
-    pub fn drain_to_now(&mut self, take: &mut dyn FnMut(&[&[u8]])) {
-        let end = self.produced();
-        // A record is written within microseconds, unless its writer has been preempted.
-        while self.read_until(end, take) == Stopped::Busy {
-            thread::yield_now();
+    /// From now on what has been reserved up to here is handed over.
+    pub fn look(&mut self) {
+        self.end = self.produced();
+        self.is_busy = false;
+    }
+
+    /// Where the last look ended: a position, in bytes since the start.
+    pub const fn looked_at(&self) -> u64 {
+        self.end
+    }
+
+    /// Whether all before a position has been read.
+    pub const fn has_read(&self, position: u64) -> bool {
+        self.position >= position
+    }
+
+    /// When the next record that was there at the last look happened, CLOCK_MONOTONIC nanoseconds.
+    pub fn next_ns(&mut self) -> Option<u64> {
+        let (_, start) = self.next_record()?;
+        // Only a longer record begins with a time, and only a time is wanted: it is not split, as
+        // both are multiples of 8.
+        // SAFETY: inside the data area, and the kernel has released it.
+        let time = unsafe { self.data(start).cast::<[u8; 8]>().read() };
+        Some(u64::from_le_bytes(time))
+    }
+
+    /// The length and start of the next record that is not to be skipped.
+    fn next_record(&mut self) -> Option<(usize, u64)> {
+        while self.position < self.end {
+            // SAFETY: the position is inside the data area, 8-aligned as every record is.
+            let length = unsafe { AtomicU32::from_ptr(self.data(self.position).cast()) };
+            let length = length.load(Ordering::Acquire);
+            if length & BUSY != 0 {
+                self.is_busy = true;
+                return None;
+            }
+            if length & DISCARDED == 0 {
+                return Some((length as usize, self.position + HEADER as u64));
+            }
+            self.skip((length & !DISCARDED) as usize);
+        }
+        None
+    }
+
+    /// Goes on behind a record of so many bytes.
+    const fn skip(&mut self, len: usize) {
+        self.position += (len as u64 + HEADER as u64).next_multiple_of(8);
+    }
+
+    /// Takes records, as many as there is room for, until one is not earlier than a time; there has to
+    /// be one. How many, and when the next one happened.
+    ///
+    /// # Safety
+    /// The bytes must not be used after they have been handed back.
+    pub unsafe fn take(&mut self, until_ns: u64, into: &mut [&[u8]]) -> (usize, Option<u64>) {
+        let (begin, mut count) = (self.position, 0);
+        let mut next = self.next_ns();
+        for to in into {
+            if next.is_none_or(|next| count > 0 && next >= until_ns) {
+                break;
+            }
+            let Some((len, start)) = self.next_record() else { break };
+            // SAFETY: the kernel has released the record, and does not overwrite it before it has
+            // been handed back; the rest is the caller's.
+            *to = unsafe {
+                if len as u64 > self.to_end(start) {
+                    self.join(start, len)
+                } else {
+                    self.piece(start, len)
+                }
+            };
+            count += 1;
+            self.skip(len);
+            next = self.next_ns();
+        }
+        // They come from another processor's cache: on their way while these are worked on.
+        self.fetch(self.position, self.end.min(self.position + (self.position - begin)));
+        (count, next)
+    }
+
+    /// Lets what has been read be overwritten. `if_much`: only if it is worth it.
+    pub fn hand_back(&mut self, if_much: bool) {
+        let least = if if_much { HAND_BACK } else { 1 };
+        if self.position - self.handed_back >= least {
+            self.handed_back = self.position;
+            self.consumer.position().store(self.position, Ordering::Release);
         }
     }
 
@@ -122,54 +233,6 @@ impl Ring {
         self.producer.position().load(Ordering::Acquire)
     }
 
-    fn read_until(&mut self, end: u64, take: &mut dyn FnMut(&[&[u8]])) -> Stopped {
-        let mut handed_back = self.position;
-        while self.position < end {
-            let mut records: [&[u8]; AT_ONCE] = [&[]; AT_ONCE];
-            let (mut count, mut at, mut split) = (0, self.position, None);
-            while at < end && count < AT_ONCE {
-                // SAFETY: the position is inside the data area, 8-aligned as every record is.
-                let length = unsafe { AtomicU32::from_ptr(self.data(at).cast()) };
-                let length = length.load(Ordering::Acquire);
-                if length & BUSY != 0 {
-                    break;
-                }
-                let len = length & !(BUSY | DISCARDED);
-                let start = at + HEADER as u64;
-                at += (u64::from(len) + HEADER as u64).next_multiple_of(8);
-                if length & DISCARDED != 0 {
-                    continue;
-                }
-                if u64::from(len) > self.to_end(start) {
-                    split = Some((start, len as usize));
-                    break;
-                }
-                // SAFETY: the kernel has released the record, and does not overwrite it before
-                // the position is handed back, which is after its last use.
-                records[count] = unsafe { self.piece(start, len as usize) };
-                count += 1;
-            }
-            if at == self.position {
-                self.consumer.position().store(at, Ordering::Release);
-                return Stopped::Busy;
-            }
-            // They come from another processor's cache: on their way while these are worked on.
-            self.fetch(at, end.min(at + (at - self.position)));
-            take(&records[..count]);
-            if let Some((start, len)) = split {
-                // SAFETY: as above.
-                unsafe { self.hand_over_split(start, len, take) };
-            }
-            self.position = at;
-            if self.position - handed_back >= HAND_BACK {
-                handed_back = self.position;
-                self.consumer.position().store(handed_back, Ordering::Release);
-            }
-        }
-        self.consumer.position().store(self.position, Ordering::Release);
-        Stopped::Empty
-    }
-
     /// Where the data of a position is.
     fn data(&self, position: u64) -> *mut u8 {
         let at = usize::try_from(position & (self.size - 1)).unwrap_or(0);
@@ -179,11 +242,8 @@ impl Ring {
 
     /// Has the processor fetch the data from one position to another.
     fn fetch(&self, from: u64, to: u64) {
-        #[cfg(target_arch = "x86_64")]
         for position in (from..to).step_by(CACHE_LINE) {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: a hint; the address is inside the data area.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(self.data(position).cast_const().cast()) };
+            fetch(self.data(position));
         }
     }
 
@@ -202,11 +262,12 @@ impl Ring {
         unsafe { std::slice::from_raw_parts(self.data(position), len) }
     }
 
-    /// Hands over the record of `len` bytes at `start` that goes on at the start of the data.
+    /// The record of `len` bytes at `start` that goes on at the start of the data. There is at most one
+    /// such among those that have not been handed back.
     ///
     /// # Safety
-    /// The kernel has released the record, and it is not handed back yet.
-    unsafe fn hand_over_split(&mut self, start: u64, len: usize, take: &mut dyn FnMut(&[&[u8]])) {
+    /// The kernel has released the record. The bytes must not be used after they have been handed back.
+    unsafe fn join<'a>(&mut self, start: u64, len: usize) -> &'a [u8] {
         let first = usize::try_from(self.to_end(start)).unwrap_or(usize::MAX).min(len);
         self.joined.clear();
         for (start, len) in [(start, first), (start + first as u64, len - first)] {
@@ -214,8 +275,22 @@ impl Ring {
             let piece = unsafe { self.piece(start, len) };
             self.joined.extend_from_slice(piece);
         }
-        take(&[&self.joined]);
+        // SAFETY: nothing changes it before the next such record.
+        unsafe { std::slice::from_raw_parts(self.joined.as_ptr(), len) }
     }
+}
+
+/// Has the processor fetch a cache line.
+#[inline]
+pub(super) fn fetch(line: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = line;
 }
 
 impl AsFd for Ring {
@@ -226,71 +301,15 @@ impl AsFd for Ring {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::VecDeque, fs::File, os::unix::fs::FileExt as _};
+    use std::collections::VecDeque;
 
     use proptest::prelude::*;
-    use rustix::fs::{MemfdFlags, memfd_create};
 
     use super::*;
+    use crate::kernel::fake::FakeRing;
 
     /// Small, so that records are split and the ring runs full.
     const SIZE: u32 = 4096;
-
-    /// A ring buffer as the kernel writes it, in a file.
-    struct Kernel {
-        file: File,
-        produced: u64,
-        /// Where records are that are still being written, and what becomes of them.
-        busy: VecDeque<(u64, u32)>,
-    }
-
-    impl Kernel {
-        fn new() -> (Self, Ring) {
-            let fd = memfd_create("ring", MemfdFlags::CLOEXEC).unwrap();
-            let page = rustix::param::page_size() as u64;
-            let file = File::from(fd.try_clone().unwrap());
-            file.set_len(2 * page + u64::from(SIZE)).unwrap();
-            (Self { file, produced: 0, busy: VecDeque::new() }, Ring::map(fd, SIZE).unwrap())
-        }
-
-        fn page() -> u64 {
-            rustix::param::page_size() as u64
-        }
-
-        fn consumed(&self) -> u64 {
-            let mut word = [0; 8];
-            self.file.read_exact_at(&mut word, 0).unwrap();
-            u64::from_ne_bytes(word)
-        }
-
-        fn write(&self, position: u64, bytes: &[u8]) {
-            for (position, byte) in (position..).zip(bytes) {
-                let at = 2 * Self::page() + position % u64::from(SIZE);
-                self.file.write_all_at(&[*byte], at).unwrap();
-            }
-        }
-
-        /// Reserves room for a record and writes it, all but its length; `false` if there is none.
-        fn reserve(&mut self, record: &[u8], length: u32) -> bool {
-            let end = self.produced + (HEADER as u64 + record.len() as u64).next_multiple_of(8);
-            if end - self.consumed() > u64::from(SIZE) {
-                return false;
-            }
-            self.write(self.produced, &(length | BUSY).to_ne_bytes());
-            self.write(self.produced + HEADER as u64, record);
-            self.busy.push_back((self.produced, length));
-            self.produced = end;
-            self.file.write_all_at(&end.to_ne_bytes(), Self::page()).unwrap();
-            true
-        }
-
-        /// The oldest record that is being written is done.
-        fn commit(&mut self) {
-            if let Some((position, length)) = self.busy.pop_front() {
-                self.write(position, &length.to_ne_bytes());
-            }
-        }
-    }
 
     #[derive(Clone, Debug)]
     enum Step {
@@ -313,7 +332,7 @@ mod tests {
         /// that is still being written.
         #[test]
         fn what_is_written_is_handed_over(steps in proptest::collection::vec(step(), 0..600)) {
-            let (mut kernel, mut ring) = Kernel::new();
+            let (mut kernel, mut ring) = FakeRing::new(SIZE);
             // What is done, and what is being written; `None` if it is discarded.
             let (mut done, mut busy) = (Vec::new(), VecDeque::new());
             let mut seen: Vec<Vec<u8>> = Vec::new();
@@ -322,22 +341,23 @@ mod tests {
                     Step::Reserve { record, discarded } => {
                         let length = u32::try_from(record.len()).unwrap();
                         let discard = if discarded { DISCARDED } else { 0 };
-                        if kernel.reserve(&record, length | discard) {
+                        if kernel.reserve(&record, length | discard).is_some() {
                             busy.push_back((!discarded).then_some(record));
                         }
                     }
                     Step::Commit => {
-                        kernel.commit();
+                        kernel.commit_oldest();
                         done.extend(busy.pop_front().flatten());
                     }
                     Step::Drain => {
-                        ring.drain(&mut |some| {
+                        let whole = ring.drain(&mut |some| {
                             seen.extend(some.iter().map(|record| record.to_vec()));
                         });
                         prop_assert_eq!(&seen, &done);
-                        let waiting = busy.is_empty();
-                        prop_assert_eq!(ring.fill().0 == 0, waiting);
-                        prop_assert_eq!(kernel.consumed() == kernel.produced, waiting);
+                        let nothing_waits = busy.is_empty();
+                        prop_assert_eq!(whole, nothing_waits);
+                        prop_assert_eq!(ring.fill().0 == 0, nothing_waits);
+                        prop_assert_eq!(kernel.consumed() == kernel.produced(), nothing_waits);
                     }
                 }
             }

@@ -25,8 +25,8 @@ impl StackRecords {
 }
 
 impl StackSource for StackRecords {
-    fn drain(&mut self, take: &mut dyn FnMut(&[&[u8]])) {
-        self.ring.drain(take);
+    fn drain(&mut self, take: &mut dyn FnMut(&[&[u8]])) -> bool {
+        self.ring.drain(take)
     }
 
     fn lost(&self) -> u64 {

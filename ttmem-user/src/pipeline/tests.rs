@@ -29,11 +29,12 @@ struct Scripted {
 }
 
 impl EventSource for Scripted {
-    fn drain(&mut self, take: &mut dyn FnMut(&[&[u8]])) {
+    fn drain(&mut self, take: &mut dyn FnMut(&[&[u8]])) -> bool {
         let records: Vec<_> = self.records.drain(..).collect();
         records
             .chunks(2)
             .for_each(|some| take(&some.iter().map(Vec::as_slice).collect::<Vec<_>>()));
+        true
     }
     fn drain_to_now(&mut self, take: &mut dyn FnMut(&[&[u8]])) {
         self.drain(take);

@@ -55,6 +55,8 @@ pub(super) struct Worker<S> {
     on_notice: OnNotice,
     sender: watch::Sender<Arc<Report>>,
     next_audit: Option<u64>,
+    /// Of an event up to the last look there was one that was still being written.
+    is_under_way: bool,
     /// What snapshots hold beyond what the options ask for.
     detail: Detail,
     /// A report is wanted at once.
@@ -84,6 +86,7 @@ impl<S: EventSource> Worker<S> {
             on_notice,
             sender,
             detail: Detail::default(),
+            is_under_way: false,
             report_now: false,
             meter: Meter::default(),
         })
@@ -220,7 +223,7 @@ impl<S: EventSource> Worker<S> {
 
     /// Applies what has arrived; returns the number of records.
     fn take_in(&mut self, to_now: bool) -> u64 {
-        let Self { source, targets, meter, .. } = self;
+        let Self { source, targets, meter, is_under_way, .. } = self;
         meter.drain(source, |source| {
             let far = targets.iter().flatten().any(|watched| watched.target.ledger.is_far());
             let mut taken = 0;
@@ -233,11 +236,12 @@ impl<S: EventSource> Worker<S> {
                     apply(targets, bytes);
                 }
             };
-            if to_now {
+            *is_under_way = if to_now {
                 source.drain_to_now(&mut take);
+                false
             } else {
-                source.drain(&mut take);
-            }
+                !source.drain(&mut take)
+            };
             taken
         })
     }
@@ -427,9 +431,11 @@ impl<S: EventSource> Worker<S> {
             wait(&self.ends(), until_deadline.min(nanos(BUSY_TICK)));
         } else {
             self.source.request_wake_up(true);
-            // What came in just before the request will not wake anybody.
+            // What came in just before the request will not wake anybody, nor will what is under way.
             let missed = self.take_in(false) > 0;
-            if !missed {
+            if self.is_under_way {
+                wait(&self.ends(), until_deadline.min(nanos(BUSY_TICK)));
+            } else if !missed {
                 let mut fds = self.ends();
                 fds.push(self.source.wake_up());
                 wait(&fds, until_deadline);

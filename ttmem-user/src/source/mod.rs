@@ -6,8 +6,9 @@ use crate::{missing::Lost, witness::Witness};
 
 /// A source of call stacks: of records like those of an [`EventSource`], in a ring of their own.
 pub trait StackSource {
-    /// Hands every stack that has arrived so far to `take`, oldest first, some at a time.
-    fn drain(&mut self, take: &mut dyn FnMut(&[&[u8]]));
+    /// Hands every stack that has arrived so far to `take`, oldest first, some at a time; `false`: one
+    /// is being written.
+    fn drain(&mut self, take: &mut dyn FnMut(&[&[u8]])) -> bool;
 
     /// How many were lost so far.
     fn lost(&self) -> u64;
@@ -21,8 +22,9 @@ pub trait StackSource {
 
 /// A source of raw records. Whatever the source, the same decoder reads them.
 pub trait EventSource {
-    /// Hands every record that has arrived so far to `take`, oldest first, some at a time.
-    fn drain(&mut self, take: &mut dyn FnMut(&[&[u8]]));
+    /// Hands every record that has arrived so far to `take`, oldest first, some at a time; `false`: of
+    /// an event up to now there is one that is being written.
+    fn drain(&mut self, take: &mut dyn FnMut(&[&[u8]])) -> bool;
 
     /// Hands over every record of an event up to now, waiting for those that are being written.
     fn drain_to_now(&mut self, take: &mut dyn FnMut(&[&[u8]]));

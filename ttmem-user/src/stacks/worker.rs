@@ -70,7 +70,7 @@ impl<S: StackSource> Worker<S> {
     pub fn run(mut self) {
         let mut vain = 0;
         while self.obey() {
-            let taken = self.take_in();
+            let (taken, _) = self.take_in();
             vain = if taken > 0 { 0 } else { vain + 1 };
             self.forget();
             if taken < MANY {
@@ -102,11 +102,11 @@ impl<S: StackSource> Worker<S> {
         true
     }
 
-    /// Takes in what has arrived; returns how many stacks.
-    fn take_in(&mut self) -> usize {
+    /// Takes in what has arrived; returns how many stacks, and `false` if one is being written.
+    fn take_in(&mut self) -> (usize, bool) {
         let Self { source, shared, targets, stacks, .. } = self;
         let mut taken = 0;
-        source.drain(&mut |records| {
+        let whole = source.drain(&mut |records| {
             taken += records.len();
             for bytes in records {
                 take(targets, stacks, shared, bytes);
@@ -114,7 +114,7 @@ impl<S: StackSource> Worker<S> {
         });
         shared.lost.store(source.lost(), Ordering::Relaxed);
         shared.different.store(stacks.len() as u64, Ordering::Relaxed);
-        taken
+        (taken, whole)
     }
 
     /// Forgets the stacks of buffers that have been freed, now and then.
@@ -134,8 +134,10 @@ impl<S: StackSource> Worker<S> {
         if quiet {
             self.source.request_wake_up(true);
             // What came before the request wakes nobody.
-            if self.take_in() == 0 {
-                wait(&[self.source.wake_up(), self.shared.wake.as_fd()], None);
+            match self.take_in() {
+                (0, true) => wait(&[self.source.wake_up(), self.shared.wake.as_fd()], None),
+                (0, false) => wait(&[self.shared.wake.as_fd()], Some(BUSY_TICK)),
+                _ => {}
             }
             self.source.request_wake_up(false);
         } else {

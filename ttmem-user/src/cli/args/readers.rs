@@ -82,7 +82,7 @@ pub struct ServeArgs {
     /// Whether and how call stacks are recorded.
     #[command(flatten)]
     pub stacks: super::stacks::StackArgs,
-    /// Size of the ring buffer between kernel and agent, in KiB; rounded up to a power of two.
+    /// Room for records on their way from the kernel, in KiB; rounded up to a power of two.
     #[arg(long, value_name = "KIB", default_value_t = 4096,
           value_parser = clap::value_parser!(u32).range(4..=1_048_576))]
     pub ring_size: u32,
