@@ -8,13 +8,23 @@ use core::{
     sync::atomic::{Ordering, compiler_fence},
 };
 
-use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
+use aya_ebpf::{
+    Global,
+    helpers::{bpf_get_prandom_u32, bpf_get_smp_processor_id, bpf_ktime_get_ns},
+};
 use ttmem_common::cpu_ring::{CHUNK, CpuState, MAX_RECORD};
 
 use crate::{
     count::add,
     maps::{CHUNKS, CPUS},
 };
+
+/// Not 0: every other hit runs beside nobody, as if it had preempted somebody. For tests: most kernels
+/// preempt no program.
+///
+/// Constant once the program is loaded: with 0 the kernel removes all of this.
+#[unsafe(no_mangle)]
+static PRETEND_PREEMPTING: Global<u32> = Global::new(0);
 
 /// A CPU, entered.
 #[derive(Clone, Copy)]
@@ -38,13 +48,15 @@ impl Cpu {
         let id = unsafe { bpf_get_smp_processor_id() };
         let state = CPUS.get_ptr_mut(id)?;
         let mut taken = 1_u64;
-        // SAFETY: the first word of a live element of an array map. It is a full barrier.
-        unsafe {
-            asm!(
-                "{taken} = xchg_64({state} + 0, {taken})",
-                state = in(reg) state,
-                taken = inout(reg) taken,
-            );
+        if !pretends_to_preempt() {
+            // SAFETY: the first word of a live element of an array map. It is a full barrier.
+            unsafe {
+                asm!(
+                    "{taken} = xchg_64({state} + 0, {taken})",
+                    state = in(reg) state,
+                    taken = inout(reg) taken,
+                );
+            }
         }
         // SAFETY: a live element of an array map.
         unsafe {
@@ -83,6 +95,12 @@ impl Cpu {
             }
         }
     }
+}
+
+#[inline(always)]
+fn pretends_to_preempt() -> bool {
+    // SAFETY: the helper has no preconditions.
+    PRETEND_PREEMPTING.load() != 0 && unsafe { bpf_get_prandom_u32() } & 1 != 0
 }
 
 /// Whether it is 0; without a trace of that in the number itself. Else the verifier would follow all

@@ -5,6 +5,7 @@
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
@@ -32,20 +33,22 @@ struct Counting {
     now: AtomicUsize,
     /// Highest since it was last set.
     peak: AtomicUsize,
-    /// How often something was allocated.
-    times: AtomicUsize,
+}
+
+thread_local! {
+    /// How often this thread has allocated something. The harness has threads of its own.
+    static TIMES: Cell<usize> = const { Cell::new(0) };
 }
 
 #[global_allocator]
-static COUNTING: Counting =
-    Counting { now: AtomicUsize::new(0), peak: AtomicUsize::new(0), times: AtomicUsize::new(0) };
+static COUNTING: Counting = Counting { now: AtomicUsize::new(0), peak: AtomicUsize::new(0) };
 
 // SAFETY: all is passed on to `System` as it came.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let now = self.now.fetch_add(layout.size(), Relaxed) + layout.size();
         self.peak.fetch_max(now, Relaxed);
-        self.times.fetch_add(1, Relaxed);
+        TIMES.set(TIMES.get() + 1);
         // SAFETY: the caller keeps what `GlobalAlloc::alloc` asks for.
         unsafe { System.alloc(layout) }
     }
@@ -157,9 +160,9 @@ fn allocations(live: u64) -> usize {
         }
     };
     come_and_go(live..live + 10);
-    let before = COUNTING.times.load(Relaxed);
+    let before = TIMES.get();
     come_and_go(live..live + 1000);
-    COUNTING.times.load(Relaxed) - before
+    TIMES.get() - before
 }
 
 // One test: what others allocate meanwhile would be counted too.

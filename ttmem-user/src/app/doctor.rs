@@ -166,8 +166,7 @@ fn examine_privileges(report: &mut Report) {
     } else {
         report.note("capabilities", format!("for your own processes only: without {others}"));
     }
-    let options =
-        LoadOptions { ring_bytes: 64 << 10, stacks: None, debug: false, perf_events: false };
+    let options = LoadOptions { ring_bytes: 64 << 10, ..LoadOptions::default() };
     match Kernel::load(options) {
         Ok(_) => report.good("eBPF side", "loads: ring buffer, maps and program"),
         Err(error) => report.bad("eBPF side", &error, error.to_string()),

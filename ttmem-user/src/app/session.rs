@@ -75,6 +75,7 @@ impl Session {
             stacks: config.stacks,
             debug: config.debug_bpf,
             perf_events: config.perf_events,
+            pretend_preempting: config.pretend_preempting,
         })?;
         if config.debug_bpf {
             bpf_log::pass_on(&mut kernel.attacher)?;

@@ -55,6 +55,8 @@ pub struct SessionConfig {
     pub history: bool,
     /// Perf events where a `uprobe_multi` link would do.
     pub perf_events: bool,
+    /// Every other hit does as if it had preempted another one.
+    pub pretend_preempting: bool,
     /// How it is shown in Tracy, if it is.
     #[cfg(feature = "tracy")]
     pub tracy: Option<crate::tracy::Config>,
@@ -138,6 +140,7 @@ impl SessionConfig {
             ring_bytes: ring_bytes(args.ring_size),
             debug_bpf: args.debug_bpf,
             perf_events: args.perf_events,
+            pretend_preempting: args.pretend_preempting,
             history: has_view,
             #[cfg(feature = "tracy")]
             tracy: tracy(&args.tracy, !has_view),
@@ -161,6 +164,7 @@ impl SessionConfig {
             ring_bytes: ring_bytes(args.ring_size),
             debug_bpf: false,
             perf_events: false,
+            pretend_preempting: false,
             history: false,
             #[cfg(feature = "tracy")]
             tracy: tracy(&args.tracy, true),

@@ -94,7 +94,7 @@ pub enum KernelError {
 }
 
 /// How to load.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct LoadOptions {
     /// Bytes for records on their way, in all rings together; a power of two, at least a page.
     pub ring_bytes: u32,
@@ -104,6 +104,8 @@ pub struct LoadOptions {
     pub debug: bool,
     /// Use perf events even where a `uprobe_multi` link would do.
     pub perf_events: bool,
+    /// Let every other hit do as if it had preempted another one.
+    pub pretend_preempting: bool,
 }
 
 /// How call stacks are recorded.
@@ -134,6 +136,7 @@ impl Kernel {
         let page = u32::try_from(rustix::param::page_size()).unwrap_or(4096);
         let room = Room::of(options.ring_bytes, cpus, page);
         let stack_bytes = options.stacks.map_or(0, |stacks| stacks.bytes);
+        let pretend_preempting = u32::from(options.pretend_preempting);
         let log_level: u8 = if options.debug { 0xff } else { 0 };
         let mut ebpf = EbpfLoader::new()
             // Nothing is relocated against kernel types; reading them would take 60 ms.
@@ -147,6 +150,7 @@ impl Kernel {
             .override_global("PID_NS_DEV", &namespace_dev, true)
             .override_global("PID_NS_INO", &namespace_ino, true)
             .override_global("STACK_BYTES", &stack_bytes, true)
+            .override_global("PRETEND_PREEMPTING", &pretend_preempting, true)
             .override_global("AYA_LOG_LEVEL", &log_level, false)
             .load(&without_line_info(OBJECT))
             .map_err(|error| load_error(&error))?;

@@ -233,6 +233,9 @@ pub struct WatchArgs {
     /// Attach with a perf event per probe, as on older kernels; detaching takes longer.
     #[arg(long, hide_short_help = true)]
     pub perf_events: bool,
+    /// Let every other probe hit do as if it had preempted another one; for tests.
+    #[arg(long, hide = true)]
+    pub pretend_preempting: bool,
     /// How to show it in Tracy, if at all.
     #[cfg(feature = "tracy")]
     #[command(flatten)]
