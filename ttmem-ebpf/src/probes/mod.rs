@@ -58,7 +58,6 @@ fn dispatch(ctx: &ProbeContext) -> Option<()> {
 }
 
 /// `Some`: there is a record that the stack belongs to.
-
 #[inline(always)]
 fn on_probe(ctx: &ProbeContext, probe: u16, hit: &Hit, layout: &LayoutTable) -> Option<()> {
     match ProbeId::from_raw(probe)? {

@@ -44,15 +44,6 @@ struct CpuRing {
     end: u64,
 }
 
-/// What the CPUs were about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
-    /// All that happened before the look is there.
-    Quiet,
-    /// What happened before this time is there; CLOCK_MONOTONIC, nanoseconds.
-    UnderWay(u64),
-}
-
 impl CpuRings {
     /// Maps the state of each CPU and their rings, of so many chunks each, and sets them up.
     pub fn map(
@@ -82,11 +73,12 @@ impl CpuRings {
         self.rings.len()
     }
 
-    /// Looks at every CPU: up to here records are handed over from now on.
-    pub fn look(&mut self) -> Look {
+    /// Looks at every CPU: up to here records are handed over from now on. Since when something has been
+    /// under way, CLOCK_MONOTONIC nanoseconds: what happened before is there. `None`: nothing is.
+    pub fn look(&mut self) -> Option<u64> {
         // What somebody had done before the look was asked for has to be seen.
         fence(Ordering::SeqCst);
-        let mut look = Look::Quiet;
+        let mut earliest = None;
         for ring in &mut self.rings {
             let word = |word| self.states.long(ring.state + word).load(Ordering::Acquire);
             // In this order: who enters after it was seen to be free has a later time than the look,
@@ -98,15 +90,10 @@ impl CpuRings {
                 (_, 1..) => Some(0),
                 (1.., 0) => Some(word(TAKEN_NS)),
             };
-            if let Some(since) = since {
-                look = Look::UnderWay(match look {
-                    Look::Quiet => since,
-                    Look::UnderWay(earlier) => earlier.min(since),
-                });
-            }
+            earliest = [earliest, since].into_iter().flatten().min();
             ring.end = word(PRODUCED);
         }
-        look
+        earliest
     }
 
     /// When the next record that was there at the last look happened, CLOCK_MONOTONIC nanoseconds.

@@ -20,7 +20,7 @@ use std::{thread, time::Duration};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{
-    cpu_rings::{CpuRings, Look},
+    cpu_rings::CpuRings,
     ring::{AT_ONCE, Ring},
 };
 
@@ -108,10 +108,7 @@ impl Merge {
 
     /// The same as [`Self::drain`]; it is `now_ns`, or has been.
     fn drain_at(&mut self, now_ns: u64, take: &mut dyn FnMut(&[&[u8]])) -> Reached {
-        let begun_ns = match self.rings.look() {
-            Look::Quiet => u64::MAX,
-            Look::UnderWay(begun_ns) => begun_ns,
-        };
+        let begun_ns = self.rings.look().unwrap_or(u64::MAX);
         let ended_ns = now_ns.min(begun_ns);
         // After the look: what was written before it is in there by now.
         self.shared.look();

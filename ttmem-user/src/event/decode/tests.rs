@@ -215,15 +215,7 @@ proptest! {
 
     #[test]
     fn random_records_never_panic(mut bytes in proptest::collection::vec(any::<u8>(), 400..401), kind in 1_u32..20) {
-        let len = match kind {
-            KIND_ALLOCATE => size_of::<AllocateRecord>(),
-            KIND_ALLOCATE_SHARDED => size_of::<ShardedRecord>(),
-            KIND_FREE => size_of::<FreeRecord>(),
-            KIND_FREE_DESCRIBED => size_of::<DescribedFreeRecord>(),
-            KIND_BULK_FREE => size_of::<BulkFreeRecord>(),
-            KIND_DEVICE => size_of::<DeviceRecord>(),
-            _ => size_of::<AllocatorRecord>(),
-        };
+        let len = ttmem_common::record::len_of(kind).unwrap_or(size_of::<AllocatorRecord>());
         bytes.truncate(len);
         bytes[8..12].copy_from_slice(&kind.to_le_bytes());
         let _ = decode(&bytes);
