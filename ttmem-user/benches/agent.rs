@@ -171,6 +171,7 @@ fn decode_and_apply(bench: &Bench, live: u64, name: &str) {
             black_box(&records).drain(|records| {
                 if ledger.is_far() {
                     let buffers = records.iter().filter_map(|record| buffer_of(record));
+                    buffers.clone().for_each(|(_, buffer)| ledger.announce(buffer));
                     buffers.for_each(|(_, buffer)| ledger.expect(buffer));
                 }
                 for record in records {

@@ -4,6 +4,7 @@
 pub mod app;
 pub mod cli;
 pub mod event;
+pub mod fetch;
 pub mod format;
 pub mod history;
 pub mod image;

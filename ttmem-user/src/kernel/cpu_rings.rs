@@ -16,8 +16,8 @@ use ttmem_common::{
     record::{RecordHeader, len_of},
 };
 
-use super::ring::{HAND_BACK, Mapping, fetch};
-use crate::words::Words;
+use super::ring::{HAND_BACK, Mapping};
+use crate::{fetch::fetch, words::Words};
 
 /// How far ahead of what is read the processor is told to fetch, in bytes.
 const AHEAD: u64 = 2048;

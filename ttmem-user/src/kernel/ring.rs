@@ -14,6 +14,8 @@ use std::{
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
+use crate::fetch::{CACHE_LINE, fetch};
+
 /// Set in a record's length while the record is being written.
 pub(super) const BUSY: u32 = 1 << 31;
 /// Set in a record's length if it is to be skipped.
@@ -25,9 +27,6 @@ pub(super) const HAND_BACK: u64 = 64 << 10;
 
 /// Records that are handed over together.
 pub(super) const AT_ONCE: usize = 32;
-
-/// Bytes that a processor fetches at a time.
-const CACHE_LINE: usize = 64;
 
 /// The reading end of a ring buffer map.
 #[derive(Debug)]
@@ -278,19 +277,6 @@ impl Ring {
         // SAFETY: nothing changes it before the next such record.
         unsafe { std::slice::from_raw_parts(self.joined.as_ptr(), len) }
     }
-}
-
-/// Has the processor fetch a cache line.
-#[inline]
-pub(super) fn fetch(line: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a hint, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = line;
 }
 
 impl AsFd for Ring {

@@ -181,8 +181,14 @@ impl Ledger {
         self.live.is_far()
     }
 
-    /// A fact about this buffer is coming soon: says it for some at a time, so that what is far
-    /// from the processor is on its way for all of them at once.
+    /// A fact about this buffer is coming: to be said of some at a time, and then [`Self::expect`] of
+    /// the same ones, so that what is far from the processor is on its way for all of them at once.
+    #[inline]
+    pub fn announce(&self, buffer: Avma) {
+        self.live.announce(buffer);
+    }
+
+    /// A fact about this buffer, which has been announced, is coming soon.
     #[inline]
     pub fn expect(&self, buffer: Avma) {
         self.live.expect(buffer);

@@ -21,10 +21,12 @@ use super::{
 use crate::{
     event,
     ledger::{
+        Ledger,
         report::{Report, Unwatched},
         snapshot::{Detail, Snapshot, TargetState},
     },
     source::EventSource,
+    units::Avma,
 };
 
 /// How often the ring is drained while events flow.
@@ -461,11 +463,15 @@ fn at(targets: &mut Targets, slot: u32) -> Option<&mut Box<Watched>> {
 
 /// Says which buffers records are about.
 fn expect(targets: &mut Targets, records: &[&[u8]]) {
-    for (slot, buffer) in records.iter().filter_map(|bytes| event::buffer_of(bytes)) {
-        if let Some(watched) = at(targets, slot) {
-            watched.target.ledger.expect(buffer);
+    let mut each = |said: fn(&Ledger, Avma)| {
+        for (slot, buffer) in records.iter().filter_map(|bytes| event::buffer_of(bytes)) {
+            if let Some(watched) = at(targets, slot) {
+                said(&watched.target.ledger, buffer);
+            }
         }
-    }
+    };
+    each(Ledger::announce);
+    each(Ledger::expect);
 }
 
 /// Decodes a record and applies it to its target.

@@ -18,6 +18,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("missing", &[]),
     ("witness", &[]),
     ("words", &[]),
+    ("fetch", &[]),
     ("image", &[]),
     ("event", &[]),
     ("resolve", &["image", "event"]),
@@ -38,7 +39,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("fixture", &["event", "ledger", "source", "table"]),
 ];
 /// May be imported by all.
-const FREE: [&str; 4] = ["units", "missing", "witness", "words"];
+const FREE: [&str; 5] = ["units", "missing", "witness", "words", "fetch"];
 /// May import all: the composition root and what is only about it.
 const UNBOUND: [&str; 4] = ["app", "cli", "main", "lib"];
 

@@ -1,18 +1,28 @@
 //! From a key to the place of its entry. The keys themselves are in the entries.
+//!
+//! A table of words, one for each place. A key's hash says where in it the search for it begins: at
+//! the upper half of the hash, as a fraction of the table, and from there one by one up to an empty
+//! word (linear probing). So the cache line that a look-up needs is known without reading anything,
+//! and the lines of many look-ups can be fetched at once; a table of the library has two lines for
+//! each, and says of neither where it is.
+//!
+//! Invariants: at most half of the words are filled; between where the search for a key begins and
+//! its word none is empty.
 
 use std::{
-    hash::{BuildHasher as _, Hash},
+    hash::{BuildHasher, Hash},
     marker::PhantomData,
 };
 
 use foldhash::fast::RandomState;
-use hashbrown::{HashTable, hash_table};
 
 use super::{Coming, Entry, LivePlace, Slab};
-use crate::{ledger::late::Block, units::Avma};
+use crate::{fetch::fetch, ledger::late::Block, units::Avma};
 
-/// Below this the table is not made smaller.
-const SMALL: usize = 1 << 12;
+/// The table is never smaller: 4 KiB.
+const SMALLEST: usize = 512;
+/// A table is made smaller when of so many words less than one is filled.
+const SPARSE: usize = 16;
 
 /// What an entry can be found by.
 pub(super) trait Key: Copy + Eq + Hash {
@@ -34,112 +44,211 @@ impl Key for Block {
     }
 }
 
-/// Places by key, at most one of each.
-#[derive(Debug)]
-pub(super) struct Index<K> {
-    places: HashTable<LivePlace>,
-    hasher: RandomState,
-    key: PhantomData<K>,
-}
+/// The upper half of a key's hash, and a place; or nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Word(u64);
 
-impl<K> Default for Index<K> {
-    fn default() -> Self {
-        Self { places: HashTable::new(), hasher: RandomState::default(), key: PhantomData }
+impl Word {
+    /// There is no such place.
+    const EMPTY: Self = Self(u64::MAX);
+
+    fn new(tag: u32, place: LivePlace) -> Self {
+        Self(u64::from(tag) << 32 | u64::from(place))
+    }
+
+    #[inline]
+    const fn tag(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    #[inline]
+    const fn place(self) -> LivePlace {
+        (self.0 & 0xffff_ffff) as u32
     }
 }
 
-impl Index<Avma> {
+/// Places by key, at most one of each.
+#[derive(Debug)]
+pub(super) struct Index<K, S = RandomState> {
+    /// A power of two of them.
+    words: Vec<Word>,
+    /// How many are filled.
+    len: usize,
+    hasher: S,
+    key: PhantomData<K>,
+}
+
+impl<K, S: Default> Default for Index<K, S> {
+    fn default() -> Self {
+        let words = vec![Word::EMPTY; SMALLEST];
+        Self { words, len: 0, hasher: S::default(), key: PhantomData }
+    }
+}
+
+impl<S: BuildHasher> Index<Avma, S> {
     /// Adds an entry. `Err`: where there is one already.
     #[inline]
     pub fn put(&mut self, coming: &Coming<'_>, entries: &mut Slab) -> Result<LivePlace, LivePlace> {
-        match self.slot(coming.buffer, entries) {
-            hash_table::Entry::Occupied(known) => Err(*known.get()),
-            hash_table::Entry::Vacant(unknown) => {
+        self.make_room();
+        let tag = self.tag(coming.buffer);
+        match self.search(tag, |place| entries.get(place).buffer() == coming.buffer) {
+            Ok(at) => Err(self.words[at].place()),
+            Err(at) => {
                 let place = entries.add(coming);
-                unknown.insert(place);
+                self.fill(at, Word::new(tag, place));
                 Ok(place)
             }
         }
     }
 }
 
-impl<K: Key> Index<K> {
+impl<K: Key, S: BuildHasher> Index<K, S> {
     /// The place of a key's entry.
     #[inline]
     pub fn find(&self, key: K, entries: &Slab) -> Option<LivePlace> {
-        let hash = self.hasher.hash_one(key);
-        self.places.find(hash, |&place| K::of(entries.get(place)) == key).copied()
+        let at = self.search(self.tag(key), |place| K::of(entries.get(place)) == key).ok()?;
+        Some(self.words[at].place())
+    }
+
+    /// Has the processor fetch what a look-up of a key reads first.
+    #[inline]
+    pub fn fetch(&self, key: K) {
+        fetch(&raw const self.words[self.start(self.tag(key))]);
+    }
+
+    /// The places at which the key's entry may be: nearly always one if it is there, and none if not.
+    /// No entry is looked at.
+    #[inline]
+    pub fn may_be_at(&self, key: K, mut at: impl FnMut(LivePlace)) {
+        let _ = self.search(self.tag(key), |place| {
+            at(place);
+            false
+        });
     }
 
     /// Notes where the entry of a key is.
     pub fn set(&mut self, place: LivePlace, entries: &Slab) {
-        match self.slot(K::of(entries.get(place)), entries) {
-            hash_table::Entry::Occupied(mut known) => *known.get_mut() = place,
-            hash_table::Entry::Vacant(unknown) => _ = unknown.insert(place),
+        self.make_room();
+        let key = K::of(entries.get(place));
+        let tag = self.tag(key);
+        let word = Word::new(tag, place);
+        match self.search(tag, |other| K::of(entries.get(other)) == key) {
+            Ok(at) => self.words[at] = word,
+            Err(at) => self.fill(at, word),
         }
-    }
-
-    #[inline]
-    fn slot(&mut self, key: K, entries: &Slab) -> hash_table::Entry<'_, LivePlace> {
-        let len = self.places.len();
-        if len == self.places.capacity() {
-            // At most half full: what was taken out blocks places too, and makes every search long.
-            self.rebuild(len * 2 + 1, entries);
-        }
-        let hasher = &self.hasher;
-        let same = |&other: &LivePlace| K::of(entries.get(other)) == key;
-        let rehash = |&other: &LivePlace| hasher.hash_one(K::of(entries.get(other)));
-        self.places.entry(hasher.hash_one(key), same, rehash)
     }
 
     /// Takes the place of a key's entry out.
     #[inline]
     pub fn take(&mut self, key: K, entries: &Slab) -> Option<LivePlace> {
-        let hash = self.hasher.hash_one(key);
-        let same = |&place: &LivePlace| K::of(entries.get(place)) == key;
-        Some(self.places.find_entry(hash, same).ok()?.remove().0)
+        let at = self.search(self.tag(key), |place| K::of(entries.get(place)) == key).ok()?;
+        let place = self.words[at].place();
+        self.empty(at);
+        Some(place)
     }
 
     /// Takes a place out, if it is there.
     pub fn forget(&mut self, place: LivePlace, entries: &Slab) {
-        let hash = self.hash(place, entries);
-        if let Ok(found) = self.places.find_entry(hash, |&other| other == place) {
-            found.remove();
+        let tag = self.tag(K::of(entries.get(place)));
+        if let Ok(at) = self.search(tag, |other| other == place) {
+            self.empty(at);
         }
     }
 
     /// The entry at one place is about to come to another.
     #[inline]
     pub fn relocate(&mut self, from: LivePlace, to: LivePlace, entries: &Slab) {
-        let hash = self.hash(from, entries);
-        if let Some(place) = self.places.find_mut(hash, |&place| place == from) {
-            *place = to;
+        let tag = self.tag(K::of(entries.get(from)));
+        if let Ok(at) = self.search(tag, |place| place == from) {
+            self.words[at] = Word::new(tag, to);
         }
     }
 
     /// Gives memory back if most of it is not used.
-    pub fn shrink(&mut self, entries: &Slab) {
-        if self.places.capacity() > SMALL && self.places.len() < self.places.capacity() / 8 {
-            self.rebuild(self.places.len() * 2, entries);
+    pub fn shrink(&mut self) {
+        if self.words.len() > SMALLEST && self.len < self.words.len() / SPARSE {
+            self.rebuild((self.len * 4).next_power_of_two().max(SMALLEST));
         }
     }
 
-    /// Makes a table for `capacity` places; there must not be more.
-    fn rebuild(&mut self, capacity: usize, entries: &Slab) {
-        let mut order: Vec<LivePlace> = self.places.iter().copied().collect();
-        // So the entries are read from memory one after the other.
-        order.sort_unstable();
-        let hasher = &self.hasher;
-        let hash = |place: &LivePlace| hasher.hash_one(K::of(entries.get(*place)));
-        let mut places = HashTable::with_capacity(capacity);
-        for place in order {
-            places.insert_unique(hash(&place), place, hash);
+    /// The word with this tag and a place that is the one. `Err`: the empty one where the search ended.
+    #[inline]
+    fn search(&self, tag: u32, mut is_it: impl FnMut(LivePlace) -> bool) -> Result<usize, usize> {
+        let mut at = self.start(tag);
+        loop {
+            let word = self.words[at];
+            if word == Word::EMPTY {
+                return Err(at);
+            }
+            if word.tag() == tag && is_it(word.place()) {
+                return Ok(at);
+            }
+            at = self.next(at);
         }
-        self.places = places;
+    }
+
+    /// Makes sure that one more can be added.
+    #[inline]
+    fn make_room(&mut self) {
+        if self.len * 2 >= self.words.len() {
+            self.rebuild(self.words.len() * 2);
+        }
     }
 
     #[inline]
-    fn hash(&self, place: LivePlace, entries: &Slab) -> u64 {
-        self.hasher.hash_one(K::of(entries.get(place)))
+    fn fill(&mut self, at: usize, word: Word) {
+        self.words[at] = word;
+        self.len += 1;
+    }
+
+    /// Empties a word, and closes the gap for those behind it whose search would end there.
+    #[inline]
+    fn empty(&mut self, mut gap: usize) {
+        let mask = self.words.len() - 1;
+        let mut at = gap;
+        loop {
+            at = self.next(at);
+            let word = self.words[at];
+            if word == Word::EMPTY {
+                break;
+            }
+            let steps = at.wrapping_sub(self.start(word.tag())) & mask;
+            if steps >= at.wrapping_sub(gap) & mask {
+                self.words[gap] = word;
+                gap = at;
+            }
+        }
+        self.words[gap] = Word::EMPTY;
+        self.len -= 1;
+    }
+
+    /// Makes a table of so many words.
+    #[inline(never)]
+    fn rebuild(&mut self, size: usize) {
+        let old = std::mem::replace(&mut self.words, vec![Word::EMPTY; size]);
+        for word in old.into_iter().filter(|word| *word != Word::EMPTY) {
+            let mut at = self.start(word.tag());
+            while self.words[at] != Word::EMPTY {
+                at = self.next(at);
+            }
+            self.words[at] = word;
+        }
+    }
+
+    #[inline]
+    fn tag(&self, key: K) -> u32 {
+        (self.hasher.hash_one(key) >> 32) as u32
+    }
+
+    /// Where the search for a tag begins.
+    #[inline]
+    fn start(&self, tag: u32) -> usize {
+        // Less than the number of words.
+        ((u64::from(tag) * self.words.len() as u64) >> 32) as usize
+    }
+
+    #[inline]
+    fn next(&self, at: usize) -> usize {
+        (at + 1) & (self.words.len() - 1)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Entries lie in pages that never move, nearly without gaps: so nothing is copied when the set
 //! grows, and memory is given back when it shrinks. Two indices lead to an entry's place; they hold
-//! 4 bytes each and no key.
+//! 8 bytes each and no key.
 //!
 //! The indices' hashes have a random key: which `Buffer*` there are is up to the target, and it
 //! must not be able to make them all collide.
@@ -28,8 +28,8 @@ use index::Index;
 pub(super) use slab::LivePlace;
 use slab::Slab;
 
-/// So many entries lie in a processor's own cache.
-const CACHED: usize = 4096;
+/// So many entries and their words lie in a processor's own cache: not quite 2 MiB.
+const CACHED: usize = 16384;
 
 /// One live buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,11 +133,16 @@ impl LiveSet {
         self.len() > CACHED
     }
 
-    /// Fetches what the next change of a buffer needs.
+    /// Has the processor fetch what [`Self::expect`] reads.
+    #[inline]
+    pub fn announce(&self, buffer: Avma) {
+        self.by_buffer.fetch(buffer);
+    }
+
+    /// Has the processor fetch what the next change of a buffer needs.
     #[inline]
     pub fn expect(&self, buffer: Avma) {
-        // Both of the entry's cache lines.
-        std::hint::black_box(self.find(buffer).map(|place| self.at(place).is_vacant()));
+        self.by_buffer.may_be_at(buffer, |place| self.entries.fetch(place));
     }
 
     /// What is at a place. Of a buffer that has been taken out the entry stays until the next change.
@@ -182,9 +187,9 @@ impl LiveSet {
                 by_block.relocate(from, to, entries);
             }
         });
-        by_buffer.shrink(entries);
+        by_buffer.shrink();
         if let Some(by_block) = by_block {
-            by_block.shrink(entries);
+            by_block.shrink();
         }
     }
 

@@ -6,6 +6,7 @@
 //! Invariant: exactly the places in `vacant`, and those from `places` on, hold no entry.
 
 use super::{Coming, entry::Entry};
+use crate::fetch::{CACHE_LINE, fetch};
 
 /// Entries of a page: 96 KiB.
 const PAGE: usize = 1024;
@@ -44,6 +45,15 @@ impl Slab {
     pub fn get(&self, place: LivePlace) -> &Entry {
         let place = place as usize;
         &self.pages[place / PAGE][place % PAGE]
+    }
+
+    /// Has the processor fetch an entry.
+    #[inline]
+    pub fn fetch(&self, place: LivePlace) {
+        // It lies in two cache lines.
+        let entry = std::ptr::from_ref(self.get(place)).cast::<u8>();
+        fetch(entry);
+        fetch(entry.wrapping_add(CACHE_LINE));
     }
 
     #[inline]

@@ -1,6 +1,9 @@
 //! The live set against a plain map.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    hash::{BuildHasherDefault, Hasher},
+};
 
 use proptest::prelude::*;
 
@@ -173,6 +176,69 @@ proptest! {
             }
         }
         agree(&set, &model)?;
+    }
+}
+
+/// Hashes that collide, and whose searches run over the end of the table.
+#[derive(Default)]
+struct Few(u64);
+
+impl Hasher for Few {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("a key is a number");
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        self.0 = [0, u64::MAX, u64::MAX - (1 << 32), 1 << 63][(key & 3) as usize];
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+proptest! {
+    #[test]
+    fn an_index_finds_what_collides(
+        steps in proptest::collection::vec((0..400_u64, 0..5_u8), 0..1400),
+    ) {
+        let mut entries = Slab::default();
+        let mut index = Index::<Avma, BuildHasherDefault<Few>>::default();
+        let mut model = BTreeMap::new();
+        for (buffer, what) in steps {
+            let key = Avma(buffer);
+            match what {
+                0..=2 => {
+                    let put = index.put(&coming(buffer, &plain(buffer)), &mut entries);
+                    match model.get(&buffer) {
+                        Some(place) => prop_assert_eq!(put, Err(*place)),
+                        None => _ = model.insert(buffer, put.unwrap()),
+                    }
+                }
+                3 => {
+                    let taken = index.take(key, &entries);
+                    prop_assert_eq!(taken, model.remove(&buffer));
+                    if let Some(place) = taken {
+ entries.vacate(place);
+ }
+                    index.shrink();
+                }
+                _ => {
+                    // Another one like it, at another place.
+                    let Some(place) = model.get_mut(&buffer) else { continue };
+                    let other = entries.add(&coming(buffer, &plain(buffer)));
+                    index.relocate(*place, other, &entries);
+                    entries.vacate(std::mem::replace(place, other));
+                }
+            }
+        }
+        for buffer in 0..400 {
+            let expected = model.get(&buffer).copied();
+            prop_assert_eq!(index.find(Avma(buffer), &entries), expected);
+            let mut places = Vec::new();
+            index.may_be_at(Avma(buffer), |place| places.push(place));
+            prop_assert!(expected.is_none_or(|place| places.contains(&place)));
+        }
     }
 }
 
