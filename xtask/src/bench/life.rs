@@ -109,6 +109,9 @@ pub fn at_rest(rig: &Rig, plan: &Plan, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
+/// After an attach the live buffers are read, and once more a second later.
+const SETTLED: Duration = Duration::from_secs(4);
+
 /// The live view on a terminal that tmux makes, by a server of its own. It ends when dropped.
 struct View {
     server: String,
@@ -142,7 +145,7 @@ impl Drop for View {
 
 fn live_view(rig: &Rig, target: &Target, seconds: Duration, name: &str) -> Result<Option<Line>> {
     let view = View::start(rig, target)?;
-    thread::sleep(Duration::from_secs(2));
+    thread::sleep(SETTLED);
     let share = agent::cpu_share(view.agent, || {
         thread::sleep(seconds);
         Ok(())
