@@ -18,6 +18,11 @@ const RINGS: [u64; 4] = [64, 256, 1024, 4096];
 /// One that cannot hold what comes while the agent sleeps.
 const TOO_SMALL: &str = "4";
 
+/// Between two lines of the agent, in milliseconds: seldom enough that what they cost does not count.
+const REFRESH: &str = "200";
+/// The rate for which the agent's share is told besides: it works the more the faster the target is.
+const ASKED_FOR: f64 = 1.5;
+
 /// Measures.
 pub fn measure(rig: &Rig, plan: &Plan, report: &mut Report) -> Result<()> {
     for ring in RINGS {
@@ -58,24 +63,28 @@ fn settled(agent: &mut Agent) -> Result<Delivered> {
 fn with_ring(rig: &Rig, plan: &Plan, kibibytes: u64, title: &str) -> Result<Vec<Line>> {
     let mut target = target(rig)?;
     let kibibytes = kibibytes.to_string();
-    let mut options = vec!["--ring-size", &kibibytes, "--refresh", "20"];
+    let mut options = vec!["--ring-size", &kibibytes, "--refresh", REFRESH];
     let defaults = rig.defaults();
     options.extend(defaults.iter().map(String::as_str));
     let mut agent = Agent::attach(&rig.ttmem, target.pid(), &options)?;
     let mut before = settled(&mut agent)?;
     let pairs = plan.some(500_000);
     let (mut rates, mut losses, mut shares) = (Vec::new(), Vec::new(), Vec::new());
+    let mut shares_asked_for = Vec::new();
     for _ in 0..plan.long_rounds {
         let called = number(4 * pairs);
         let start = Instant::now();
         let mut seconds = 0.0;
-        shares.push(agent::cpu_share(agent.pid(), || {
+        let share = agent::cpu_share(agent.pid(), || {
             target.ask(&format!("tight 2 {pairs}"))?;
             seconds = start.elapsed().as_secs_f64();
             Ok(())
-        })?);
+        })?;
         let now = settled(&mut agent)?;
-        rates.push(number(now.received - before.received) / seconds / 1e6);
+        let rate = number(now.received - before.received) / seconds / 1e6;
+        rates.push(rate);
+        shares.push(share);
+        shares_asked_for.push(share * ASKED_FOR / rate);
         losses.push(number(now.lost - before.lost) * 100.0 / called);
         before = now;
     }
@@ -85,6 +94,7 @@ fn with_ring(rig: &Rig, plan: &Plan, kibibytes: u64, title: &str) -> Result<Vec<
         Line::of(title, "received", "million/s", n, &rates).map(more),
         Line::of(title, "lost", "%", n, &losses),
         Line::of(title, "agent", "% of a core", n, &shares),
+        Line::of(title, "agent, for 1.5 million/s of these", "% of a core", n, &shares_asked_for),
     ];
     Ok(lines.into_iter().flatten().collect())
 }
