@@ -13,7 +13,7 @@ use super::fleet::Fleet;
 use super::plan::Plan;
 use super::report::Report;
 use super::rig::Rig;
-use super::standin::STACK_OPTIONS;
+use super::standin::{self, STACK_OPTIONS};
 use super::target::Target;
 use super::watcher::{Watch, Watcher};
 use crate::real_target::Kind as Machine;
@@ -68,7 +68,8 @@ fn loop_of_pairs(
     (machine, title, chips): (Machine, &str, usize),
     library: &Path,
 ) -> Result<()> {
-    let variants = watches(rig);
+    let mut variants = watches(rig);
+    variants.extend(standin::sums(rig));
     let start = |index: usize| {
         let mut command = Command::new(rig.native.join("real"));
         command.arg(library).arg(chips.to_string()).envs(rig.real.environment(machine));
@@ -81,7 +82,9 @@ fn loop_of_pairs(
     let mut fleet = Fleet::start(rig, title, &variants, &start)?;
     let pairs = plan.some(3_000);
     let command = format!("tight 1 {pairs}");
-    report.add(fleet.measure("pair", Kind::Added, &command, 2 * pairs, plan.rounds)?.lines());
+    let cell = fleet.measure("pair", Kind::Added, &command, 2 * pairs, plan.rounds)?;
+    report.add(cell.lines());
+    report.add(standin::versus(&cell, fleet.names()));
     report.add(fleet.end()?);
     Ok(())
 }

@@ -125,15 +125,18 @@ fn note_class(rig: &Rig, site: &str, fleet: &mut Fleet, report: &mut Report) -> 
 fn at_another_site(rig: &Rig) -> Vec<(String, Watch)> {
     let mut variants = common(rig);
     variants.push(("empty uprobe at the entry".to_owned(), Watch::EmptyAtEntry));
-    variants.extend(rig.bpftraces.first().map(|tool| {
-        let name = bpftrace(&tool.version, "sums of all fields");
-        (name, Watch::Script(tool.clone(), "sum"))
-    }));
+    variants.extend(sums(rig));
     variants
 }
 
+/// The newest bpftrace there is, which sums.
+pub fn sums(rig: &Rig) -> Option<(String, Watch)> {
+    let tool = rig.bpftraces.first()?;
+    Some((bpftrace(&tool.version, "sums of all fields"), Watch::Script(tool.clone(), "sum")))
+}
+
 /// ttmem beside every other tool of the same cell.
-fn versus(cell: &super::cell::Cell, names: &[String]) -> Vec<Line> {
+pub fn versus(cell: &super::cell::Cell, names: &[String]) -> Vec<Line> {
     let others =
         names.iter().filter(|name| name.starts_with("bpftrace") || name.ends_with("entry"));
     others.filter_map(|other| cell.versus(TTMEM, other)).collect()
