@@ -57,8 +57,6 @@ pub(super) struct Worker<S> {
     on_notice: OnNotice,
     sender: watch::Sender<Arc<Report>>,
     next_audit: Option<u64>,
-    /// Of an event up to the last look there was one that was still being written.
-    is_under_way: bool,
     /// What snapshots hold beyond what the options ask for.
     detail: Detail,
     /// A report is wanted at once.
@@ -88,7 +86,6 @@ impl<S: EventSource> Worker<S> {
             on_notice,
             sender,
             detail: Detail::default(),
-            is_under_way: false,
             report_now: false,
             meter: Meter::default(),
         })
@@ -102,7 +99,7 @@ impl<S: EventSource> Worker<S> {
         let mut baseline_done = false;
         loop {
             self.obey();
-            if self.take_in(false) > 0 {
+            if self.take_in(false).0 > 0 {
                 last_event = now_ns();
                 self.pass_on(None);
             }
@@ -223,10 +220,11 @@ impl<S: EventSource> Worker<S> {
         self.describe_frees_while_reading();
     }
 
-    /// Applies what has arrived; returns the number of records.
-    fn take_in(&mut self, to_now: bool) -> u64 {
-        let Self { source, targets, meter, is_under_way, .. } = self;
-        meter.drain(source, |source| {
+    /// Applies what has arrived; returns the number of records, and `false` if one is being written.
+    fn take_in(&mut self, to_now: bool) -> (u64, bool) {
+        let Self { source, targets, meter, .. } = self;
+        let mut whole = true;
+        let taken = meter.drain(source, |source| {
             let far = targets.iter().flatten().any(|watched| watched.target.ledger.is_far());
             let mut taken = 0;
             let mut take = |records: &[&[u8]]| {
@@ -238,14 +236,14 @@ impl<S: EventSource> Worker<S> {
                     apply(targets, bytes);
                 }
             };
-            *is_under_way = if to_now {
+            if to_now {
                 source.drain_to_now(&mut take);
-                false
             } else {
-                !source.drain(&mut take)
-            };
+                whole = source.drain(&mut take);
+            }
             taken
-        })
+        });
+        (taken, whole)
     }
 
     /// Takes in what the readers have read; `true` if that was somebody's first reading.
@@ -434,13 +432,14 @@ impl<S: EventSource> Worker<S> {
         } else {
             self.source.request_wake_up(true);
             // What came in just before the request will not wake anybody, nor will what is under way.
-            let missed = self.take_in(false) > 0;
-            if self.is_under_way {
-                wait(&self.ends(), until_deadline.min(nanos(BUSY_TICK)));
-            } else if !missed {
-                let mut fds = self.ends();
-                fds.push(self.source.wake_up());
-                wait(&fds, until_deadline);
+            match self.take_in(false) {
+                (_, false) => wait(&self.ends(), until_deadline.min(nanos(BUSY_TICK))),
+                (0, true) => {
+                    let mut fds = self.ends();
+                    fds.push(self.source.wake_up());
+                    wait(&fds, until_deadline);
+                }
+                _ => {}
             }
             self.source.request_wake_up(false);
         }

@@ -91,7 +91,7 @@ impl<S: BuildHasher> Index<Avma, S> {
     pub fn put(&mut self, coming: &Coming<'_>, entries: &mut Slab) -> Result<LivePlace, LivePlace> {
         self.make_room();
         let tag = self.tag(coming.buffer);
-        match self.search(tag, |place| entries.get(place).buffer() == coming.buffer) {
+        match self.locate(tag, coming.buffer, entries) {
             Ok(at) => Err(self.words[at].place()),
             Err(at) => {
                 let place = entries.add(coming);
@@ -106,7 +106,7 @@ impl<K: Key, S: BuildHasher> Index<K, S> {
     /// The place of a key's entry.
     #[inline]
     pub fn find(&self, key: K, entries: &Slab) -> Option<LivePlace> {
-        let at = self.search(self.tag(key), |place| K::of(entries.get(place)) == key).ok()?;
+        let at = self.locate(self.tag(key), key, entries).ok()?;
         Some(self.words[at].place())
     }
 
@@ -132,7 +132,7 @@ impl<K: Key, S: BuildHasher> Index<K, S> {
         let key = K::of(entries.get(place));
         let tag = self.tag(key);
         let word = Word::new(tag, place);
-        match self.search(tag, |other| K::of(entries.get(other)) == key) {
+        match self.locate(tag, key, entries) {
             Ok(at) => self.words[at] = word,
             Err(at) => self.fill(at, word),
         }
@@ -141,7 +141,7 @@ impl<K: Key, S: BuildHasher> Index<K, S> {
     /// Takes the place of a key's entry out.
     #[inline]
     pub fn take(&mut self, key: K, entries: &Slab) -> Option<LivePlace> {
-        let at = self.search(self.tag(key), |place| K::of(entries.get(place)) == key).ok()?;
+        let at = self.locate(self.tag(key), key, entries).ok()?;
         let place = self.words[at].place();
         self.empty(at);
         Some(place)
@@ -169,6 +169,12 @@ impl<K: Key, S: BuildHasher> Index<K, S> {
         if self.words.len() > SMALLEST && self.len < self.words.len() / SPARSE {
             self.rebuild((self.len * 4).next_power_of_two().max(SMALLEST));
         }
+    }
+
+    /// The word of a key with this tag. `Err`: the empty one where the search ended.
+    #[inline]
+    fn locate(&self, tag: u32, key: K, entries: &Slab) -> Result<usize, usize> {
+        self.search(tag, |place| K::of(entries.get(place)) == key)
     }
 
     /// The word with this tag and a place that is the one. `Err`: the empty one where the search ended.
