@@ -131,8 +131,13 @@ fn at_another_site(rig: &Rig) -> Vec<(String, Watch)> {
 
 /// The newest bpftrace there is, which sums.
 pub fn sums(rig: &Rig) -> Option<(String, Watch)> {
+    newest(rig, "sum", "sums of all fields")
+}
+
+/// The newest bpftrace there is, with a script, and what is said of it.
+fn newest(rig: &Rig, script: &'static str, what: &str) -> Option<(String, Watch)> {
     let tool = rig.bpftraces.first()?;
-    Some((bpftrace(&tool.version, "sums of all fields"), Watch::Script(tool.clone(), "sum")))
+    Some((bpftrace(&tool.version, what), Watch::Script(tool.clone(), script)))
 }
 
 /// ttmem beside every other tool of the same cell.
@@ -198,11 +203,7 @@ fn steps(microseconds: u64, ns_of_calibration: f64) -> u64 {
 /// Every processor is busy with something else, so that whoever reads comes late: what is lost?
 fn starved(rig: &Rig, plan: &Plan) -> Result<Vec<Line>> {
     let mut variants = vec![(TTMEM.to_owned(), ttmem(rig, &[]))];
-    variants.extend(
-        rig.bpftraces
-            .first()
-            .map(|tool| (bpftrace(&tool.version, "print"), Watch::Script(tool.clone(), "print"))),
-    );
+    variants.extend(newest(rig, "print", "print"));
     let start = |index: usize| {
         Target::on_a_copy(&rig.native.join("push"), &rig.scratch.join(format!("starved-{index}")))
     };

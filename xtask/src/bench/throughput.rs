@@ -70,24 +70,22 @@ fn with_ring(rig: &Rig, plan: &Plan, kibibytes: u64, title: &str) -> Result<Vec<
     let mut before = settled(&mut agent)?;
     let pairs = plan.some(500_000);
     let (mut rates, mut losses, mut shares) = (Vec::new(), Vec::new(), Vec::new());
-    let mut shares_asked_for = Vec::new();
     for _ in 0..plan.long_rounds {
         let called = number(4 * pairs);
         let start = Instant::now();
         let mut seconds = 0.0;
-        let share = agent::cpu_share(agent.pid(), || {
+        shares.push(agent::cpu_share(agent.pid(), || {
             target.ask(&format!("tight 2 {pairs}"))?;
             seconds = start.elapsed().as_secs_f64();
             Ok(())
-        })?;
+        })?);
         let now = settled(&mut agent)?;
-        let rate = number(now.received - before.received) / seconds / 1e6;
-        rates.push(rate);
-        shares.push(share);
-        shares_asked_for.push(share * ASKED_FOR / rate);
+        rates.push(number(now.received - before.received) / seconds / 1e6);
         losses.push(number(now.lost - before.lost) * 100.0 / called);
         before = now;
     }
+    let shares_asked_for: Vec<f64> =
+        shares.iter().zip(&rates).map(|(share, rate)| share * ASKED_FOR / rate).collect();
     let more = |line: Line| Line { more_is_better: true, ..line };
     let n = 4 * pairs;
     let lines = [
