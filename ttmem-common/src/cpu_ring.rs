@@ -6,6 +6,12 @@
 //!
 //! A ring lies in chunks: elements of one array map. Each has more bytes than count, so that a
 //! record that begins in one never has to be split.
+//!
+//! Once the agent has read everything, a ring that has come some way begins anew where it started: so
+//! few records at a time always lie in the same few cache lines, instead of in a megabyte that is in
+//! nobody's cache by the time it comes round again. What is skipped is never read: who reads looks at
+//! [`CpuState::produced`] first, then at [`CpuState::restarted`], and goes on at the later of that and
+//! where it was.
 
 use crate::layout::MAX_SPAN;
 
@@ -24,6 +30,10 @@ pub const CHUNK_BYTES: u32 = CHUNK + SLACK;
 /// Number of words that are read of a buffer; a power of two.
 pub const SPAN_WORDS: usize = MAX_SPAN as usize / 8;
 
+/// A ring that has come so many bytes begins anew when all has been read: a good reach of the cache,
+/// and seldom enough for the words that say so to be cheap.
+pub const RESTART: u64 = 2048;
+
 /// A chunk.
 pub type Chunk = [u64; CHUNK_BYTES as usize / 8];
 
@@ -40,8 +50,9 @@ pub struct CpuState {
     pub taken_ns: u64,
     /// Where the next record begins; what is before is there to be read.
     pub produced: u64,
-    /// [`Self::consumed`], when it was last looked at.
-    pub consumed_before: u64,
+    /// Where the ring last began anew; nothing that is before is still to be read. Set before
+    /// [`Self::produced`] is.
+    pub restarted: u64,
     /// Not 0 if the last buffer that this CPU has seen being allocated was sharded.
     pub sharded: u64,
     /// The first chunk of this ring. The agent sets it before anything is attached.
@@ -69,6 +80,8 @@ pub const BESIDE: u32 = 1;
 pub const TAKEN_NS: u32 = 2;
 /// [`CpuState::produced`].
 pub const PRODUCED: u32 = 3;
+/// [`CpuState::restarted`].
+pub const RESTARTED: u32 = 4;
 /// [`CpuState::first_chunk`] and [`CpuState::chunk_mask`].
 pub const CHUNKS: u32 = 6;
 /// [`CpuState::size`].
@@ -81,6 +94,7 @@ const _: () = {
     assert!(core::mem::offset_of!(CpuState, beside) == BESIDE as usize * 8);
     assert!(core::mem::offset_of!(CpuState, taken_ns) == TAKEN_NS as usize * 8);
     assert!(core::mem::offset_of!(CpuState, produced) == PRODUCED as usize * 8);
+    assert!(core::mem::offset_of!(CpuState, restarted) == RESTARTED as usize * 8);
     assert!(core::mem::offset_of!(CpuState, first_chunk) == CHUNKS as usize * 8);
     assert!(core::mem::offset_of!(CpuState, size) == SIZE as usize * 8);
     assert!(core::mem::offset_of!(CpuState, consumed) == CONSUMED as usize * 8);

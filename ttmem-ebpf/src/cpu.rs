@@ -12,7 +12,7 @@ use aya_ebpf::{
     Global,
     helpers::{bpf_get_prandom_u32, bpf_get_smp_processor_id, bpf_ktime_get_ns},
 };
-use ttmem_common::cpu_ring::{CHUNK, CpuState, MAX_RECORD};
+use ttmem_common::cpu_ring::{CHUNK, CpuState, MAX_RECORD, RESTART};
 
 use crate::{
     count::add,
@@ -61,6 +61,7 @@ impl Cpu {
         // SAFETY: a live element of an array map.
         unsafe {
             if is_zero(taken) {
+                begin_anew(state);
                 fetch(state);
             } else {
                 add(&raw mut (*state).beside, 1);
@@ -124,12 +125,10 @@ pub unsafe fn room(state: *mut CpuState, bytes: u32) -> Option<*mut u8> {
     let (at, chunk) = unsafe {
         let at = (*state).produced;
         let end = at.wrapping_add(u64::from(bytes));
-        if end.wrapping_sub((*state).consumed_before) > (*state).size {
-            let consumed = (&raw const (*state).consumed).read_volatile();
-            (*state).consumed_before = consumed;
-            if end.wrapping_sub(consumed) > (*state).size {
-                return None;
-            }
+        let consumed = (&raw const (*state).consumed).read_volatile();
+        let size = (*state).size;
+        if end.wrapping_sub(consumed) > size && end.wrapping_sub((*state).restarted) > size {
+            return None;
         }
         let chunk = (at / u64::from(CHUNK)) as u32 & (*state).chunk_mask;
         (at, (*state).first_chunk.wrapping_add(chunk))
@@ -139,6 +138,25 @@ pub unsafe fn room(state: *mut CpuState, bytes: u32) -> Option<*mut u8> {
     let offset = (at & u64::from(CHUNK - 8)) as usize;
     // SAFETY: inside the chunk, which has room for a record behind any such place.
     Some(unsafe { chunk.cast::<u8>().add(offset) })
+}
+
+/// Has the ring begin at its start again, if all has been read and it has come some way.
+///
+/// # Safety
+/// As for [`room`].
+#[inline(always)]
+unsafe fn begin_anew(state: *mut CpuState) {
+    // SAFETY: as the caller says. Stores are seen in their order, as in `leave`.
+    unsafe {
+        let produced = (*state).produced;
+        let round = (*state).size.wrapping_sub(1);
+        let consumed = (&raw const (*state).consumed).read_volatile();
+        if consumed == produced && produced & round >= RESTART {
+            let start = (produced | round).wrapping_add(1);
+            (&raw mut (*state).restarted).write_volatile(start);
+            (&raw mut (*state).produced).write_volatile(start);
+        }
+    }
 }
 
 /// Fetches what the next record, or the one behind it, will write. The cache lines were last in the

@@ -10,8 +10,8 @@ use std::{
 use rustix::mm::ProtFlags;
 use ttmem_common::{
     cpu_ring::{
-        BESIDE, CHUNK, CHUNK_BYTES, CHUNKS, CONSUMED, MAX_RECORD, PRODUCED, SIZE, STATE_WORDS,
-        TAKEN, TAKEN_NS,
+        BESIDE, CHUNK, CHUNK_BYTES, CHUNKS, CONSUMED, MAX_RECORD, PRODUCED, RESTARTED, SIZE,
+        STATE_WORDS, TAKEN, TAKEN_NS,
     },
     record::{RecordHeader, len_of},
 };
@@ -92,6 +92,12 @@ impl CpuRings {
             };
             earliest = [earliest, since].into_iter().flatten().min();
             ring.end = word(PRODUCED);
+            // In this order: where a ring has begun anew is never missed for a position behind it.
+            // One ahead of that position is for the next look.
+            let restarted = word(RESTARTED);
+            if restarted <= ring.end {
+                ring.read = ring.read.max(restarted);
+            }
         }
         earliest
     }
@@ -153,8 +159,8 @@ impl CpuRings {
     /// Bytes that wait, and the size of all rings.
     pub fn fill(&self) -> (u64, u64) {
         let waits = |ring: &CpuRing| {
-            let produced = self.states.long(ring.state + PRODUCED).load(Ordering::Relaxed);
-            produced.saturating_sub(ring.read)
+            let word = |word| self.states.long(ring.state + word).load(Ordering::Acquire);
+            word(PRODUCED).saturating_sub(ring.read.max(word(RESTARTED)))
         };
         let size = u64::from(self.chunk_mask + 1) * u64::from(CHUNK) * self.rings.len() as u64;
         (self.rings.iter().map(waits).sum(), size)
@@ -210,3 +216,66 @@ const LENGTHS: [u16; 32] = {
     }
     lengths
 };
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::atomic::AtomicBool, thread};
+
+    use ttmem_common::record::{FreeRecord, KIND_FREE};
+    use zerocopy::IntoBytes as _;
+
+    use super::*;
+    use crate::kernel::fake::FakeCpus;
+
+    /// The record of the event with a number.
+    fn record(number: u64) -> FreeRecord {
+        let header = RecordHeader { time_ns: number, kind: KIND_FREE, slot: 0, tgid: 1, tid: 1 };
+        FreeRecord { header, buffer: number, allocator: 0 }
+    }
+
+    /// Whenever the reader looks while a probe has the ring begin anew, nothing is lost, and nothing
+    /// is read that is not there.
+    #[test]
+    fn a_ring_begins_anew_while_it_is_read() {
+        const EVENTS: u64 = 100_000;
+        let (cpus, mut rings) = FakeCpus::new(1, 1, 64);
+        let wrong = AtomicBool::new(false);
+        let probes = || {
+            for number in 1..=EVENTS {
+                let record = record(number);
+                let alone = cpus.enter(0);
+                cpus.stamp(0, alone, number);
+                while !cpus.write(0, record.as_bytes()) {
+                    if wrong.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    thread::yield_now();
+                }
+                cpus.hand_over(0, record.as_bytes());
+                cpus.leave(0, alone);
+            }
+        };
+        thread::scope(|scope| {
+            scope.spawn(probes);
+            let mut expected = 1;
+            while expected <= EVENTS {
+                rings.look();
+                let mut next = rings.next_ns(0);
+                while next.is_some() {
+                    let mut into: [&[u8]; 4] = [&[]; 4];
+                    // SAFETY: they are handed back behind the loop.
+                    let (count, then) = unsafe { rings.take(0, u64::MAX, &mut into) };
+                    for bytes in &into[..count] {
+                        wrong.store(*bytes != record(expected).as_bytes(), Ordering::Relaxed);
+                        assert_eq!(*bytes, record(expected).as_bytes());
+                        expected += 1;
+                    }
+                    next = then;
+                }
+                rings.hand_back(0, false);
+            }
+            rings.look();
+            assert_eq!(rings.fill().0, 0);
+        });
+    }
+}

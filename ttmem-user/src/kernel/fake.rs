@@ -4,7 +4,7 @@ use std::{collections::VecDeque, fs::File, os::fd::AsFd as _, os::unix::fs::File
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use ttmem_common::cpu_ring::{
-    BESIDE, CHUNK, CHUNK_BYTES, CONSUMED, PRODUCED, SIZE, STATE_WORDS, TAKEN, TAKEN_NS,
+    BESIDE, CHUNK, CHUNK_BYTES, CONSUMED, PRODUCED, RESTARTED, SIZE, STATE_WORDS, TAKEN, TAKEN_NS,
 };
 
 use super::{
@@ -94,14 +94,16 @@ pub(super) struct FakeCpus {
     states: File,
     chunks: File,
     chunks_each: u32,
+    restart: u64,
 }
 
 impl FakeCpus {
-    pub fn new(cpus: u32, chunks_each: u32) -> (Self, CpuRings) {
+    /// `restart`: how far a ring comes before it begins anew, bytes.
+    pub fn new(cpus: u32, chunks_each: u32, restart: u64) -> (Self, CpuRings) {
         let states = file("states", u64::from(cpus * STATE_WORDS) * 8);
         let chunks = file("chunks", u64::from(cpus * chunks_each * CHUNK_BYTES));
         let rings = CpuRings::map(states.as_fd(), chunks.as_fd(), cpus, chunks_each).unwrap();
-        (Self { states, chunks, chunks_each }, rings)
+        (Self { states, chunks, chunks_each, restart }, rings)
     }
 
     fn word(cpu: u32, word: u32) -> u64 {
@@ -121,6 +123,11 @@ impl FakeCpus {
         let alone = self.get(cpu, TAKEN) == 0;
         if alone {
             self.set(cpu, TAKEN, 1);
+            let (produced, round) = (self.get(cpu, PRODUCED), self.get(cpu, SIZE) - 1);
+            if self.get(cpu, CONSUMED) == produced && produced & round >= self.restart {
+                self.set(cpu, RESTARTED, (produced | round) + 1);
+                self.set(cpu, PRODUCED, (produced | round) + 1);
+            }
         } else {
             self.set(cpu, BESIDE, self.get(cpu, BESIDE) + 1);
         }
@@ -137,7 +144,8 @@ impl FakeCpus {
     /// It writes a record; `false`: there is no room.
     pub fn write(&self, cpu: u32, record: &[u8]) -> bool {
         let at = self.get(cpu, PRODUCED);
-        if at + record.len() as u64 - self.get(cpu, CONSUMED) > self.get(cpu, SIZE) {
+        let begin = self.get(cpu, CONSUMED).max(self.get(cpu, RESTARTED));
+        if at + record.len() as u64 - begin > self.get(cpu, SIZE) {
             return false;
         }
         let chunk = (at / u64::from(CHUNK)) % u64::from(self.chunks_each);

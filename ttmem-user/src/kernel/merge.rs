@@ -190,8 +190,9 @@ fn now_ns() -> u64 {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use ttmem_common::record::{
-        DeviceRecord, FreeRecord, KIND_DEVICE, KIND_FREE, MAX_CHIPS, RecordHeader,
+    use ttmem_common::{
+        cpu_ring::CHUNK,
+        record::{DeviceRecord, FreeRecord, KIND_DEVICE, KIND_FREE, MAX_CHIPS, RecordHeader},
     };
     use zerocopy::{FromBytes as _, IntoBytes as _};
 
@@ -377,8 +378,9 @@ mod tests {
         #[test]
         fn nothing_overtakes_what_it_comes_of(
             steps in proptest::collection::vec(step(), 0..900),
+            restart in 64..u64::from(CHUNK),
         ) {
-            let (cpus, rings) = FakeCpus::new(CPUS, 1);
+            let (cpus, rings) = FakeCpus::new(CPUS, 1, restart);
             let (ring, shared) = FakeRing::new(8192);
             let mut merge = Merge::new(rings, shared);
             let (hits, under_way) = (Vec::new(), Vec::new());
