@@ -3,6 +3,7 @@
 pub mod library;
 pub mod live_buffers;
 pub mod memory;
+mod pages;
 pub mod process;
 pub mod scan;
 pub mod shm;

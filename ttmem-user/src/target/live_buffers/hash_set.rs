@@ -5,8 +5,9 @@
 //! of a pointer is the pointer, its bucket the remainder.
 //!
 //! Walking the one long list would lose the way as soon as a node on it is freed. A bucket's part
-//! of it is a node or two: read until two readings agree, it holds every element that was in it
-//! all the time.
+//! of it is a node or two: read until several readings agree, it holds every element that was in it
+//! all the time. They are read page by page at first, all of them and then all of them again; those
+//! that differ one by one.
 //!
 //! A thread that is stopped amid a change leaves the set half changed until it runs on, which may
 //! take many times as long as reading it. While one node is linked or unlinked, the part of a
@@ -17,7 +18,10 @@
 use std::{collections::BTreeSet, thread, time::Duration};
 
 use crate::{
-    target::memory::{TargetMemory, Unreadable},
+    target::{
+        memory::{TargetMemory, Unreadable},
+        pages::Pages,
+    },
     units::Avma,
 };
 
@@ -43,6 +47,9 @@ const MAX_CHAIN: usize = 1 << 12;
 /// Nodes that are read of one set, besides a few times all that are counted: else its links are
 /// nonsense.
 const MAX_NODES: u64 = 1 << 20;
+/// Readings of all buckets page by page. What is on two pages is of two moments that lie further
+/// apart than those of two words: so it is one more than of a bucket by itself.
+const READINGS: usize = 3;
 /// Attempts to read one bucket twice alike, and to read the whole without a rehash.
 const ATTEMPTS: usize = 100;
 /// The way was lost so often in a row: trying at once again is of no use.
@@ -103,9 +110,13 @@ impl Header {
         let count = usize::try_from(self.count).map_err(|_| Error::NotASet)?;
         let heads = memory.words(self.buckets, count)?;
         let mut elements = BTreeSet::new();
-        let filled = (0_u64..).zip(heads).filter(|(_, head)| *head != 0);
-        let mut unread: Vec<u64> = filled.map(|(bucket, _)| bucket).collect();
-        let mut nodes = MAX_NODES + 8 * self.elements;
+        let mut filled: Vec<(u64, u64)> =
+            heads.into_iter().zip(0..).filter(|(head, _)| *head != 0).collect();
+        // What was linked one after the other mostly lies one behind the other.
+        filled.sort_unstable();
+        let buckets: Vec<u64> = filled.into_iter().map(|(_, bucket)| bucket).collect();
+        let mut nodes = MAX_NODES + 16 * self.elements;
+        let mut unread = self.by_page(memory, &buckets, &mut nodes, &mut elements);
         for waited in 0.. {
             unread.retain(|&bucket| match self.bucket(memory, bucket, &mut nodes) {
                 Some(found) => {
@@ -126,6 +137,34 @@ impl Header {
             thread::sleep(PAUSE);
         }
         Err(Error::Unsteady)
+    }
+
+    /// Reads buckets page by page, several times, and adds the elements of those that were always the
+    /// same; the others.
+    fn by_page(
+        &self,
+        memory: &dyn TargetMemory,
+        buckets: &[u64],
+        nodes: &mut u64,
+        elements: &mut BTreeSet<Avma>,
+    ) -> Vec<u64> {
+        let mut chains: Vec<Option<Vec<Avma>>> = vec![None; buckets.len()];
+        for reading in 0..READINGS {
+            let pages = Pages::new(memory);
+            for (&bucket, chain) in buckets.iter().zip(&mut chains) {
+                if reading == 0 {
+                    *chain = self.chain(&pages, bucket, nodes);
+                } else if chain.is_some() && self.chain(&pages, bucket, nodes) != *chain {
+                    *chain = None;
+                }
+            }
+        }
+        let differs = |(bucket, chain): (u64, Option<Vec<Avma>>)| {
+            let Some(chain) = chain else { return Some(bucket) };
+            elements.extend(chain);
+            None
+        };
+        buckets.iter().copied().zip(chains).filter_map(differs).collect()
     }
 
     /// Reads a bucket until two readings agree, and at most so many nodes.
