@@ -15,7 +15,7 @@
 //!   later too, or has nothing to do with what is handed over.
 #![expect(unsafe_code, reason = "hands over records that are still in shared memory")]
 
-use std::{thread, time::Duration};
+use std::{cmp::Reverse, thread, time::Duration};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -34,7 +34,7 @@ const PREEMPTED: Duration = Duration::from_micros(50);
 pub struct Merge {
     rings: CpuRings,
     shared: Ring,
-    /// What has records to be handed over, and when the next one of each happened.
+    /// What has records to be handed over, and when the next one of each happened; the latest first.
     next: Vec<Next>,
 }
 
@@ -124,15 +124,12 @@ impl Merge {
         let of_cpus = (0..rings.len()).map(|cpu| (Source::Cpu(cpu), rings.next_ns(cpu)));
         let all = [(Source::Shared, shared.next_ns())].into_iter().chain(of_cpus);
         next.extend(all.filter_map(|(source, time_ns)| Some(Next { time_ns: time_ns?, source })));
+        next.sort_unstable_by_key(|next| Reverse(next.time_ns));
         let mut batch: [&[u8]; AT_ONCE] = [&[]; AT_ONCE];
         let mut count = 0;
-        while let Some((first, second_ns)) = earliest(next) {
-            let Next { time_ns, source } = next[first];
-            if time_ns >= up_to_ns {
-                break;
-            }
+        while let Some(Next { time_ns, source }) = next.pop_if(|next| next.time_ns < up_to_ns) {
             // Of one source, as long as nothing else is earlier.
-            let until_ns = second_ns.min(up_to_ns);
+            let until_ns = next.last().map_or(up_to_ns, |second| second.time_ns.min(up_to_ns));
             let room = &mut batch[count..];
             // SAFETY: what is in the batch is taken before anything is handed back or moved.
             let (taken, then) = unsafe {
@@ -150,10 +147,9 @@ impl Merge {
                     Source::Shared => shared.hand_back(true),
                 }
             }
-            match then {
+            if let Some(then) = then {
                 // Should the clock ever go back, a source keeps its order all the same.
-                Some(then) => next[first].time_ns = then.max(time_ns),
-                None => _ = next.swap_remove(first),
+                insert(next, Next { time_ns: then.max(time_ns), source });
             }
         }
         if count > 0 {
@@ -166,18 +162,16 @@ impl Merge {
     }
 }
 
-/// What comes first, and when the first of all the others happened.
+/// Puts it at its place: few are earlier than what comes behind the earliest of all.
 #[inline]
-fn earliest(next: &[Next]) -> Option<(usize, u64)> {
-    let (mut first, mut first_ns, mut second_ns) = (None, u64::MAX, u64::MAX);
-    for (at, Next { time_ns, .. }) in next.iter().enumerate() {
-        if first.is_none() || *time_ns < first_ns {
-            (first, first_ns, second_ns) = (Some(at), *time_ns, first_ns);
-        } else {
-            second_ns = second_ns.min(*time_ns);
-        }
+fn insert(next: &mut Vec<Next>, new: Next) {
+    let mut at = next.len();
+    next.push(new);
+    while at > 0 && next[at - 1].time_ns < new.time_ns {
+        next[at] = next[at - 1];
+        at -= 1;
     }
-    Some((first?, second_ns))
+    next[at] = new;
 }
 
 /// CLOCK_MONOTONIC, nanoseconds: the clock of the records.
