@@ -8,7 +8,7 @@ use crate::units::Avma;
 
 const PAGE: usize = 4096;
 /// Pages that are kept: some more than what is close to each other in a reading.
-const KEPT: usize = 2048;
+const KEPT: usize = 512;
 /// No page has this number.
 const NONE: u64 = u64::MAX;
 

@@ -15,7 +15,7 @@
 //! buckets, some buckets cannot be read, or there are fewer elements than are counted: that is
 //! waited for, and if it takes too long it is an error, never a smaller set.
 
-use std::{collections::BTreeSet, thread, time::Duration};
+use std::{ops::Range, thread, time::Duration};
 
 use crate::{
     target::{
@@ -107,16 +107,8 @@ impl Header {
     }
 
     fn elements(&self, memory: &dyn TargetMemory, set: Avma) -> Result<Vec<Avma>, Error> {
-        let count = usize::try_from(self.count).map_err(|_| Error::NotASet)?;
-        let heads = memory.words(self.buckets, count)?;
-        let mut elements = BTreeSet::new();
-        let mut filled: Vec<(u64, u64)> =
-            heads.into_iter().zip(0..).filter(|(head, _)| *head != 0).collect();
-        // What was linked one after the other mostly lies one behind the other.
-        filled.sort_unstable();
-        let buckets: Vec<u64> = filled.into_iter().map(|(_, bucket)| bucket).collect();
         let mut nodes = MAX_NODES + 16 * self.elements;
-        let mut unread = self.by_page(memory, &buckets, &mut nodes, &mut elements);
+        let (mut elements, mut unread) = self.by_page(memory, &self.filled(memory)?, &mut nodes);
         for waited in 0.. {
             unread.retain(|&bucket| match self.bucket(memory, bucket, &mut nodes) {
                 Some(found) => {
@@ -126,7 +118,9 @@ impl Header {
                 None => true,
             });
             if unread.is_empty() {
-                return Ok(elements.into_iter().collect());
+                elements.sort_unstable();
+                elements.dedup();
+                return Ok(elements);
             }
             if elements.is_empty() && waited >= LITTLE_PATIENCE {
                 return Err(Error::NotASet);
@@ -139,32 +133,47 @@ impl Header {
         Err(Error::Unsteady)
     }
 
-    /// Reads buckets page by page, several times, and adds the elements of those that were always the
-    /// same; the others.
+    /// The buckets that have elements, in the order of what leads to them: what was linked one after
+    /// the other mostly lies one behind the other.
+    fn filled(&self, memory: &dyn TargetMemory) -> Result<Vec<u64>, Error> {
+        let count = usize::try_from(self.count).map_err(|_| Error::NotASet)?;
+        let heads = memory.words(self.buckets, count)?;
+        let filled = heads.into_iter().zip(0..).filter(|(head, _)| *head != 0);
+        let mut filled: Vec<(u64, u64)> = filled.collect();
+        filled.sort_unstable();
+        Ok(filled.into_iter().map(|(_, bucket)| bucket).collect())
+    }
+
+    /// Reads buckets page by page, several times: the elements of those that were always the same, and
+    /// the other buckets.
     fn by_page(
         &self,
         memory: &dyn TargetMemory,
         buckets: &[u64],
         nodes: &mut u64,
-        elements: &mut BTreeSet<Avma>,
-    ) -> Vec<u64> {
-        let mut chains: Vec<Option<Vec<Avma>>> = vec![None; buckets.len()];
+    ) -> (Vec<Avma>, Vec<u64>) {
+        let mut found = Vec::new();
+        // Where among those each bucket's are; nowhere if it differed.
+        let mut places: Vec<Range<usize>> = Vec::with_capacity(buckets.len());
         for reading in 0..READINGS {
             let pages = Pages::new(memory);
-            for (&bucket, chain) in buckets.iter().zip(&mut chains) {
+            for (index, &bucket) in buckets.iter().enumerate() {
                 if reading == 0 {
-                    *chain = self.chain(&pages, bucket, nodes);
-                } else if chain.is_some() && self.chain(&pages, bucket, nodes) != *chain {
-                    *chain = None;
+                    let start = found.len();
+                    found.extend(self.chain(&pages, bucket, nodes).unwrap_or_default());
+                    places.push(start..found.len());
+                } else if !places[index].is_empty() {
+                    let before = &found[places[index].clone()];
+                    let now = self.chain(&pages, bucket, nodes);
+                    if now.as_deref() != Some(before) {
+                        places[index] = 0..0;
+                    }
                 }
             }
         }
-        let differs = |(bucket, chain): (u64, Option<Vec<Avma>>)| {
-            let Some(chain) = chain else { return Some(bucket) };
-            elements.extend(chain);
-            None
-        };
-        buckets.iter().copied().zip(chains).filter_map(differs).collect()
+        let same = places.iter().flat_map(|place| &found[place.clone()]).copied().collect();
+        let others = buckets.iter().zip(&places).filter(|(_, place)| place.is_empty());
+        (same, others.map(|(&bucket, _)| bucket).collect())
     }
 
     /// Reads a bucket until two readings agree, and at most so many nodes.
@@ -367,17 +376,18 @@ mod tests {
         assert_eq!(read(&memory, SET), Err(Error::Unsteady));
     }
 
-    /// Half changed at first, and as it should be after some readings.
-    struct Late {
-        torn: SavedMemory,
-        whole: SavedMemory,
+    /// One for so many readings, and the other from then on.
+    struct Changing {
+        first: SavedMemory,
+        then: SavedMemory,
         reads: Cell<u32>,
+        at: u32,
     }
 
-    impl TargetMemory for Late {
+    impl TargetMemory for Changing {
         fn read(&self, from: Avma, to: &mut [u8]) -> Result<(), Unreadable> {
             self.reads.set(self.reads.get() + 1);
-            let now = if self.reads.get() < 2_000 { &self.torn } else { &self.whole };
+            let now = if self.reads.get() <= self.at { &self.first } else { &self.then };
             now.read(from, to)
         }
     }
@@ -388,8 +398,26 @@ mod tests {
         let mut torn = set_of(&elements);
         let element = torn.word(Avma(NODES + 8)).unwrap();
         torn.add(Avma(NODES), bytes(&[0, element]));
-        let memory = Late { torn, whole: set_of(&elements), reads: Cell::new(0) };
+        let then = set_of(&elements);
+        let memory = Changing { first: torn, then, reads: Cell::new(0), at: 2_000 };
         assert_eq!(read(&memory, SET), Ok(elements.map(Avma).to_vec()));
+    }
+
+    /// An element goes that is on the way to another one, at whichever moment: a reading may find the
+    /// way to it, and then its freed node.
+    #[test]
+    fn what_stays_is_found_whatever_goes() {
+        let stays = [0x100, 0x200, 0x208];
+        for at in 0..400 {
+            let before = set_of(&[0x10d, 0x100, 0x200, 0x208]);
+            let mut after = before.clone();
+            after.add(Avma(NODES + 32), bytes(&[NODES + 96, 0x200]));
+            after.add(Avma(NODES + 64), bytes(&[0, 0x10d]));
+            after.add(SET, bytes(&[BUCKETS, COUNT, NODES, 3]));
+            let memory = Changing { first: before, then: after, reads: Cell::new(0), at };
+            let found = read(&memory, SET).unwrap();
+            assert!(stays.iter().all(|&it| found.contains(&Avma(it))), "{at}: {found:x?}");
+        }
     }
 
     #[test]
