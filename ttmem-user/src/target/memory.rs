@@ -132,6 +132,23 @@ impl TargetMemory for SavedMemory {
     }
 }
 
+/// Counts how often it is read.
+#[cfg(test)]
+pub struct CountingMemory {
+    /// What there is.
+    pub inner: SavedMemory,
+    /// How often it was read.
+    pub reads: std::cell::Cell<u64>,
+}
+
+#[cfg(test)]
+impl TargetMemory for CountingMemory {
+    fn read(&self, from: Avma, to: &mut [u8]) -> Result<(), Unreadable> {
+        self.reads.set(self.reads.get() + 1);
+        self.inner.read(from, to)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

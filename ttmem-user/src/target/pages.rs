@@ -78,29 +78,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::target::memory::SavedMemory;
-
-    /// Counts readings.
-    struct Counting {
-        inner: SavedMemory,
-        reads: Cell<usize>,
-    }
-
-    impl TargetMemory for Counting {
-        fn read(&self, from: Avma, to: &mut [u8]) -> Result<(), Unreadable> {
-            self.reads.set(self.reads.get() + 1);
-            self.inner.read(from, to)
-        }
-    }
+    use crate::target::memory::{CountingMemory, SavedMemory};
 
     const START: u64 = 0x10_0000;
 
     /// So many pages that can be read, and their bytes.
-    fn memory(pages: usize) -> (Counting, Vec<u8>) {
+    fn memory(pages: usize) -> (CountingMemory, Vec<u8>) {
         let bytes: Vec<u8> = (0..=250).cycle().take(pages * PAGE).collect();
         let mut inner = SavedMemory::default();
         inner.add(Avma(START), bytes.clone());
-        (Counting { inner, reads: Cell::new(0) }, bytes)
+        (CountingMemory { inner, reads: Cell::new(0) }, bytes)
     }
 
     proptest! {

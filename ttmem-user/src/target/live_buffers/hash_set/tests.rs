@@ -1,7 +1,7 @@
 use std::cell::Cell;
 
 use super::*;
-use crate::target::memory::SavedMemory;
+use crate::target::memory::{CountingMemory, SavedMemory};
 
 const SET: Avma = Avma(0x1000);
 const BUCKETS: u64 = 0x2000;
@@ -58,19 +58,6 @@ fn what_is_no_set_is_refused() {
     assert_eq!(read(&endless, SET), Err(Error::NotASet));
 }
 
-/// Counts readings.
-struct Counting {
-    inner: SavedMemory,
-    reads: Cell<u64>,
-}
-
-impl TargetMemory for Counting {
-    fn read(&self, from: Avma, to: &mut [u8]) -> Result<(), Unreadable> {
-        self.reads.set(self.reads.get() + 1);
-        self.inner.read(from, to)
-    }
-}
-
 /// Whoever waits for ttmem is not kept waiting by nonsense.
 #[test]
 fn a_way_that_leads_nowhere_is_given_up_soon() {
@@ -85,7 +72,7 @@ fn a_way_that_leads_nowhere_is_given_up_soon() {
     let circle = (circle, Error::Unsteady, 20_000);
     let endless = (endless, Error::NotASet, 2 * MAX_NODES);
     for (inner, error, limit) in [circle, endless] {
-        let memory = Counting { inner, reads: Cell::new(0) };
+        let memory = CountingMemory { inner, reads: Cell::new(0) };
         assert_eq!(read(&memory, SET), Err(error));
         assert!(memory.reads.get() < limit, "{} readings", memory.reads.get());
     }
