@@ -235,8 +235,9 @@ impl Walk<'_> {
         let (mut with_block, mut per_core) = (Vec::new(), Vec::new());
         // By page: they are in address order.
         let pages = Pages::new(self.memory);
+        let by_page = Walk { memory: &pages, ..*self };
         for buffer in live {
-            let Some(found) = self.read_buffer(&pages, allocator, buffer) else { continue };
+            let Some(found) = by_page.read_buffer(allocator, buffer) else { continue };
             if found.shape.spread.is_per_core() {
                 // Its address says nothing of the table that all banks share.
                 per_core.push(found);
@@ -245,10 +246,7 @@ impl Walk<'_> {
             let buffer_type = found.shape.buffer_type.index();
             let pool = pools.get_or_insert_with(|| self.pools_of(allocator))[buffer_type];
             let expected = pool.and_then(|pool| pool.bank_bytes(&found.shape));
-            let still = || {
-                let again = self.read_buffer(self.memory, allocator, buffer);
-                again.as_ref() == Some(&found)
-            };
+            let still = || self.read_buffer(allocator, buffer).as_ref() == Some(&found);
             match blocks.size_of(self, allocator, &found.shape, expected, still) {
                 blocks::Found::Size(bytes) => {
                     device = Some(found.device);

@@ -47,8 +47,6 @@ const MAX_CHAIN: usize = 1 << 12;
 /// Nodes that are read of one set, besides a few times all that are counted: else its links are
 /// nonsense.
 const MAX_NODES: u64 = 1 << 20;
-/// Readings of all buckets page by page.
-const READINGS: usize = 2;
 /// Attempts to read one bucket twice alike, and to read the whole without a rehash.
 const ATTEMPTS: usize = 100;
 /// The way was lost so often in a row: trying at once again is of no use.
@@ -156,22 +154,20 @@ impl Header {
             self.ends_well(pages, &chain).then_some(chain.elements)
         };
         let mut found = Vec::new();
+        let pages = Pages::new(memory);
         // Where among those each bucket's are; nowhere if it differed.
-        let mut places: Vec<Range<usize>> = Vec::with_capacity(buckets.len());
-        for reading in 0..READINGS {
-            let pages = Pages::new(memory);
-            for (index, &bucket) in buckets.iter().enumerate() {
-                if reading == 0 {
-                    let start = found.len();
-                    found.extend(read_one(&pages, bucket).unwrap_or_default());
-                    places.push(start..found.len());
-                } else if !places[index].is_empty() {
-                    let before = &found[places[index].clone()];
-                    let now = read_one(&pages, bucket);
-                    if now.as_deref() != Some(before) {
-                        places[index] = 0..0;
-                    }
-                }
+        let in_turn = buckets.iter().map(|&bucket| {
+            let start = found.len();
+            found.extend(read_one(&pages, bucket).unwrap_or_default());
+            start..found.len()
+        });
+        let mut places: Vec<Range<usize>> = in_turn.collect();
+        drop(pages);
+        let pages = Pages::new(memory);
+        for (place, &bucket) in places.iter_mut().zip(buckets) {
+            let before = &found[place.clone()];
+            if !before.is_empty() && read_one(&pages, bucket).as_deref() != Some(before) {
+                *place = 0..0;
             }
         }
         let same = places.iter().flat_map(|place| &found[place.clone()]).copied().collect();

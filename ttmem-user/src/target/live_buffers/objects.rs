@@ -68,13 +68,8 @@ impl Window {
 
 impl Walk<'_> {
     /// A live buffer of an allocator; `None` if there is none at that address.
-    pub(super) fn read_buffer(
-        &self,
-        memory: &dyn TargetMemory,
-        allocator: Avma,
-        buffer: Avma,
-    ) -> Option<BaselineBuffer> {
-        let record = self.buffer_record(memory, buffer).ok()??;
+    pub(super) fn read_buffer(&self, allocator: Avma, buffer: Avma) -> Option<BaselineBuffer> {
+        let record = self.buffer_record(buffer).ok()??;
         if record.buffer.allocator != allocator.0 {
             return None;
         }
@@ -88,19 +83,15 @@ impl Walk<'_> {
     }
 
     /// What the eBPF side would say of the buffer; `None` if it is not allocated.
-    fn buffer_record(
-        &self,
-        memory: &dyn TargetMemory,
-        buffer: Avma,
-    ) -> Result<Option<ShardedRecord>, Unreadable> {
+    fn buffer_record(&self, buffer: Avma) -> Result<Option<ShardedRecord>, Unreadable> {
         let layout = &self.layout.buffer;
         let fields = if layout.implementation == ABSENT {
             buffer
         } else {
-            memory.pointer(buffer.plus(u64::from(layout.implementation)))?
+            self.memory.pointer(buffer.plus(u64::from(layout.implementation)))?
         };
         let at = |offset: u32| fields.plus(u64::from(offset));
-        let window = Window::read(memory, fields, layout)?;
+        let window = Window::read(self.memory, fields, layout)?;
         if window.byte(layout.status) != Some(ALLOCATED) || window.byte(layout.hooked) != Some(0) {
             return Ok(None);
         }
@@ -118,48 +109,43 @@ impl Walk<'_> {
         if layout.unique_id == ABSENT {
             record.flags |= FLAG_NO_UNIQUE_ID;
         } else {
-            record.unique_id = memory.word(at(layout.unique_id))?;
+            record.unique_id = self.memory.word(at(layout.unique_id))?;
         }
         if (FIRST_SHARDED..=layout.last_sharded).contains(&record.memory_layout) {
-            self.read_sharding(memory, fields, &mut found)?;
+            self.read_sharding(fields, &mut found)?;
         }
         Ok(Some(found))
     }
 
-    fn read_sharding(
-        &self,
-        memory: &dyn TargetMemory,
-        fields: Avma,
-        found: &mut ShardedRecord,
-    ) -> Result<(), Unreadable> {
+    fn read_sharding(&self, fields: Avma, found: &mut ShardedRecord) -> Result<(), Unreadable> {
         let layout = &self.layout.buffer;
         let (record, sharding) = (&mut found.buffer, &mut found.sharding);
         let at = |offset: u32| fields.plus(u64::from(offset));
         if layout.shard_spec_present == ABSENT {
             return Ok(());
         }
-        if layout.per_core != ABSENT && memory.byte(at(layout.per_core))? != 0 {
+        if layout.per_core != ABSENT && self.memory.byte(at(layout.per_core))? != 0 {
             record.flags |= FLAG_PER_CORE;
             if layout.core_count != ABSENT {
                 record.flags |= FLAG_CORE_COUNT;
-                sharding.shard_cores = memory.word(at(layout.core_count))?;
+                sharding.shard_cores = self.memory.word(at(layout.core_count))?;
             }
         }
-        if memory.byte(at(layout.shard_spec_present))? != 0 {
+        if self.memory.byte(at(layout.shard_spec_present))? != 0 {
             record.flags |= FLAG_SHARD_SPEC;
-            sharding.shard_shape = memory.word(at(layout.shard_shape))?;
-            sharding.page_shape = memory.word(at(layout.page_shape))?;
+            sharding.shard_shape = self.memory.word(at(layout.shard_shape))?;
+            sharding.page_shape = self.memory.word(at(layout.page_shape))?;
         }
         if record.flags & FLAG_PER_CORE == 0
             && layout.distribution_present != ABSENT
-            && memory.byte(at(layout.distribution_present))? != 0
+            && self.memory.byte(at(layout.distribution_present))? != 0
         {
             record.flags |= FLAG_DISTRIBUTION_SPEC;
-            let begin = memory.word(at(layout.cores_begin))?;
-            let end = memory.word(at(layout.cores_end))?;
+            let begin = self.memory.word(at(layout.cores_begin))?;
+            let end = self.memory.word(at(layout.cores_end))?;
             sharding.shard_cores = end.wrapping_sub(begin) / CORE_BYTES;
-            sharding.shard_count = memory.word(at(layout.shard_count))?;
-            sharding.shard_pages = u64::from(memory.half(at(layout.shard_pages))?);
+            sharding.shard_count = self.memory.word(at(layout.shard_count))?;
+            sharding.shard_pages = u64::from(self.memory.half(at(layout.shard_pages))?);
         }
         Ok(())
     }

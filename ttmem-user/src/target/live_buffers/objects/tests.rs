@@ -90,7 +90,7 @@ fn spread(layout: &LayoutTable, memory_layout: u32, has_spec: bool) -> Spread {
         core_lists: None,
     };
     let walk = Walk { memory: &memory, layout, memory_layout: &memory_layout };
-    walk.read_buffer(walk.memory, ALLOCATOR, BUFFER).unwrap().shape.spread
+    walk.read_buffer(ALLOCATOR, BUFFER).unwrap().shape.spread
 }
 
 #[test]
