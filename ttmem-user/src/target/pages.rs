@@ -6,7 +6,8 @@ use std::cell::RefCell;
 use super::memory::{TargetMemory, Unreadable};
 use crate::units::Avma;
 
-const PAGE: usize = 4096;
+/// Bytes of a page.
+pub const PAGE_BYTES: usize = 4096;
 /// Pages that are kept: some more than what is close to each other in a reading.
 const KEPT: usize = 512;
 /// No page has this number.
@@ -28,7 +29,7 @@ struct Kept {
 impl<'a> Pages<'a> {
     /// Nothing has been read.
     pub fn new(memory: &'a dyn TargetMemory) -> Self {
-        let kept = Kept { numbers: vec![NONE; KEPT], bytes: vec![0; KEPT * PAGE] };
+        let kept = Kept { numbers: vec![NONE; KEPT], bytes: vec![0; KEPT * PAGE_BYTES] };
         Self { memory, kept: RefCell::new(kept) }
     }
 }
@@ -37,10 +38,10 @@ impl Kept {
     /// The bytes of a page; `None`: it cannot be read as a whole.
     fn page(&mut self, memory: &dyn TargetMemory, number: u64) -> Option<&[u8]> {
         let place = usize::try_from(number % KEPT as u64).ok()?;
-        let bytes = &mut self.bytes[place * PAGE..][..PAGE];
+        let bytes = &mut self.bytes[place * PAGE_BYTES..][..PAGE_BYTES];
         if self.numbers[place] != number {
             self.numbers[place] = NONE;
-            memory.read(Avma(number * PAGE as u64), bytes).ok()?;
+            memory.read(Avma(number * PAGE_BYTES as u64), bytes).ok()?;
             self.numbers[place] = number;
         }
         Some(bytes)
@@ -51,10 +52,11 @@ impl Kept {
         let mut at = from.0;
         let mut rest = to;
         while !rest.is_empty() {
-            let offset = usize::try_from(at % PAGE as u64).ok()?;
-            let len = rest.len().min(PAGE - offset);
+            let offset = usize::try_from(at % PAGE_BYTES as u64).ok()?;
+            let len = rest.len().min(PAGE_BYTES - offset);
             let (piece, behind) = rest.split_at_mut(len);
-            piece.copy_from_slice(&self.page(memory, at / PAGE as u64)?[offset..offset + len]);
+            piece
+                .copy_from_slice(&self.page(memory, at / PAGE_BYTES as u64)?[offset..offset + len]);
             at = at.checked_add(len as u64)?;
             rest = behind;
         }
@@ -84,7 +86,7 @@ mod tests {
 
     /// So many pages that can be read, and their bytes.
     fn memory(pages: usize) -> (CountingMemory, Vec<u8>) {
-        let bytes: Vec<u8> = (0..=250).cycle().take(pages * PAGE).collect();
+        let bytes: Vec<u8> = (0..=250).cycle().take(pages * PAGE_BYTES).collect();
         let mut inner = SavedMemory::default();
         inner.add(Avma(START), bytes.clone());
         (CountingMemory { inner, reads: Cell::new(0) }, bytes)
@@ -94,12 +96,12 @@ mod tests {
         /// Whatever is asked for is what is there, or cannot be read as it could not be without.
         #[test]
         fn what_is_read_is_what_is_there(
-            asked in proptest::collection::vec((0_u64..4 * PAGE as u64, 0_usize..9000), 1..40),
+            asked in proptest::collection::vec((0_u64..4 * PAGE_BYTES as u64, 0_usize..9000), 1..40),
         ) {
             let (memory, _) = memory(3);
             let pages = Pages::new(&memory);
             for (offset, len) in asked {
-                let at = Avma(START - PAGE as u64 / 2 + offset);
+                let at = Avma(START - PAGE_BYTES as u64 / 2 + offset);
                 let (mut got, mut there) = (vec![0; len], vec![0; len]);
                 let is_there = memory.inner.read(at, &mut there);
                 prop_assert_eq!(pages.read(at, &mut got), is_there);
@@ -119,9 +121,9 @@ mod tests {
             );
             memory.reads.replace(0)
         };
-        assert_eq!((word(0), word(PAGE - 8), word(8)), (1, 0, 0));
-        assert_eq!((word(PAGE - 4), word(PAGE)), (1, 0));
-        assert_eq!((word(KEPT * PAGE), word(0), word(PAGE)), (1, 1, 0));
+        assert_eq!((word(0), word(PAGE_BYTES - 8), word(8)), (1, 0, 0));
+        assert_eq!((word(PAGE_BYTES - 4), word(PAGE_BYTES)), (1, 0));
+        assert_eq!((word(KEPT * PAGE_BYTES), word(0), word(PAGE_BYTES)), (1, 1, 0));
     }
 
     #[test]

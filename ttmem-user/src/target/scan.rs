@@ -6,11 +6,10 @@ use std::{fs::File, ops::Range, os::unix::fs::FileExt as _};
 
 use procfs::process::{MMPermissions, MMapPath, MemoryMap};
 
-use super::memory::TargetMemory;
+use super::{memory::TargetMemory, pages::PAGE_BYTES};
 use crate::units::Avma;
 
 const PAGE: u64 = PAGE_BYTES as u64;
-const PAGE_BYTES: usize = 4096;
 /// Bytes read in one go.
 const CHUNK: u64 = 1 << 20;
 /// Pages whose entries are read in one go, for 8 MiB: a process may have reserved terabytes.
