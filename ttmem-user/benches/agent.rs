@@ -9,7 +9,7 @@ use std::{
 
 use ttmem::{
     event::{
-        AllocatorSeen, DeviceSeen, Event, Geometry, LiveBaseline, buffer_of, decode, decode_with,
+        AllocatorSeen, DeviceSeen, Event, Geometry, LiveBaseline, decode, decode_with, look_ahead,
     },
     ledger::{
         Ledger,
@@ -34,7 +34,7 @@ const BLOCK: u64 = 2048;
 /// Records that are timed together: as many buffers go as come.
 const RECORDS: u64 = 1024;
 /// Records that are taken at a time, as from a ring.
-const AT_ONCE: usize = 32;
+const AT_ONCE: usize = 64;
 /// Memory that is searched, in bytes.
 const SEARCHED: usize = 64 << 20;
 
@@ -157,6 +157,7 @@ fn decode_and_apply(bench: &Bench, live: u64, name: &str) {
     let mut ledger = filled(live);
     let mut turn = 0;
     let mut records = Records::default();
+    let mut announced = Vec::new();
     let timed = |times: u64| {
         let mut time = Duration::ZERO;
         for _ in 0..times {
@@ -170,9 +171,16 @@ fn decode_and_apply(bench: &Bench, live: u64, name: &str) {
             let begun = Instant::now();
             black_box(&records).drain(|records| {
                 if ledger.is_far() {
-                    let buffers = records.iter().filter_map(|record| buffer_of(record));
-                    buffers.clone().for_each(|(_, buffer)| ledger.announce(buffer));
-                    buffers.for_each(|(_, buffer)| ledger.expect(buffer));
+                    announced.clear();
+                    for ahead in records.iter().filter_map(|record| look_ahead(record)) {
+                        let tag = ledger.announce(ahead.buffer);
+                        if ahead.goes {
+                            announced.push(tag);
+                        }
+                    }
+                    for tag in &announced {
+                        ledger.expect(*tag);
+                    }
                 }
                 for record in records {
                     decode_with(record, |_, fact| ledger.take_in(fact)).expect("a record");

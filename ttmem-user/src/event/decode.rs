@@ -135,17 +135,28 @@ pub fn decode_with<T>(
     }
 }
 
-/// The target's slot and the `Buffer*` of a record that tells of one buffer's coming or going;
-/// whether all of it can be decoded is another matter.
+/// What the beginning of a record says of a buffer's coming or going.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ahead {
+    /// The target's slot.
+    pub slot: u32,
+    /// `Buffer*`.
+    pub buffer: Avma,
+    /// It goes: the agent has to know it.
+    pub goes: bool,
+}
+
+/// Looks at the beginning of a record; whether all of it can be decoded is another matter.
 #[inline]
-pub fn buffer_of(bytes: &[u8]) -> Option<(u32, Avma)> {
+pub fn look_ahead(bytes: &[u8]) -> Option<Ahead> {
     // Every such record begins like the shortest.
-    let (record, _) = FreeRecord::read_from_prefix(bytes).ok()?;
-    let tells = matches!(
-        record.header.kind,
-        KIND_ALLOCATE | KIND_ALLOCATE_SHARDED | KIND_FREE | KIND_FREE_DESCRIBED
-    );
-    tells.then_some((record.header.slot, Avma(record.buffer)))
+    let (FreeRecord { header, buffer, .. }, _) = FreeRecord::read_from_prefix(bytes).ok()?;
+    let goes = match header.kind {
+        KIND_ALLOCATE | KIND_ALLOCATE_SHARDED => false,
+        KIND_FREE | KIND_FREE_DESCRIBED => true,
+        _ => return None,
+    };
+    Some(Ahead { slot: header.slot, buffer: Avma(buffer), goes })
 }
 
 #[cold]

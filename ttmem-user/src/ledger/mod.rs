@@ -43,6 +43,7 @@ use delta::{Change, Deltas};
 pub use exactness::BaselineState;
 use exactness::Settled;
 use late::{Block, Swept};
+pub use live::Tag;
 use live::{Coming, Entry, Facts, Live, LivePlace, LiveSet, Origin};
 use marks::Marks;
 use resync::Suspicion;
@@ -182,16 +183,16 @@ impl Ledger {
     }
 
     /// A fact about this buffer is coming: to be said of some at a time, and then [`Self::expect`] of
-    /// the same ones, so that what is far from the processor is on its way for all of them at once.
+    /// those of them that go, so that what is far from the processor is on its way for all at once.
     #[inline]
-    pub fn announce(&self, buffer: Avma) {
-        self.live.announce(buffer);
+    pub fn announce(&self, buffer: Avma) -> Tag {
+        self.live.announce(buffer)
     }
 
-    /// A fact about this buffer, which has been announced, is coming soon.
+    /// The buffer that was announced goes soon.
     #[inline]
-    pub fn expect(&self, buffer: Avma) {
-        self.live.expect(buffer);
+    pub fn expect(&self, announced: Tag) {
+        self.live.expect(announced);
     }
 
     /// Takes one event in.

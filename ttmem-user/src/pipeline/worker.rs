@@ -19,14 +19,13 @@ use super::{
     watched::Watched,
 };
 use crate::{
-    event,
+    event::{self, Ahead},
     ledger::{
-        Ledger,
+        Tag,
         report::{Report, Unwatched},
         snapshot::{Detail, Snapshot, TargetState},
     },
     source::EventSource,
-    units::Avma,
 };
 
 /// How often the ring is drained while events flow.
@@ -62,6 +61,8 @@ pub(super) struct Worker<S> {
     /// A report is wanted at once.
     report_now: bool,
     meter: Meter,
+    /// Kept for its memory.
+    announced: Vec<(u32, Tag)>,
 }
 
 impl<S: EventSource> Worker<S> {
@@ -88,6 +89,7 @@ impl<S: EventSource> Worker<S> {
             detail: Detail::default(),
             report_now: false,
             meter: Meter::default(),
+            announced: Vec::new(),
         })
     }
 
@@ -222,7 +224,7 @@ impl<S: EventSource> Worker<S> {
 
     /// Applies what has arrived; returns the number of records, and `false` if one is being written.
     fn take_in(&mut self, to_now: bool) -> (u64, bool) {
-        let Self { source, targets, meter, .. } = self;
+        let Self { source, targets, meter, announced, .. } = self;
         let mut whole = true;
         let taken = meter.drain(source, |source| {
             let far = targets.iter().flatten().any(|watched| watched.target.ledger.is_far());
@@ -230,7 +232,7 @@ impl<S: EventSource> Worker<S> {
             let mut take = |records: &[&[u8]]| {
                 taken += records.len() as u64;
                 if far {
-                    expect(targets, records);
+                    expect(targets, announced, records);
                 }
                 for bytes in records {
                     apply(targets, bytes);
@@ -460,17 +462,22 @@ fn at(targets: &mut Targets, slot: u32) -> Option<&mut Box<Watched>> {
     targets.get_mut(slot as usize)?.as_mut()
 }
 
-/// Says which buffers records are about.
-fn expect(targets: &mut Targets, records: &[&[u8]]) {
-    let mut each = |said: fn(&Ledger, Avma)| {
-        for (slot, buffer) in records.iter().filter_map(|bytes| event::buffer_of(bytes)) {
-            if let Some(watched) = at(targets, slot) {
-                said(&watched.target.ledger, buffer);
-            }
+/// Says which buffers records are about. `announced` is for those that go; what was in it is of before.
+fn expect(targets: &mut Targets, announced: &mut Vec<(u32, Tag)>, records: &[&[u8]]) {
+    announced.clear();
+    for Ahead { slot, buffer, goes } in records.iter().filter_map(|bytes| event::look_ahead(bytes))
+    {
+        let Some(watched) = at(targets, slot) else { continue };
+        let tag = watched.target.ledger.announce(buffer);
+        if goes {
+            announced.push((slot, tag));
         }
-    };
-    each(Ledger::announce);
-    each(Ledger::expect);
+    }
+    for &(slot, tag) in announced.iter() {
+        if let Some(watched) = at(targets, slot) {
+            watched.target.ledger.expect(tag);
+        }
+    }
 }
 
 /// Decodes a record and applies it to its target.

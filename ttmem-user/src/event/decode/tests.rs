@@ -75,12 +75,17 @@ fn the_buffer_of_a_record_is_at_its_start() {
     sharded.buffer.buffer = 0x5000;
     let mut described = DescribedFreeRecord::new_zeroed();
     described.free = FreeRecord { header: of_kind(KIND_FREE_DESCRIBED), ..free };
-    let all = [allocated.as_bytes(), sharded.as_bytes(), free.as_bytes(), described.as_bytes()];
-    assert!(all.iter().all(|bytes| buffer_of(bytes) == Some((3, Avma(0x5000)))));
+    let ahead = |goes| Some(Ahead { slot: 3, buffer: Avma(0x5000), goes });
+    for comes in [allocated.as_bytes(), sharded.as_bytes()] {
+        assert_eq!(look_ahead(comes), ahead(false));
+    }
+    for goes in [free.as_bytes(), described.as_bytes()] {
+        assert_eq!(look_ahead(goes), ahead(true));
+    }
     let mut bulk = BulkFreeRecord::new_zeroed();
     bulk.header = of_kind(KIND_BULK_FREE);
-    assert_eq!(buffer_of(bulk.as_bytes()), None);
-    assert_eq!(buffer_of(&free.as_bytes()[..32]), None);
+    assert_eq!(look_ahead(bulk.as_bytes()), None);
+    assert_eq!(look_ahead(&free.as_bytes()[..32]), None);
 }
 
 #[test]

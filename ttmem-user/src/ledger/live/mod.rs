@@ -25,11 +25,13 @@ use crate::{
 };
 pub(super) use entry::{Entry, Facts};
 use index::Index;
+pub use index::Tag;
 pub(super) use slab::LivePlace;
 use slab::Slab;
 
-/// So many entries and their words lie in a processor's own cache: not quite 2 MiB.
-const CACHED: usize = 16384;
+/// So many entries lie in a processor's own cache, and leave room there for all else: half a MiB with
+/// their index.
+const CACHED: usize = 4096;
 
 /// One live buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,14 +137,16 @@ impl LiveSet {
 
     /// Has the processor fetch what [`Self::expect`] reads.
     #[inline]
-    pub fn announce(&self, buffer: Avma) {
-        self.by_buffer.fetch(buffer);
+    pub fn announce(&self, buffer: Avma) -> Tag {
+        let tag = self.by_buffer.tag(buffer);
+        self.by_buffer.fetch(tag);
+        tag
     }
 
-    /// Has the processor fetch what the next change of a buffer needs.
+    /// Has the processor fetch the entry of a buffer that has been announced.
     #[inline]
-    pub fn expect(&self, buffer: Avma) {
-        self.by_buffer.may_be_at(buffer, |place| self.entries.fetch(place));
+    pub fn expect(&self, announced: Tag) {
+        self.by_buffer.may_be_at(announced, |place| self.entries.fetch(place));
     }
 
     /// What is at a place. Of a buffer that has been taken out the entry stays until the next change.
