@@ -7,10 +7,9 @@
 //! each, and says of neither where it is.
 //!
 //! Most words are empty, so that a search nearly always ends at the first: how many it passes is up to
-//! chance, and to guess that wrong costs a processor as much as a cache miss. For 100,000 places that is
-//! 2 MiB more than a table that is half full.
+//! chance, and to guess that wrong costs a processor as much as a cache miss.
 //!
-//! Invariants: at most a quarter of the words are filled; between where the search for a key begins
+//! Invariants: at most one of [`Key::WORDS`] words is filled; between where the search for a key begins
 //! and its word none is empty.
 
 use std::{
@@ -25,25 +24,30 @@ use crate::{fetch::fetch, ledger::late::Block, units::Avma};
 
 /// The table is never smaller: 4 KiB.
 const SMALLEST: usize = 512;
-/// A table is made larger when of so many words one is filled.
-const FULL: usize = 4;
-/// And smaller when of so many less than one is.
-const SPARSE: usize = 32;
-
 /// What an entry can be found by.
 pub(super) trait Key: Copy + Eq + Hash {
+    /// So many words there are at least for each that is filled; a quarter more when the table has grown.
+    const WORDS: usize;
+    /// And at most half as many again, once the table has been made smaller.
+    const MOST_WORDS: usize = Self::WORDS * 3 / 2;
+
     /// The key of an entry.
     fn of(entry: &Entry) -> Self;
 }
 
 impl Key for Avma {
+    const WORDS: usize = 4;
+
     #[inline]
     fn of(entry: &Entry) -> Self {
         entry.buffer()
     }
 }
 
+/// Only for a while, and seldom asked: so it may be denser.
 impl Key for Block {
+    const WORDS: usize = 2;
+
     #[inline]
     fn of(entry: &Entry) -> Self {
         entry.block()
@@ -80,7 +84,6 @@ impl Word {
 /// Places by key, at most one of each.
 #[derive(Debug)]
 pub(super) struct Index<K, S = RandomState> {
-    /// A power of two of them.
     words: Vec<Word>,
     /// How many are filled.
     len: usize,
@@ -182,8 +185,8 @@ impl<K: Key, S: BuildHasher> Index<K, S> {
 
     /// Gives memory back if most of it is not used.
     pub fn shrink(&mut self) {
-        if self.words.len() > SMALLEST && self.len < self.words.len() / SPARSE {
-            self.rebuild((self.len * 2 * FULL).next_power_of_two().max(SMALLEST));
+        if self.words.len() > SMALLEST && self.words.len() > self.len * K::MOST_WORDS {
+            self.rebuild(with_a_quarter(self.len * K::WORDS).max(SMALLEST));
         }
     }
 
@@ -212,8 +215,8 @@ impl<K: Key, S: BuildHasher> Index<K, S> {
     /// Makes sure that one more can be added.
     #[inline]
     fn make_room(&mut self) {
-        if self.len * FULL >= self.words.len() {
-            self.rebuild(self.words.len() * 2);
+        if self.len * K::WORDS >= self.words.len() {
+            self.rebuild(with_a_quarter(self.words.len()));
         }
     }
 
@@ -226,7 +229,6 @@ impl<K: Key, S: BuildHasher> Index<K, S> {
     /// Empties a word, and closes the gap for those behind it whose search would end there.
     #[inline]
     fn empty(&mut self, mut gap: usize) {
-        let mask = self.words.len() - 1;
         let mut at = gap;
         loop {
             at = self.next(at);
@@ -234,8 +236,7 @@ impl<K: Key, S: BuildHasher> Index<K, S> {
             if word == Word::EMPTY {
                 break;
             }
-            let steps = at.wrapping_sub(self.start(word.tag())) & mask;
-            if steps >= at.wrapping_sub(gap) & mask {
+            if self.steps(self.start(word.tag()), at) >= self.steps(gap, at) {
                 self.words[gap] = word;
                 gap = at;
             }
@@ -266,6 +267,16 @@ impl<K: Key, S: BuildHasher> Index<K, S> {
 
     #[inline]
     fn next(&self, at: usize) -> usize {
-        (at + 1) & (self.words.len() - 1)
+        if at + 1 == self.words.len() { 0 } else { at + 1 }
     }
+
+    /// How often [`Self::next`] leads from one word to another.
+    #[inline]
+    fn steps(&self, from: usize, to: usize) -> usize {
+        to.checked_sub(from).unwrap_or_else(|| to + self.words.len() - from)
+    }
+}
+
+const fn with_a_quarter(words: usize) -> usize {
+    words + words / 4
 }
