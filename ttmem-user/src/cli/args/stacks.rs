@@ -7,7 +7,7 @@ use ttmem_common::record::STACK_PIECE;
 #[derive(Debug, Args)]
 pub struct StackArgs {
     /// Record what calls for each buffer and each failed allocation: its call stack; costs the process
-    /// about a microsecond more per allocation.
+    /// two to three microseconds more per allocation.
     #[arg(long)]
     pub stacks: bool,
     /// How much of each call stack is copied; units: K or KiB; rounded up to 512. More reaches further
