@@ -219,7 +219,7 @@ pub fn a_storm(backend: Backend, ttmem: &Ttmem, mut driver: Driver) -> Result<()
 pub fn a_storm_and_a_loss(backend: Backend, ttmem: &Ttmem, mut driver: Driver) -> Result<()> {
     driver.all_ok(&["open mesh 0 4 name=m", "hold 100"])?;
     // A ring that is far too small.
-    let mirrored = backend.attach(ttmem, driver.pid(), &["--ring-size", "4"])?;
+    let mirrored = backend.attach(ttmem, driver.pid(), &["--ring-size", "4"])?.attached()?;
     let mut receiver = backend.connect(mirrored.port)?;
     driver.ok("churn 4 20000 7 keep=50")?;
     agree(&mut receiver, ttmem, driver.pid())?;
