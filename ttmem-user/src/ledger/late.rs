@@ -132,6 +132,12 @@ impl Ledger {
         self.attaching = false;
     }
 
+    /// The reading is over, and has found nothing.
+    pub(super) fn forget_late_frees(&mut self) {
+        self.swept.while_reading.clear();
+        self.forget_blocks_unless_awaited();
+    }
+
     /// The reading is over: what it found at the blocks that were given back meanwhile, and of
     /// which no event was seen, was there before. So it has lost its block.
     pub(super) fn settle_late_frees(&mut self, untouched: impl Fn(Avma) -> bool) {

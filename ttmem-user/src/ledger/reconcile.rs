@@ -4,7 +4,10 @@
 //! may be older or newer than an event. Whatever an event was seen of, the event decides; what
 //! no event was seen of did not change, and the memory decides.
 
-use super::{BaselineState, Coming, Ledger, Origin, counters::Measured, delta::Cause};
+use super::{
+    BaselineState, Coming, Ledger, Origin, counters::Measured, delta::Cause,
+    resize::ResizedWhileReading,
+};
 use crate::{
     event::{BaselineBuffer, LiveBaseline},
     units::Avma,
@@ -25,6 +28,7 @@ impl Ledger {
             Ok(baseline) => baseline,
             Err(reason) => {
                 self.baseline = BaselineState::Unavailable(reason);
+                self.give_up_reading();
                 return;
             }
         };
@@ -48,6 +52,15 @@ impl Ledger {
             self.bulk_free_of(allocator);
         }
         self.check_free_lists(&baseline);
+    }
+
+    /// A reading has failed. What was remembered for its end is of no use to a later one: others may
+    /// be at the same places by then.
+    pub(super) fn give_up_reading(&mut self) {
+        self.touched = None;
+        self.forget_late_frees();
+        self.bulk_freed_while_reading.clear();
+        self.resized_while_reading = ResizedWhileReading::default();
     }
 
     /// Devices and allocators that no event has described since.

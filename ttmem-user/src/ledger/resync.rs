@@ -100,8 +100,7 @@ impl Ledger {
         reading: Result<LiveBaseline, String>,
     ) -> Resynced {
         let Ok(reading) = reading else {
-            self.touched = None;
-            self.bulk_freed_while_reading.clear();
+            self.give_up_reading();
             self.resync.failed += 1;
             return Resynced::Unsettled;
         };

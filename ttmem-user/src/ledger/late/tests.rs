@@ -8,7 +8,10 @@ use crate::{
         Allocated, AllocatorSeen, BaselineBuffer, BufferShape, Described, DeviceSeen, Event, Freed,
         Geometry, LiveBaseline, Spread,
     },
-    ledger::snapshot::{Detail, Snapshot, TargetState},
+    ledger::{
+        Resynced,
+        snapshot::{Detail, Snapshot, TargetState},
+    },
     units::{ChipId, Pid, Tid},
 };
 
@@ -212,4 +215,39 @@ fn a_free_while_reading_does_not_take_what_came_after_it() {
     apply(&mut ledger, &[described_free(1, 0), allocate(2, 0)]);
     ledger.finish_baseline(Ok(LiveBaseline::default()));
     assert_eq!((live(&ledger), ledger.swept.taken()), (vec![2], 0));
+}
+
+/// What is live in the target's memory.
+fn memory(buffers: &[(u64, u64)]) -> LiveBaseline {
+    let found = |&(id, address): &(u64, u64)| BaselineBuffer {
+        buffer: Avma(id << 8),
+        allocator: ALLOCATOR,
+        device: DEVICE,
+        shape: shape(id, address),
+        block_bytes: Some(BLOCK),
+    };
+    LiveBaseline { buffers: buffers.iter().map(found).collect(), ..LiveBaseline::default() }
+}
+
+#[test]
+fn what_a_failed_reading_left_is_not_for_the_next() {
+    let gone = || Err("gone".to_owned());
+    for by_a_later_one in [false, true] {
+        let mut ledger = unread();
+        if by_a_later_one {
+            ledger.finish_baseline(Ok(memory(&[(1, 0)])));
+            let begun = ledger.begin_reading();
+            apply(&mut ledger, &[free(1), described_free(9, 0)]);
+            ledger.finish_resync(begun, 10, gone());
+        } else {
+            ledger.all_probes_attached();
+            ledger.apply(&described_free(1, 0));
+            ledger.finish_baseline(gone());
+        }
+        ledger.apply(&allocate(2, 0));
+        let begun = ledger.begin_reading();
+        let resynced = ledger.finish_resync(begun, 20, Ok(memory(&[(2, 0)])));
+        assert_eq!((resynced, ledger.swept.taken()), (Resynced::Settled, 0));
+        assert_eq!(live(&ledger), [2]);
+    }
 }
