@@ -155,6 +155,9 @@ impl Ledger {
     /// Sets how many records were lost so far.
     pub fn set_lost(&mut self, lost: Lost) {
         self.lost = lost;
+        if lost.total() > 0 {
+            self.circular.note_gap();
+        }
     }
 
     /// Sets what the probes have counted so far.
@@ -165,6 +168,7 @@ impl Ledger {
     /// Counts a record that could not be decoded.
     pub fn count_undecodable(&mut self) {
         self.anomalies.undecodable += 1;
+        self.circular.note_gap();
     }
 
     /// Takes one fact in.

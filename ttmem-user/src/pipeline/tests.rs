@@ -1,6 +1,7 @@
 //! The pipeline on scripted records.
 
 use std::{
+    cell::RefCell,
     os::fd::{AsFd as _, BorrowedFd},
     sync::{atomic::AtomicU64, mpsc},
 };
@@ -24,13 +25,15 @@ use crate::{
 
 /// Hands out its records once.
 struct Scripted {
-    records: Vec<Vec<u8>>,
+    records: RefCell<Vec<Vec<u8>>>,
+    /// Come just before a wake-up is asked for, which will not tell of them.
+    in_between: RefCell<Vec<Vec<u8>>>,
     wake: OwnedFd,
 }
 
 impl EventSource for Scripted {
     fn drain(&mut self, take: &mut dyn FnMut(&[&[u8]])) -> bool {
-        let records: Vec<_> = self.records.drain(..).collect();
+        let records = self.records.take();
         records
             .chunks(2)
             .for_each(|some| take(&some.iter().map(Vec::as_slice).collect::<Vec<_>>()));
@@ -42,7 +45,9 @@ impl EventSource for Scripted {
     fn lost(&self) -> Lost {
         Lost { ring_full: 2, read_fault: 1 }
     }
-    fn request_wake_up(&self, _: bool) {}
+    fn request_wake_up(&self, _: bool) {
+        self.records.borrow_mut().append(&mut self.in_between.borrow_mut());
+    }
     fn wake_up(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
     }
@@ -94,6 +99,11 @@ struct Rig {
 
 impl Rig {
     fn start(records: Vec<Vec<u8>>, targets: Vec<NewTarget>, options: Options) -> Self {
+        let [records, in_between] = [records, Vec::new()].map(RefCell::new);
+        Self::on(Scripted { records, in_between, wake: never_ready() }, targets, options)
+    }
+
+    fn on(source: Scripted, targets: Vec<NewTarget>, options: Options) -> Self {
         let control = Control::new().unwrap();
         let (added, _is_added) = mpsc::channel();
         let slots: Vec<u32> = targets.iter().map(|target| target.slot).collect();
@@ -105,7 +115,6 @@ impl Rig {
             control.send(Command::Attached(slot));
         }
         control.send(Command::AllAdded);
-        let source = Scripted { records, wake: never_ready() };
         let (notice, notices) = mpsc::channel();
         let on_notice: OnNotice = Box::new(move |told| notice.send(told).unwrap());
         let (pipeline, reports) =
@@ -242,16 +251,32 @@ impl DeltaSink for Kept {
     }
 }
 
-#[tokio::test(flavor = "current_thread")]
-async fn who_follows_from_the_start_misses_nothing() {
+fn allocate() -> Vec<u8> {
     let mut allocate = AllocateRecord::new_zeroed();
     allocate.header.kind = KIND_ALLOCATE;
     allocate.header.tgid = 1;
     allocate.buffer = 0x100;
+    allocate.as_bytes().to_vec()
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn what_comes_just_before_the_sleep_is_passed_on() {
+    let (told, deltas) = mpsc::channel();
+    let followed = NewTarget { sinks: vec![Box::new(Kept(told))], ..target(0, nothing_older()) };
+    let [records, in_between] = [Vec::new(), vec![allocate()]].map(RefCell::new);
+    let source = Scripted { records, in_between, wake: never_ready() };
+    // The next report comes in an hour.
+    let _rig = Rig::on(source, vec![followed], options());
+    let deltas = deltas.recv_timeout(Duration::from_secs(20)).expect("it does not wait for that");
+    assert_eq!(deltas.len(), 1);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn who_follows_from_the_start_misses_nothing() {
     let (told, deltas) = mpsc::channel();
     let followed = NewTarget { sinks: vec![Box::new(Kept(told))], ..target(0, nothing_older()) };
     let options = Options { once: true, ..options() };
-    let mut rig = Rig::start(vec![allocate.as_bytes().to_vec()], vec![followed], options);
+    let mut rig = Rig::start(vec![allocate()], vec![followed], options);
     rig.last_of_one().await;
     drop(rig);
     let sequences: Vec<u64> =

@@ -131,7 +131,11 @@ impl<S: EventSource> Worker<S> {
             self.beat(now);
             let deadline = end.map_or(next_report, |end| end.min(next_report));
             let deadline = deadline.min(now.saturating_add(nanos(HEARTBEAT)));
-            self.sleep(now, last_event, self.next_look().map_or(deadline, |at| at.min(deadline)));
+            let deadline = self.next_look().map_or(deadline, |at| at.min(deadline));
+            if self.sleep(now, last_event, deadline) {
+                last_event = now_ns();
+                self.pass_on(None);
+            }
         }
     }
 
@@ -380,10 +384,9 @@ impl<S: EventSource> Worker<S> {
                 self.finish_readings(slot, "ttmem was stopped while they were being read");
             }
         }
-        self.publish();
-        let now = now_ns();
+        let time_ns = self.publish();
         for watched in self.targets.iter_mut().flatten() {
-            watched.close_table(None, now);
+            watched.close_table(None, time_ns);
         }
     }
 
@@ -400,8 +403,8 @@ impl<S: EventSource> Worker<S> {
         }
     }
 
-    /// Publishes a report that holds every event up to its time.
-    fn publish(&mut self) {
+    /// Publishes a report that holds every event up to its time, which is returned.
+    fn publish(&mut self) -> u64 {
         let time_ns = now_ns();
         self.note_witness();
         self.take_in(true);
@@ -425,28 +428,35 @@ impl<S: EventSource> Worker<S> {
         let health = Some(self.meter.health(queues));
         let report = Report { time_ns, targets, unwatched: self.unwatched.clone(), health };
         self.sender.send_replace(Arc::new(report));
+        time_ns
     }
 
-    fn sleep(&mut self, now: u64, last_event: u64, deadline: u64) {
+    /// Sleeps until something happens, or until the next tick or `deadline`; `true` if something was taken
+    /// in before.
+    fn sleep(&mut self, now: u64, last_event: u64, deadline: u64) -> bool {
+        let mut taken = 0;
         let until_deadline = deadline.saturating_sub(now);
         if now.saturating_sub(last_event) < nanos(QUIET) {
             wait(&self.ends(), until_deadline.min(nanos(BUSY_TICK)));
         } else {
             self.source.request_wake_up(true);
             // What came in just before the request will not wake anybody, nor will what is under way.
-            match self.take_in(false) {
-                (_, false) => wait(&self.ends(), until_deadline.min(nanos(BUSY_TICK))),
-                (0, true) => {
-                    let mut fds = self.ends();
+            let whole;
+            (taken, whole) = self.take_in(false);
+            if taken == 0 {
+                let mut fds = self.ends();
+                if whole {
                     fds.push(self.source.wake_up());
                     wait(&fds, until_deadline);
+                } else {
+                    wait(&fds, until_deadline.min(nanos(BUSY_TICK)));
                 }
-                _ => {}
             }
             self.source.request_wake_up(false);
         }
         let mut drained = [0; 8];
         let _ = rustix::io::read(&self.control.wake, &mut drained);
+        taken > 0
     }
 
     /// What ends the sleep in any case: a target's end, a word from outside.

@@ -36,6 +36,8 @@ pub struct Circular {
     chips: BTreeMap<ChipId, Chip>,
     /// Buffers whose program or chip is not known.
     unattributed: u64,
+    /// A record was lost, or could not be decoded: it may have been of a program.
+    has_gap: bool,
 }
 
 /// Where programs from before the attach may have buffers.
@@ -91,6 +93,7 @@ impl Circular {
             programs: HashMap::default(),
             chips: BTreeMap::new(),
             unattributed: 0,
+            has_gap: false,
         }
     }
 
@@ -103,6 +106,11 @@ impl Circular {
     /// Only these chips had a device when ttmem attached.
     pub fn older_on(&mut self, chips: &[ChipId]) {
         self.older = Older::On(chips.iter().copied().collect());
+    }
+
+    /// A record is missing. For good: no memory lists the programs.
+    pub const fn note_gap(&mut self) {
+        self.has_gap = true;
     }
 
     /// Takes a buffer in; `chips` are those of its place.
@@ -171,6 +179,9 @@ impl Circular {
         };
         if older {
             return Some("programs from before the attach are not known".to_owned());
+        }
+        if self.has_gap {
+            return Some("records were lost, and programs cannot be read again".to_owned());
         }
         let listed = |set: &Set| set.figures().cores.is_some();
         if !self.programs.values().all(|program| program.sets.get(&chip).is_none_or(listed)) {

@@ -50,6 +50,15 @@ fn chip(circular: &Circular) -> CircularSnapshot {
 }
 
 #[test]
+fn behind_a_gap_nothing_is_known() {
+    let mut circular = with(&[placed(1, 10, 100, 40)]);
+    assert_eq!(chip(&circular).unknown_because, None);
+    circular.note_gap();
+    let why = "records were lost, and programs cannot be read again";
+    assert_eq!(chip(&circular).unknown_because.as_deref(), Some(why));
+}
+
+#[test]
 fn the_largest_program_counts_and_not_their_sum() {
     let circular = with(&[
         placed(1, 10, 100, 40),

@@ -57,6 +57,24 @@ fn a_loss_is_set_right_and_still_counted() {
 }
 
 #[test]
+fn programs_stay_unknown_after_a_loss() {
+    let watching = || {
+        let mut ledger = started();
+        ledger.watch_programs(Ok(()), false);
+        ledger
+    };
+    let unknown = |ledger: &Ledger| view(ledger).devices[0].circular.unknown_because.is_some();
+    assert!(!unknown(&watching()));
+    let mut ledger = watching();
+    ledger.count_undecodable();
+    assert!(unknown(&ledger));
+    let mut ledger = watching();
+    ledger.set_lost(LOSS);
+    resync(&mut ledger, &[]);
+    assert!(view(&ledger).exact && unknown(&ledger), "no memory lists them");
+}
+
+#[test]
 fn what_an_event_speaks_of_the_event_decides() {
     let mut ledger = started();
     ledger.apply(&allocate(1));
