@@ -262,7 +262,9 @@ fn allocate() -> Vec<u8> {
 #[tokio::test(flavor = "current_thread")]
 async fn what_comes_just_before_the_sleep_is_passed_on() {
     let (told, deltas) = mpsc::channel();
-    let followed = NewTarget { sinks: vec![Box::new(Kept(told))], ..target(0, nothing_older()) };
+    let sinks: Vec<Box<dyn DeltaSink>> = vec![Box::new(Kept(told))];
+    // Nothing is read of it either.
+    let followed = NewTarget { fresh: true, sinks, ..target(0, nothing_older()) };
     let [records, in_between] = [Vec::new(), vec![allocate()]].map(RefCell::new);
     let source = Scripted { records, in_between, wake: never_ready() };
     // The next report comes in an hour.
