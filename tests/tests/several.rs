@@ -198,6 +198,30 @@ fn a_container_is_seen_from_outside() {
     assert_eq!(lines.last().unwrap()["state"], "exited");
 }
 
+#[test]
+fn a_container_inside_that_of_ttmem_is_refused() {
+    let ttmem = or_skip!(Ttmem::locate());
+    let standin = or_skip!(Standin::locate("pimpl"));
+    let apart = ["--pid", "--fork", "--kill-child"];
+    let mut command = Command::new("unshare");
+    command.args(apart).args(["--mount-proc", "unshare"]).args(apart).arg(standin.driver());
+    let (inside, _) = Driver::start_by(&mut command).unwrap();
+    let outer = only_child(inside.pid()).unwrap();
+    let status =
+        fs::read_to_string(format!("/proc/{}/status", only_child(outer).unwrap())).unwrap();
+    let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap();
+    let [.., in_outer, "1"] = pids.split_whitespace().collect::<Vec<_>>()[..] else {
+        panic!("{pids} do not end with 1");
+    };
+    let mut from_outer = Command::new("nsenter");
+    from_outer.args(["--target", &outer.to_string(), "--mount", "--pid"]).arg(ttmem.path());
+    let output = from_outer.args(["attach", "--once", "--pid", in_outer]).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    let why = format!("process {in_outer} is in a pid namespace inside that of ttmem");
+    assert!(error.contains(&why), "{error}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
 /// A driver in namespaces of its own; its process id out here.
 fn contained(standin: &Standin) -> Result<(Driver, u32)> {
     let folder = standin.driver().parent().context("no folder")?.to_owned();
@@ -207,9 +231,12 @@ fn contained(standin: &Standin) -> Result<(Driver, u32)> {
     command.args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-c", script]).arg(folder);
     let (driver, own) = Driver::start_by(&mut command)?;
     ensure!(own == 1, "its own pid is {own}");
-    let children = format!("/proc/{0}/task/{0}/children", driver.pid());
-    let pid = fs::read_to_string(children)?.trim().parse()?;
+    let pid = only_child(driver.pid())?;
     Ok((driver, pid))
+}
+
+fn only_child(pid: u32) -> Result<u32> {
+    Ok(fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?.trim().parse()?)
 }
 
 /// The folder of a process's program, as the process sees it.

@@ -18,9 +18,13 @@ pub const DESCRIBE_FREES: u32 = 1;
 /// As [`WAKE_ARMED`], for who takes the call stacks.
 pub const STACKS_WAKE_ARMED: u32 = 2;
 
-/// The eBPF side's own: how many devices it has described so far, and in the upper half how often
-/// all were forgotten.
+/// How many devices the eBPF side has described so far, and in the upper half how often all were
+/// forgotten.
 pub const DESCRIBED: u32 = 3;
+
+/// What is added to [`DESCRIBED`] when all is to be forgotten: by the eBPF side when a device is closed,
+/// by the agent when a target comes.
+pub const FORGOTTEN: u64 = 1 << 32;
 
 /// Number of control words: a cache line.
 pub const CONTROL_WORDS: u32 = 8;

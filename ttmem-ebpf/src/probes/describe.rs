@@ -6,7 +6,7 @@
 use aya_ebpf::programs::ProbeContext;
 use aya_log_ebpf::debug;
 use ttmem_common::{
-    control::DESCRIBED,
+    control::{DESCRIBED, FORGOTTEN},
     layout::{ABSENT, Chain, LayoutTable, PoolLayout},
     loss::LossCause,
     record::{
@@ -21,9 +21,6 @@ use crate::{
     maps::{KNOWN, KNOWN_ENTRIES, Known},
     user_memory::{Fault, read, read_chain, read_field},
 };
-
-/// What is added to the count of what has been described when all is forgotten.
-const FORGOTTEN: u64 = 1 << 32;
 
 /// `SubDeviceManagerTracker(this, IDevice*, unique_ptr<AllocatorImpl>&&, …)`.
 #[inline(always)]

@@ -134,6 +134,13 @@ fn examine_kernel(report: &mut Report) {
             "boot with lockdown=integrity or none: eBPF may not read a program's memory now",
         ),
     }
+    if let Some(offset) = support::clock_offset() {
+        report.bad(
+            "clock",
+            offset,
+            "run ttmem outside of this time namespace: records have the kernel's",
+        );
+    }
     examine_privileges(report);
 }
 

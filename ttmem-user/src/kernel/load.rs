@@ -45,6 +45,11 @@ pub enum KernelError {
         "the kernel is locked down ({0}): eBPF may not read a program's memory; boot with lockdown=integrity or none"
     )]
     LockedDown(String),
+    /// This process's clock is not the kernel's.
+    #[error(
+        "this time namespace has a monotonic clock of its own ({0} from the kernel's, which records have): run ttmem outside of it"
+    )]
+    ClockOffset(String),
     /// The kernel has no uprobes.
     #[error("this kernel has no uprobes: use one built with CONFIG_UPROBE_EVENTS")]
     NoUprobes,
@@ -131,6 +136,9 @@ impl Kernel {
     /// Loads programs and maps.
     pub fn load(options: LoadOptions) -> Result<Self, KernelError> {
         check_kernel(support::running(), support::lockdown(), support::has_uprobes())?;
+        if let Some(offset) = support::clock_offset() {
+            return Err(KernelError::ClockOffset(offset));
+        }
         let cpus = possible_cpus();
         let (namespace_dev, namespace_ino) = support::pid_namespace().unwrap_or((0, 0));
         let page = u32::try_from(rustix::param::page_size()).unwrap_or(4096);

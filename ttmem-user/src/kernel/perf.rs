@@ -33,18 +33,23 @@ pub fn attach(
 ) -> Result<Vec<UProbeLinkId>, KernelError> {
     let pid = NonZeroU32::new(pid.0).ok_or_else(|| KernelError::Object("pid 0".to_owned()))?;
     let program = program(ebpf)?;
-    points
-        .iter()
-        .map(|(offset, cookie)| {
-            let point = UProbeAttachPoint {
-                location: UProbeAttachLocation::AbsoluteOffset(offset.0),
-                cookie: Some(*cookie),
-            };
-            program.attach(point, path, UProbeScope::OneProcess(pid)).map_err(|error| {
-                KernelError::AttachPerf { path: path.to_owned(), offset: *offset, source: error }
-            })
-        })
-        .collect()
+    let mut links = Vec::with_capacity(points.len());
+    for (offset, cookie) in points {
+        let point = UProbeAttachPoint {
+            location: UProbeAttachLocation::AbsoluteOffset(offset.0),
+            cookie: Some(*cookie),
+        };
+        match program.attach(point, path, UProbeScope::OneProcess(pid)) {
+            Ok(link) => links.push(link),
+            Err(source) => {
+                // aya would keep those that are in place until ttmem ends.
+                detach(ebpf, links);
+                let path = path.to_owned();
+                return Err(KernelError::AttachPerf { path, offset: *offset, source });
+            }
+        }
+    }
+    Ok(links)
 }
 
 /// Takes links out; one that the kernel has already taken away is no concern.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use ttmem_common::{
-    control::{DESCRIBE_FREES, WAKE_ARMED},
+    control::{DESCRIBE_FREES, DESCRIBED, FORGOTTEN, WAKE_ARMED},
     layout::BUFFER_TYPES,
     loss::{LossCause, loss_index},
     witness::{self as row, WITNESS_WORDS, witness_row},
@@ -76,6 +76,10 @@ impl EventSource for Records {
 
     fn describe_frees(&self, wanted: bool) {
         self.control.word(DESCRIBE_FREES).store(u32::from(wanted), Ordering::SeqCst);
+    }
+
+    fn forget_descriptions(&self) {
+        self.control.long(DESCRIBED).fetch_add(FORGOTTEN, Ordering::SeqCst);
     }
 
     fn lost(&self) -> Lost {

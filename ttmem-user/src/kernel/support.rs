@@ -2,6 +2,8 @@
 
 use std::{fmt, path::Path};
 
+use crate::units::Pid;
+
 /// A kernel release, as far as it matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KernelVersion {
@@ -63,9 +65,40 @@ pub fn pid_namespace() -> Option<(u64, u64)> {
     (namespace.ino() != INITIAL).then(|| (namespace.dev(), namespace.ino()))
 }
 
+/// Whether a process is in a pid namespace inside this process's, which is not the initial one: then
+/// the kernel does not say whose a hit is (kernel/bpf/helpers.c: `bpf_get_ns_current_pid_tgid`).
+pub fn is_nested(pid: Pid) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let Some((_, own)) = pid_namespace() else { return false };
+    let its = std::fs::metadata(format!("/proc/{}/ns/pid", pid.0));
+    // One that has ended is another's concern.
+    its.is_ok_and(|its| its.ino() != own)
+}
+
+/// By how much this process's CLOCK_MONOTONIC differs from the kernel's, as the kernel says it;
+/// `None` if it does not.
+pub fn clock_offset() -> Option<String> {
+    clock_offset_of(&std::fs::read_to_string("/proc/self/timens_offsets").ok()?)
+}
+
+fn clock_offset_of(offsets: &str) -> Option<String> {
+    let monotonic = offsets.lines().find_map(|line| line.strip_prefix("monotonic"))?;
+    let parts: Vec<&str> = monotonic.split_whitespace().collect();
+    parts.iter().any(|part| *part != "0").then(|| parts.join(" s, ") + " ns")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_of_its_own_is_seen() {
+        let offsets = |monotonic| format!("monotonic  {monotonic}\nboottime   5  0\n");
+        assert_eq!(clock_offset_of(&offsets("0 0")), None);
+        assert_eq!(clock_offset_of(&offsets("-60 0")).as_deref(), Some("-60 s, 0 ns"));
+        assert_eq!(clock_offset_of(&offsets("0 7")).as_deref(), Some("0 s, 7 ns"));
+        assert_eq!(clock_offset_of("\n"), None);
+    }
 
     #[test]
     fn releases_of_many_kinds() {

@@ -108,10 +108,21 @@ pub struct View<'a> {
 /// What a pipeline tells whoever attaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// The target in a slot has ended: the slot is free.
-    Ended(u32),
-    /// The target in a slot runs another program now: the slot is free.
-    Replaced(u32, Pid),
+    /// A target has ended.
+    Ended(Gone),
+    /// It runs another program now.
+    Replaced(Gone),
+}
+
+/// A target that is gone. Its slot is free, unless another has got it meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone {
+    /// The slot.
+    pub slot: u32,
+    /// The target's number: no other has it.
+    pub serial: u64,
+    /// The process.
+    pub pid: Pid,
 }
 
 /// Called with what happens to targets; must not block.

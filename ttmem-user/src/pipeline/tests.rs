@@ -167,7 +167,10 @@ async fn another_program_ends_the_target() {
     let replaced = NewTarget { same_program: Box::new(|| false), ..target(3, nothing_older()) };
     let mut rig = Rig::start(Vec::new(), vec![replaced], options());
     assert_eq!(rig.last_of_one().await.state, TargetState::Replaced);
-    assert_eq!(rig.notices.try_recv(), Ok(Notice::Replaced(3, Pid(4))));
+    assert_eq!(
+        rig.notices.try_recv(),
+        Ok(Notice::Replaced(Gone { slot: 3, serial: 3, pid: Pid(4) }))
+    );
 }
 
 #[tokio::test(flavor = "current_thread")]
@@ -183,7 +186,8 @@ async fn the_last_targets_end_ends_it() {
     // What may be asked for later is kept.
     assert!(report.targets.iter().all(|it| it.programs.is_some() && it.buffers.is_none()));
     let notices: Vec<Notice> = rig.notices.try_iter().collect();
-    assert_eq!(notices, [Notice::Ended(0), Notice::Ended(5)]);
+    let gone = |slot| Gone { slot, serial: u64::from(slot), pid: Pid(slot + 1) };
+    assert_eq!(notices, [0, 5].map(|slot| Notice::Ended(gone(slot))));
 }
 
 #[tokio::test(flavor = "current_thread")]

@@ -103,6 +103,11 @@ impl Watched {
         self.phase != Phase::Settled
     }
 
+    /// Whether its probes are not in place yet.
+    pub(super) fn is_attaching(&self) -> bool {
+        self.phase == Phase::Attaching
+    }
+
     /// Whether its older buffers are still to be read.
     pub(super) fn awaits_baseline(&self) -> bool {
         matches!(self.phase, Phase::Attaching | Phase::Baseline)

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use ttmem_common::layout::MAX_SLOTS;
 
 use super::{
-    Command, Control, NewTarget, Notice, OnNotice, Options, Query,
+    Command, Control, Gone, NewTarget, Notice, OnNotice, Options, Query,
     health::Meter,
     readers::{Readers, Reading},
     wait::{is_readable, nanos, now_ns, wait},
@@ -211,6 +211,7 @@ impl<S: EventSource> Worker<S> {
 
     fn add(&mut self, target: NewTarget) {
         let slot = target.slot as usize;
+        self.source.forget_descriptions();
         self.unwatched.retain(|process| process.pid != target.ledger.process().pid);
         let (lost, witness) = (self.source.lost(), self.source.witness(target.slot));
         if let Some(place) = self.targets.get_mut(slot) {
@@ -335,25 +336,27 @@ impl<S: EventSource> Worker<S> {
         watched.set_lost(self.source.lost());
         watched.set_witness(self.source.witness(watched.target.slot));
         watched.close_table(Some(state), time_ns);
-        let pid = watched.target.ledger.process().pid;
+        let (slot, serial) = (watched.target.slot, watched.serial());
+        let gone = Gone { slot, serial, pid: watched.target.ledger.process().pid };
         let detail = self.detail().and(self.options.detail_at_end);
         self.ended.push_back(watched.snapshot(time_ns, state, detail));
         while self.ended.len() > KEPT_ENDED {
             self.ended.pop_front();
         }
-        let number = u32::try_from(slot).unwrap_or(u32::MAX);
         (self.on_notice)(match state {
-            TargetState::Replaced => Notice::Replaced(number, pid),
-            TargetState::Exited | TargetState::Running => Notice::Ended(number),
+            TargetState::Replaced => Notice::Replaced(gone),
+            TargetState::Exited | TargetState::Running => Notice::Ended(gone),
         });
     }
 
     /// Waits a little for what is being read of a target, or gives up for `reason`. The reader is
-    /// quick, or fails at once when the target is gone.
+    /// quick, or fails at once when the target is gone. Nothing is being read before all probes are in
+    /// place.
     fn finish_readings(&mut self, slot: usize, reason: &str) {
         let Some(watched) = &self.targets[slot] else { return };
         let serial = watched.serial();
-        let deadline = now_ns().saturating_add(nanos(LAST_READING));
+        let patience = if watched.is_attaching() { Duration::ZERO } else { LAST_READING };
+        let deadline = now_ns().saturating_add(nanos(patience));
         while self.targets[slot].as_ref().is_some_and(|watched| watched.is_reading()) {
             match self.readers.done_within(BUSY_TICK) {
                 Some(reading) => _ = self.deliver(reading),

@@ -50,6 +50,10 @@ pub trait EventSource {
         None
     }
 
+    /// A target comes of which nothing is known, though another may have been told of the same process:
+    /// whatever device is met from here on is described once more.
+    fn forget_descriptions(&self) {}
+
     /// Lets frees say what they free, for as long as the live set is not known.
     fn describe_frees(&self, wanted: bool);
 }

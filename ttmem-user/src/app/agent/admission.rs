@@ -1,13 +1,13 @@
 //! Takes a target in: a slot, its layout, its place in the pipeline, its probes.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     io,
     os::fd::AsFd as _,
     sync::{Arc, mpsc},
 };
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use ttmem_common::layout::MAX_SLOTS;
 
 use crate::{
@@ -16,9 +16,9 @@ use crate::{
         share::Share,
         target::{Examiner, Target},
     },
-    kernel::{Attacher, Link},
+    kernel::{Attacher, Link, support},
     ledger::{Ledger, report::Unwatched, snapshot::ProcessLabel},
-    pipeline::{Command, Control, NewTarget, ReadLive},
+    pipeline::{Command, Control, Gone, NewTarget, ReadLive},
     sink::Follower,
     socket::End,
     stacks::{self, Modules},
@@ -95,11 +95,6 @@ impl Admission {
         self.admitted.values().any(|admitted| admitted.pid == pid)
     }
 
-    /// The process in a slot.
-    pub fn pid_of(&self, slot: u32) -> Option<Pid> {
-        self.admitted.get(&slot).map(|admitted| admitted.pid)
-    }
-
     /// Tells the pipeline something.
     pub fn tell(&self, command: Command) {
         self.control.send(command);
@@ -130,6 +125,12 @@ impl Admission {
                 anyhow!("{MAX_SLOTS} processes are watched already, and no more can be")
             })?;
         let pid = target.process.pid();
+        if support::is_nested(pid) {
+            bail!(
+                "process {pid} is in a pid namespace inside that of ttmem, and the kernel does not say \
+                 whose its probes' hits are: run ttmem outside of the container, or in the process's"
+            );
+        }
         self.attacher.set_layout(slot, &target.layout())?;
         let serial = self.next_serial;
         self.next_serial += 1;
@@ -204,16 +205,21 @@ impl Admission {
         is_added.recv().context("stopped while attaching")
     }
 
-    /// A target is gone: its slot can be another's.
-    pub fn release(&mut self, slot: u32, end: End) {
-        let Some(admitted) = self.admitted.remove(&slot) else { return };
+    /// A target is gone: its slot can be another's. It is already if the target had gone before it was
+    /// admitted.
+    pub fn release(&mut self, gone: Gone, end: End) {
+        let Entry::Occupied(admitted) = self.admitted.entry(gone.slot) else { return };
+        if admitted.get().serial != gone.serial {
+            return;
+        }
+        let admitted = admitted.remove();
         if let Some(share) = &self.share {
             share.close(admitted.serial, end);
         }
         self.attacher.detach(admitted.link);
         self.stacks.iter().for_each(|stacks| stacks.remove(admitted.serial));
         // Nothing uses the slot any more; that it still says whose it was does no harm.
-        let _ = self.attacher.clear_layout(slot);
+        let _ = self.attacher.clear_layout(gone.slot);
     }
 
     /// Says that a process is not watched.

@@ -43,6 +43,9 @@ const AFTER_FORK: Duration = Duration::from_millis(200);
 const TAKEN_AGAIN: Duration = Duration::from_secs(2);
 /// How often everything is looked at where the kernel does not tell.
 const POLL: Duration = Duration::from_millis(500);
+/// And where it does: a processor that goes, as all but one do when a machine sleeps, or comes is not
+/// looked at any more, or yet.
+const POLL_ANYWAY: Duration = Duration::from_secs(60);
 /// How often it is looked whether those that are not watched are still there.
 const PRUNE: Duration = Duration::from_secs(1);
 /// Most names that an error lists.
@@ -66,6 +69,8 @@ pub struct Search {
     mailbox: Arc<Mailbox>,
     /// `None`: the kernel does not tell.
     mappings: Option<Mappings>,
+    /// When all are looked at again.
+    next_look: Instant,
     /// To be looked at later.
     pending: Vec<(Instant, Pid)>,
     /// Processes with tt-metal that could not be attached to.
@@ -79,6 +84,7 @@ impl Search {
             selection,
             mailbox,
             mappings: None,
+            next_look: Instant::now() + POLL,
             pending: Vec::new(),
             unwatched: HashMap::new(),
         }
@@ -224,17 +230,16 @@ impl Search {
             match message {
                 Message::Stop => return false,
                 Message::LookAgain => self.look_again(),
-                Message::Notice(Notice::Ended(slot)) => {
+                Message::Notice(Notice::Ended(gone)) => {
+                    self.admission.release(gone, End::Exited);
                     // Another process may have its id by now, and have been taken for it.
-                    let pid = self.admission.pid_of(slot);
-                    self.admission.release(slot, End::Exited);
-                    if let Some(pid) = pid.filter(|_| self.selection.is_search()) {
-                        self.later(pid, Duration::ZERO);
+                    if self.selection.is_search() {
+                        self.later(gone.pid, Duration::ZERO);
                     }
                 }
-                Message::Notice(Notice::Replaced(slot, pid)) => {
-                    self.admission.release(slot, End::Replaced);
-                    self.later(pid, Duration::ZERO);
+                Message::Notice(Notice::Replaced(gone)) => {
+                    self.admission.release(gone, End::Replaced);
+                    self.later(gone.pid, Duration::ZERO);
                 }
             }
         }
@@ -252,7 +257,8 @@ impl Search {
         let now = Instant::now();
         let next = self.pending.iter().map(|(at, _)| at.saturating_duration_since(now)).min();
         let prune = (!self.unwatched.is_empty()).then_some(PRUNE);
-        let look = (self.selection.is_search() && self.mappings.is_none()).then_some(POLL);
+        let look =
+            self.selection.is_search().then(|| self.next_look.saturating_duration_since(now));
         let timeout = [next, prune, look].into_iter().flatten().min();
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         // An interrupted wait is only a short one.
@@ -268,11 +274,15 @@ impl Search {
             }
             !ended
         });
-        match self.mappings.as_mut().map(Mappings::take) {
-            Some(seen) => seen.into_iter().for_each(|seen| self.note(seen)),
-            None => drop(self.look_at_all()),
+        let seen = self.mappings.as_mut().map(Mappings::take).unwrap_or_default();
+        for seen in seen {
+            self.note(seen);
         }
         let now = Instant::now();
+        if now >= self.next_look {
+            self.next_look = now + if self.mappings.is_some() { POLL_ANYWAY } else { POLL };
+            self.look_at_all();
+        }
         for (_, pid) in self.pending.extract_if(.., |(at, _)| *at <= now).collect::<Vec<_>>() {
             self.consider(pid, Hint::Told, &mut Vec::new());
         }
