@@ -19,6 +19,7 @@ use std::{
     collections::HashMap,
     fs::File,
     io::{self, Read as _, Seek as _},
+    time::{Duration, Instant},
 };
 
 use procfs::{
@@ -96,7 +97,7 @@ impl Reader {
         let mut baseline = match &self.memory_layout {
             Ok(memory_layout) => {
                 let walk = Walk { memory: &self.memory, layout: &self.layout, memory_layout };
-                walk.read(&objects)?
+                walk.read(&objects, Instant::now() + LONGEST)?
             }
             // Every buffer is on a device.
             Err(_) if objects.is_empty() => LiveBaseline::default(),
@@ -179,6 +180,10 @@ enum Held {
     NotASet,
 }
 
+/// A reading does not begin with another allocator after this time. A million buffers take a few
+/// seconds; but what only looks like an allocator may be made to take long, and there may be many.
+const LONGEST: Duration = Duration::from_secs(30);
+
 /// One reading.
 pub struct Walk<'a> {
     /// The target's memory.
@@ -190,12 +195,15 @@ pub struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Reads all from the objects that were found.
-    pub fn read(&self, objects: &[(Avma, Class)]) -> Result<LiveBaseline, String> {
+    /// Reads all from the objects that were found, unless that takes longer than `until`.
+    pub fn read(&self, objects: &[(Avma, Class)], until: Instant) -> Result<LiveBaseline, String> {
         let mut baseline = LiveBaseline::default();
         let mut blocks = BlockTables::default();
         let (mut closed, mut broken) = (Vec::new(), Vec::new());
         for allocator in of_class(objects, Class::Allocator) {
+            if Instant::now() >= until {
+                return Err("it takes too long to look at all that may be an allocator".to_owned());
+            }
             match self.read_allocator(allocator, &mut blocks, &mut baseline)? {
                 Held::Buffers => {}
                 Held::NoBlocks => closed.push(allocator),

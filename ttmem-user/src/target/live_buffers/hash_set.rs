@@ -40,8 +40,8 @@ impl From<Unreadable> for Error {
     }
 }
 
-/// More buckets than this is no set of buffers.
-const MAX_BUCKETS: u64 = 1 << 28;
+/// More buckets than this is no set of buffers. They take 128 MiB here while they are looked at.
+const MAX_BUCKETS: u64 = 1 << 24;
 /// A chain this long means that the way was lost.
 const MAX_CHAIN: usize = 1 << 12;
 /// Nodes that are read of one set, besides a few times all that are counted: else its links are

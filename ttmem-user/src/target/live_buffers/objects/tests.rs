@@ -1,12 +1,21 @@
 //! Sharded buffers of versions that know fewer layouts, or whose distribution is not known.
 
+use std::time::Instant;
+
 use ttmem_common::{
     failure::FailureLayout,
     layout::{Chain, DeviceLayout, LayoutTable, PoolLayout},
 };
 
 use super::*;
-use crate::{event::Spread, resolve::plan::MemoryLayout, target::memory::SavedMemory};
+use crate::{
+    event::Spread,
+    resolve::plan::MemoryLayout,
+    target::{
+        live_buffers::{Class, LONGEST},
+        memory::SavedMemory,
+    },
+};
 
 const BUFFER: Avma = Avma(0x1000);
 const ALLOCATOR: Avma = Avma(0x500);
@@ -61,6 +70,18 @@ fn layout() -> LayoutTable {
     }
 }
 
+fn no_layout() -> MemoryLayout {
+    MemoryLayout {
+        allocator_vptrs: Vec::new(),
+        live_set: 0,
+        mesh_allocator: None,
+        device_allocator: None,
+        blocks: None,
+        flags: None,
+        core_lists: None,
+    }
+}
+
 /// How a buffer of that layout, with or without a shard spec of two pages, is spread.
 fn spread(layout: &LayoutTable, memory_layout: u32, has_spec: bool) -> Spread {
     let mut bytes = vec![0; 96];
@@ -80,15 +101,7 @@ fn spread(layout: &LayoutTable, memory_layout: u32, has_spec: bool) -> Spread {
     }
     let mut memory = SavedMemory::default();
     memory.add(BUFFER, bytes);
-    let memory_layout = MemoryLayout {
-        allocator_vptrs: Vec::new(),
-        live_set: 0,
-        mesh_allocator: None,
-        device_allocator: None,
-        blocks: None,
-        flags: None,
-        core_lists: None,
-    };
+    let memory_layout = no_layout();
     let walk = Walk { memory: &memory, layout, memory_layout: &memory_layout };
     walk.read_buffer(ALLOCATOR, BUFFER).unwrap().shape.spread
 }
@@ -108,4 +121,15 @@ fn of_a_later_layout_nothing_is_known() {
     let mut newer = layout();
     newer.buffer.last_sharded = 5;
     assert_eq!(spread(&newer, 5, true), Spread::PagesPerBank(2));
+}
+
+#[test]
+fn a_reading_that_takes_too_long_is_given_up() {
+    let (memory, memory_layout, layout) = (SavedMemory::default(), no_layout(), layout());
+    let walk = Walk { memory: &memory, layout: &layout, memory_layout: &memory_layout };
+    let objects = [(ALLOCATOR, Class::Allocator)];
+    let now = Instant::now();
+    let error = walk.read(&objects, now).unwrap_err();
+    assert_eq!(error, "it takes too long to look at all that may be an allocator");
+    assert!(walk.read(&objects, now + LONGEST).is_ok());
 }
