@@ -848,7 +848,7 @@ TTMEM_SLOW_ static int ttmem_ask_(int connection, uint64_t deadline, char *answe
 }
 
 /* Has ttmem bring the table up to date: after TTMEM_OK it holds every event from before this call.
- * At most `timeout_ms`; some 1 ms. */
+ * At most `timeout_ms`; 0.1 ms and more. */
 TTMEM_SLOW_ static int ttmem_sync(struct ttmem_table *table, int timeout_ms) {
     const int fresh = ttmem_freshness(table);
     if (fresh != TTMEM_OK) {

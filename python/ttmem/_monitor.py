@@ -52,8 +52,8 @@ class Monitor:
     def query_device(self, chip: int = 0, sync: bool = True) -> Device:
         """All numbers of a chip at one instant.
 
-        With `sync` they hold every event from before the call; ttmem is asked for that, some
-        1 ms. Without, they are read from memory and may be some 5 ms behind.
+        With `sync` they hold every event from before the call; ttmem is asked for that,
+        0.2 ms and more. Without, they are read from memory and may be some 5 ms behind.
         """
         if sync:
             self.sync()

@@ -201,7 +201,7 @@ pub const BINDINGS: &[Binding] = &[
         triggers: &[key('b')],
         shown: "b",
         action: Action::Group,
-        help: "add buffers up by size, type, thread, age",
+        help: "add buffers up by size, type, thread, age, site",
         footer: Some(("b group", &[Tab::Buffers])),
     },
     Binding {
