@@ -1,10 +1,14 @@
-//! Few things by their host address, of which the same one is asked for again and again.
+//! Few things by their host address, of which the same ones are asked for again and again.
 
 use std::cell::Cell;
 
 use hashbrown::HashMap;
 
 use crate::units::Avma;
+
+/// So many of the things that were asked for last are found without a look into a hash table. Two of
+/// them seldom have the same place among these.
+const RECENT: usize = 64;
 
 /// Devices, allocators and the like. Nothing is ever taken out.
 #[derive(Debug)]
@@ -14,11 +18,18 @@ pub(super) struct ByAddress<T> {
     places: HashMap<Avma, usize, foldhash::fast::RandomState>,
     /// The place that was asked for last.
     last: Cell<usize>,
+    /// Places that were asked for lately, each where its address says.
+    recent: [Cell<u32>; RECENT],
 }
 
 impl<T> Default for ByAddress<T> {
     fn default() -> Self {
-        Self { things: Vec::new(), places: HashMap::default(), last: Cell::new(0) }
+        Self {
+            things: Vec::new(),
+            places: HashMap::default(),
+            last: Cell::new(0),
+            recent: [const { Cell::new(0) }; RECENT],
+        }
     }
 }
 
@@ -26,12 +37,25 @@ impl<T> ByAddress<T> {
     #[inline]
     fn place(&self, address: Avma) -> Option<usize> {
         let last = self.last.get();
-        if self.things.get(last).is_some_and(|(at, _)| *at == address) {
-            return Some(last);
+        if self.is_at(last, address) { Some(last) } else { self.another_place(address) }
+    }
+
+    /// Apart: where there is one thing only, nobody comes here.
+    #[inline(never)]
+    fn another_place(&self, address: Avma) -> Option<usize> {
+        let recent = &self.recent[recent(address)];
+        let mut place = recent.get() as usize;
+        if !self.is_at(place, address) {
+            place = *self.places.get(&address)?;
+            recent.set(u32::try_from(place).unwrap_or(0));
         }
-        let place = *self.places.get(&address)?;
         self.last.set(place);
         Some(place)
+    }
+
+    #[inline]
+    fn is_at(&self, place: usize, address: Avma) -> bool {
+        self.things.get(place).is_some_and(|(at, _)| *at == address)
     }
 
     /// What is at an address.
@@ -67,6 +91,12 @@ impl<T> ByAddress<T> {
     }
 }
 
+/// Objects of a heap lie at multiples of 16, and large ones far apart.
+#[inline]
+const fn recent(address: Avma) -> usize {
+    (((address.0 >> 4) ^ (address.0 >> 12)) & 0xffff) as usize % RECENT
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,6 +112,15 @@ mod tests {
         assert_eq!(things.insert(Avma(1), 'c'), Some('a'));
         *things.get_mut(Avma(2)).unwrap() = 'd';
         assert!(things.values().eq(&['c', 'd']));
+        // More than are found without a look into the table.
+        let mut many = ByAddress::default();
+        for _ in 0..2 {
+            for at in 0..100 {
+                many.insert(Avma(at << 6), at);
+            }
+            assert!((0..100).all(|at| many.get(Avma(at << 6)) == Some(&at)));
+            assert_eq!(many.get(Avma(1)), None);
+        }
         things.iter_mut().for_each(|(at, thing)| *thing = if at == Avma(1) { 'e' } else { 'f' });
         assert!(things.values().eq(&['e', 'f']));
     }
