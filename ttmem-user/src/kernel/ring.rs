@@ -25,7 +25,7 @@ pub(super) const HEADER: usize = 8;
 /// Room is handed back after this many bytes, so that a long drain does not starve the producer.
 pub(super) const HAND_BACK: u64 = 64 << 10;
 
-/// Records that are handed over together: as long as those ahead are fetched, those behind them can be.
+/// Records that are handed over together: what they need of memory is fetched for all of them at once.
 pub(super) const AT_ONCE: usize = 64;
 
 /// The reading end of a ring buffer map.
