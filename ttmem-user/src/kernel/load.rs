@@ -135,10 +135,12 @@ pub struct Kernel {
 impl Kernel {
     /// Loads programs and maps.
     pub fn load(options: LoadOptions) -> Result<Self, KernelError> {
-        check_kernel(support::running(), support::lockdown(), support::has_uprobes())?;
-        if let Some(offset) = support::clock_offset() {
-            return Err(KernelError::ClockOffset(offset));
-        }
+        check_kernel(
+            support::running(),
+            support::lockdown(),
+            support::clock_offset(),
+            support::has_uprobes(),
+        )?;
         let cpus = possible_cpus();
         let (namespace_dev, namespace_ino) = support::pid_namespace().unwrap_or((0, 0));
         let page = u32::try_from(rustix::param::page_size()).unwrap_or(4096);
@@ -229,10 +231,11 @@ fn last_lines(log: &str) -> String {
     lines[lines.len().saturating_sub(3)..].join("; ")
 }
 
-/// Refuses a kernel on which nothing could work, with the reason that its own refusal lacks.
+/// Refuses where nothing could work, with the reason that the kernel's own refusal lacks.
 fn check_kernel(
     release: Option<support::KernelVersion>,
     lockdown: Option<String>,
+    clock_offset: Option<String>,
     has_uprobes: bool,
 ) -> Result<(), KernelError> {
     if let Some(found) = release
@@ -242,6 +245,9 @@ fn check_kernel(
     }
     if let Some(mode) = lockdown {
         return Err(KernelError::LockedDown(mode));
+    }
+    if let Some(offset) = clock_offset {
+        return Err(KernelError::ClockOffset(offset));
     }
     if has_uprobes { Ok(()) } else { Err(KernelError::NoUprobes) }
 }
@@ -290,20 +296,29 @@ mod tests {
     use super::*;
     use support::KernelVersion;
 
-    fn refusal(release: (u32, u32), lockdown: Option<&str>, has_uprobes: bool) -> String {
-        let release = KernelVersion { major: release.0, minor: release.1 };
-        let checked = check_kernel(Some(release), lockdown.map(str::to_owned), has_uprobes);
+    fn refusal(
+        release: Option<(u32, u32)>,
+        lockdown: Option<&str>,
+        clock_offset: Option<&str>,
+        has_uprobes: bool,
+    ) -> String {
+        let release = release.map(|(major, minor)| KernelVersion { major, minor });
+        let own = |text: Option<&str>| text.map(str::to_owned);
+        let checked = check_kernel(release, own(lockdown), own(clock_offset), has_uprobes);
         checked.map_or_else(|error| error.to_string(), |()| "fine".to_owned())
     }
 
     #[test]
     fn a_kernel_that_cannot_work_is_refused_with_what_to_do() {
-        assert_eq!(refusal((6, 18), None, true), "fine");
-        assert_eq!(refusal((5, 15), None, true), "fine");
-        assert!(refusal((5, 14), None, true).contains("need 5.15 or newer"));
-        assert!(refusal((6, 18), Some("confidentiality"), true).contains("lockdown=integrity"));
-        assert!(refusal((6, 18), None, false).contains("CONFIG_UPROBE_EVENTS"));
-        assert!(check_kernel(None, None, true).is_ok(), "an unknown release is tried");
+        let new = Some((6, 18));
+        assert_eq!(refusal(new, None, None, true), "fine");
+        assert_eq!(refusal(Some((5, 15)), None, None, true), "fine");
+        assert_eq!(refusal(None, None, None, true), "fine", "an unknown release is tried");
+        assert!(refusal(Some((5, 14)), None, None, true).contains("need 5.15 or newer"));
+        let locked = refusal(new, Some("confidentiality"), None, true);
+        assert!(locked.contains("lockdown=integrity"));
+        assert!(refusal(new, None, Some("0 s, 7 ns"), true).contains("time namespace"));
+        assert!(refusal(new, None, None, false).contains("CONFIG_UPROBE_EVENTS"));
     }
 
     #[test]
