@@ -6,6 +6,7 @@
 //! asks for one wake-up and sleeps until it comes.
 
 mod health;
+mod intake;
 mod readers;
 mod wait;
 mod watched;

@@ -14,12 +14,12 @@ use ttmem_common::layout::MAX_SLOTS;
 use super::{
     Command, Control, Gone, NewTarget, Notice, OnNotice, Options, Query,
     health::Meter,
+    intake::{Targets, apply, at, expect},
     readers::{Readers, Reading},
     wait::{is_readable, nanos, now_ns, wait},
     watched::Watched,
 };
 use crate::{
-    event::{self, Ahead},
     ledger::{
         Tag,
         report::{Report, Unwatched},
@@ -38,9 +38,6 @@ const KEPT_ENDED: usize = 16;
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// How long the end waits for a reading.
 const LAST_READING: Duration = Duration::from_secs(1);
-
-/// By slot; most are empty.
-type Targets = Vec<Option<Box<Watched>>>;
 
 pub(super) struct Worker<S> {
     source: S,
@@ -468,51 +465,5 @@ impl<S: EventSource> Worker<S> {
         let mut fds: Vec<_> = targets.map(|watched| watched.target.ended.as_fd()).collect();
         fds.push(self.control.wake.as_fd());
         fds
-    }
-}
-
-fn at(targets: &mut Targets, slot: u32) -> Option<&mut Box<Watched>> {
-    targets.get_mut(slot as usize)?.as_mut()
-}
-
-/// Says which buffers records are about. `announced` is for those that go; what was in it is of before.
-fn expect(targets: &mut Targets, announced: &mut Vec<(u32, Tag)>, records: &[&[u8]]) {
-    announced.clear();
-    for Ahead { slot, buffer, goes } in records.iter().filter_map(|bytes| event::look_ahead(bytes))
-    {
-        let Some(watched) = at(targets, slot) else { continue };
-        let tag = watched.target.ledger.announce(buffer);
-        if goes {
-            announced.push((slot, tag));
-        }
-    }
-    for &(slot, tag) in announced.iter() {
-        if let Some(watched) = at(targets, slot) {
-            watched.target.ledger.expect(tag);
-        }
-    }
-}
-
-/// Decodes a record and applies it to its target.
-#[inline]
-fn apply(targets: &mut Targets, bytes: &[u8]) {
-    let applied = event::decode_with(bytes, |seen, fact| {
-        // A slot may have been somebody else's.
-        let of_it = |watched: &&mut Box<Watched>| watched.target.ledger.process().pid == seen.pid;
-        match at(targets, seen.slot).filter(of_it) {
-            Some(watched) => {
-                let ledger = &mut watched.target.ledger;
-                ledger.stamp(seen.time_ns, Some(seen.tid));
-                ledger.take_in(fact);
-            }
-            None => log::debug!("a record of a target that is not watched any more"),
-        }
-    });
-    if let Err(error) = applied {
-        log::debug!("{error}");
-        // Whose it was cannot be told.
-        for watched in targets.iter_mut().flatten() {
-            watched.target.ledger.count_undecodable();
-        }
     }
 }
