@@ -11,11 +11,10 @@ use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
 use ttmem_bench::Line;
 
-use super::agent::Agent;
+use super::life;
 use super::plan::Plan;
 use super::report::Report;
 use super::rig::Rig;
-use super::target::Target;
 
 const GROUP: &str = "latency: from a call to the socket";
 /// After so long without a record the agent sleeps.
@@ -26,11 +25,8 @@ const FLOWING: u64 = 2_000;
 
 /// Measures both.
 pub fn measure(rig: &Rig, plan: &Plan, report: &mut Report) -> Result<()> {
-    let mut target = Target::on_a_copy(&rig.native.join("push"), &rig.scratch.join("latency"))?;
-    target.ask("tight 1 100")?;
-    let defaults = rig.defaults();
-    let options: Vec<&str> = defaults.iter().map(String::as_str).collect();
-    let agent = Agent::attach(&rig.ttmem, target.pid(), &options)?;
+    let mut target = life::target(rig, "latency", 0)?;
+    let agent = life::attach(rig, &target)?;
     let mut deltas = Deltas::subscribe(rig, target.pid())?;
     let (mut quiet, mut flowing) = (Vec::new(), Vec::new());
     for _ in 0..if plan.quick { 1 } else { ROUNDS } {

@@ -24,14 +24,16 @@ fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-fn target(rig: &Rig, name: &str, held: u64) -> Result<Target> {
+/// A target with so many live buffers.
+pub fn target(rig: &Rig, name: &str, held: u64) -> Result<Target> {
     let mut target = Target::on_a_copy(&rig.native.join("push"), &rig.scratch.join(name))?;
     target.ask("tight 1 100")?;
     target.ask(&format!("hold {held}"))?;
     Ok(target)
 }
 
-fn attach(rig: &Rig, target: &Target) -> Result<Agent> {
+/// Attaches to it.
+pub fn attach(rig: &Rig, target: &Target) -> Result<Agent> {
     let defaults = rig.defaults();
     let options: Vec<&str> = defaults.iter().map(String::as_str).collect();
     Agent::attach(&rig.ttmem, target.pid(), &options)

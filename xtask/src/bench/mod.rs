@@ -16,6 +16,7 @@ mod goals;
 mod latency;
 mod life;
 mod plan;
+mod readers;
 mod real;
 mod report;
 mod rig;
@@ -100,10 +101,11 @@ pub fn try_out() -> Result<Vec<String>> {
 fn whole_programs(rig: &Rig, plan: &Plan, report: &mut Report) {
     report.part("stand-in", |report| standin::measure(rig, plan, report));
     report.part("throughput", |report| throughput::measure(rig, plan, report));
-    let parts: [(&str, Part); 5] = [
+    let parts: [(&str, Part); 6] = [
         ("life", life::coming_and_going),
         ("rest", life::at_rest),
         ("socket", life::socket),
+        ("readers", readers::measure),
         ("latency", latency::measure),
         ("tracy", tracy::measure),
     ];

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use ttmem_bench::Line;
 
 use super::agent::{self, Agent, delivered};
@@ -23,6 +23,8 @@ const REFRESH: &str = "200";
 /// The rate for which the agent's share is told besides: it works the more the faster the target is.
 const ASKED_FOR: f64 = 1.5;
 
+const STACKS: &str = "throughput: stacks";
+
 /// Measures.
 pub fn measure(rig: &Rig, plan: &Plan, report: &mut Report) -> Result<()> {
     for ring in RINGS {
@@ -38,6 +40,10 @@ pub fn measure(rig: &Rig, plan: &Plan, report: &mut Report) -> Result<()> {
     if report.wants("throughput: overload") {
         say::note("throughput: overload");
         report.add(overload(rig, plan)?);
+    }
+    if report.wants(STACKS) {
+        say::note(STACKS);
+        report.add(with_stacks(rig, plan)?);
     }
     Ok(())
 }
@@ -137,4 +143,43 @@ fn overload(rig: &Rig, plan: &Plan) -> Result<Vec<Line>> {
         Line::of(title, "exact again", "ms", n, &times),
     ];
     Ok(lines.into_iter().flatten().collect())
+}
+
+/// Stacks at a steady rate, one for each allocation: the processor for unwinding them, and those lost.
+fn with_stacks(rig: &Rig, plan: &Plan) -> Result<Vec<Line>> {
+    let mut target = target(rig)?;
+    let mut options = vec!["--stacks", "--refresh", REFRESH];
+    let defaults = rig.defaults();
+    options.extend(defaults.iter().map(String::as_str));
+    let mut agent = Agent::attach(&rig.ttmem, target.pid(), &options)?;
+    let mut lines = Vec::new();
+    for (per_second, name) in [(25_000, "25,000/s"), (50_000, "50,000/s")] {
+        let pairs = plan.some(per_second);
+        let (mut shares, mut losses) = (Vec::new(), Vec::new());
+        let mut before = stacks(&mut agent)?;
+        for _ in 0..plan.long_rounds {
+            shares.push(agent::cpu_share(agent.pid(), || {
+                target.ask(&format!("paced {} {pairs}", 2 * per_second)).map(drop)
+            })?);
+            let now = stacks(&mut agent)?;
+            if now.received + now.lost - before.received - before.lost != pairs {
+                bail!("of {pairs} stacks {now:?} are accounted for, behind {before:?}");
+            }
+            losses.push(number(now.lost - before.lost) * 100.0 / number(pairs));
+            before = now;
+        }
+        lines.extend(Line::of(STACKS, &format!("agent, {name}"), "% of a core", pairs, &shares));
+        lines.extend(Line::of(STACKS, &format!("lost, {name}"), "%", pairs, &losses));
+    }
+    agent.finish()?;
+    Ok(lines)
+}
+
+/// What became of the stacks up to now.
+fn stacks(agent: &mut Agent) -> Result<Delivered> {
+    let now = agent::monotonic_ns()?;
+    let line = agent.find(|line| line["time_ns"].as_u64().is_some_and(|time| time >= now))?;
+    let count =
+        |key: &str| line["stacks"][key].as_u64().with_context(|| format!("no {key}: {line}"));
+    Ok(Delivered { received: count("seen")?, lost: count("lost")? })
 }
