@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// The cargo that runs xtask, so that every build is by one toolchain.
 pub fn cargo() -> Command {
@@ -110,6 +111,13 @@ pub fn tee(command: &mut Command, mut look: impl FnMut(&str)) -> Result<ExitStat
     }
     out.flush()?;
     child.wait().with_context(|| format!("cannot wait for `{shown}`"))
+}
+
+/// Sends a signal to a child of ours that has not been waited for, so that its id is still its own.
+pub fn signal(child: u32, signal: Signal) -> Result<()> {
+    let pid = i32::try_from(child).ok().and_then(Pid::from_raw);
+    let pid = pid.with_context(|| format!("{child} is no process id"))?;
+    kill_process(pid, signal).with_context(|| format!("cannot signal process {child}"))
 }
 
 #[cfg(test)]

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
 use serde_json::Value;
 
-use super::watcher::{Delivered, interrupt};
+use super::watcher::Delivered;
 use crate::run;
 
 /// How long anything may take before it counts as stuck.
@@ -78,7 +79,7 @@ impl Agent {
 
     /// Has it stopped, all threads of it, so that nothing is read.
     pub fn stop(&self) -> Result<()> {
-        self.signal("-STOP")?;
+        run::signal(self.pid(), Signal::STOP)?;
         let end = Instant::now() + PATIENCE;
         while !all_stopped(self.pid())? {
             if Instant::now() > end {
@@ -91,17 +92,12 @@ impl Agent {
 
     /// Lets it go on.
     pub fn go_on(&self) -> Result<()> {
-        self.signal("-CONT")
-    }
-
-    fn signal(&self, signal: &str) -> Result<()> {
-        let pid = self.child.id().to_string();
-        run::capture(Command::new("kill").args([signal, &pid])).map(drop)
+        run::signal(self.pid(), Signal::CONT)
     }
 
     /// Lets it end by itself; what it has seen by then.
     pub fn finish(mut self) -> Result<Delivered> {
-        interrupt(self.child.id())?;
+        run::signal(self.pid(), Signal::INT)?;
         while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
             self.last = line;
         }
@@ -112,7 +108,7 @@ impl Agent {
     /// Ends it by SIGINT, and returns how long that took.
     pub fn interrupt(mut self) -> Result<Duration> {
         let start = Instant::now();
-        interrupt(self.child.id())?;
+        run::signal(self.pid(), Signal::INT)?;
         self.child.wait()?;
         Ok(start.elapsed())
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
 
 use super::agent::Agent;
 use super::bpftrace::{self, Bpftrace};
@@ -83,7 +84,7 @@ impl Watcher {
             }
             Self::Ttmem(agent) => agent.finish().map(Some),
             Self::Script { mut child, output, errors, prints } => {
-                interrupt(child.id())?;
+                run::signal(child.id(), Signal::INT)?;
                 child.wait()?;
                 counted(&output, &errors, prints).map(Some)
             }
@@ -122,11 +123,6 @@ fn script(
     let child =
         command.spawn().with_context(|| format!("cannot start bpftrace {}", tool.version))?;
     Ok(Watcher::Script { child, output, errors, prints: name == "print" })
-}
-
-/// SIGINT to a child of ours that is not yet waited for.
-pub fn interrupt(pid: u32) -> Result<()> {
-    run::capture(Command::new("kill").args(["-INT", &pid.to_string()])).map(drop)
 }
 
 fn counted(output: &Path, errors: &Path, prints: bool) -> Result<Delivered> {

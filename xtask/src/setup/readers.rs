@@ -8,6 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use super::apt;
 use crate::real_target::{self, RealTarget};
 use crate::say::{self, Step};
 use crate::{paths, run};
@@ -32,7 +33,13 @@ pub fn ensure(target: &RealTarget) -> Result<PathBuf> {
         return Ok(python);
     }
     let step = Step::begin("making", &format!("{} by {}", dir.display(), base.display()));
-    run::capture(Command::new(&base).args(["-m", "venv", "--clear"]).arg(&dir))?;
+    let mut venv = Command::new(&base);
+    venv.args(["-m", "venv", "--clear"]).arg(&dir);
+    if run::capture(&mut venv).is_err() {
+        // Debian has what gives a venv its pip in a package of its own.
+        apt::ensure(&["python3-venv"])?;
+        run::capture(&mut venv)?;
+    }
     run::run_retrying(3, || {
         let mut pip = pip(&python);
         pip.args(["install", "--only-binary=:all:"]).args(PACKAGES);
