@@ -1,7 +1,9 @@
 //! `ttmem run`: the command is what it would be without, and its output is shown or left alone.
 
 use std::{
-    fs,
+    fs::{self, Permissions},
+    io::Read as _,
+    os::unix::fs::PermissionsExt as _,
     process::{Command, Stdio},
     time::Instant,
 };
@@ -9,9 +11,11 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use e2e::{
     or_skip,
+    refusal::compile,
     standin::{Driver, Standin},
     ttmem::{PATIENCE, Ttmem},
 };
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 fn code(ttmem: &Ttmem, words: &[&str]) -> Option<i32> {
@@ -42,6 +46,70 @@ fn the_command_is_run_by_the_user_who_asked() {
     let mut command = ttmem.command(&["run", "--headless", "-o", "/dev/null", "--", "id", "-u"]);
     let output = command.env("SUDO_UID", "65534").env("SUDO_GID", "65534").output().unwrap();
     assert_eq!(output.stdout, b"65534\n", "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Says who has loaded it, in a line of the file that it is told.
+const PRELOADED: &str = r#"
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+__attribute__((constructor)) static void loaded(void) {
+    FILE *file = fopen(getenv("TTMEM_TEST_LOADED"), "a");
+    fprintf(file, "%u\n", geteuid());
+    fclose(file);
+}
+"#;
+
+#[test]
+fn what_the_user_has_the_loader_do_is_not_done_as_root() {
+    let ttmem = or_skip!(Ttmem::locate());
+    let folder = tempfile::tempdir().unwrap();
+    let library = compile(folder.path(), "loaded.so", PRELOADED, &["-shared", "-fPIC"]).unwrap();
+    let loaded = folder.path().join("loaded");
+    fs::write(&loaded, "").unwrap();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&loaded, Permissions::from_mode(0o666)).unwrap();
+    let mut command = ttmem.command(&["run", "--headless", "-o", "/dev/null", "--", "id", "-u"]);
+    command.env("SUDO_UID", "65534").env("SUDO_GID", "65534");
+    command.env("LD_PRELOAD", &library).env("TTMEM_TEST_LOADED", &loaded);
+    let output = command.output().unwrap();
+    assert_eq!(output.stdout, b"65534\n", "{}", String::from_utf8_lossy(&output.stderr));
+    // ttmem itself was started with it here, where sudo would have left it out.
+    assert_eq!(fs::read_to_string(&loaded).unwrap(), "0\n65534\n");
+}
+
+#[test]
+fn where_nothing_can_be_written_the_command_still_runs_to_its_end() {
+    let ttmem = or_skip!(Ttmem::locate());
+    let run = |script| {
+        ttmem.run(&["run", "--headless", "-o", "/dev/full", "--", "sh", "-c", script]).unwrap()
+    };
+    let output = run("echo done; exit 7");
+    assert_eq!((output.status.code(), &output.stdout[..]), (Some(7), &b"done\n"[..]));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("cannot write to /dev/full"), "{error}");
+    assert_eq!(run("exit 0").status.code(), Some(1), "the output is not complete");
+}
+
+#[test]
+fn behind_its_time_signals_still_reach_the_command() {
+    let ttmem = or_skip!(Ttmem::locate());
+    let script = "trap 'exit 9' TERM; echo ready; while :; do sleep 0.01; done";
+    let options = ["run", "--headless", "--duration", "0.1", "-o", "/dev/null", "--", "sh", "-c"];
+    let mut command = ttmem.command(&options);
+    let mut child = command.arg(script).stdout(Stdio::piped()).spawn().unwrap();
+    let mut ready = [0; 6];
+    child.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
+    let threads = format!("/proc/{}/task", child.id());
+    let deadline = Instant::now() + PATIENCE;
+    // Its threads go with the probes.
+    while fs::read_dir(&threads).unwrap().count() > 1 {
+        assert!(Instant::now() < deadline, "it goes on watching");
+        std::thread::yield_now();
+    }
+    let pid = Pid::from_raw(child.id().cast_signed()).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(9));
 }
 
 /// The first line of a file for which `is_it` holds. There is no event for that: it is looked at.
@@ -120,13 +188,17 @@ impl Drop for Tmux {
 }
 
 fn shown(name: &str, script: &str) -> Result<Tmux, String> {
+    shown_for(name, "100000", script)
+}
+
+fn shown_for(name: &str, duration: &str, script: &str) -> Result<Tmux, String> {
     let ttmem = Ttmem::locate()?;
     Command::new("tmux").arg("-V").output().map_err(|error| format!("no tmux: {error}"))?;
     let tmux = Tmux(format!("ttmem-run-{}-{name}", std::process::id()));
     let path = ttmem.path().display().to_string();
-    let run = r#""$0" run -- sh -c "$1"; echo "the code is $?"; cat"#;
+    let run = r#""$0" run --duration "$2" -- sh -c "$1"; echo "the code is $?"; cat"#;
     let start = ["-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24"];
-    let words = ["bash", "-c", run, &path, script];
+    let words = ["bash", "-c", run, &path, script, duration];
     tmux.call(&[&start[..], &words].concat()).map_err(|error| format!("{error:#}"))?;
     Ok(tmux)
 }
@@ -154,6 +226,21 @@ fn once_the_view_is_closed_the_output_is_passed_on() {
     let tmux = or_skip!(shown("passed", &script));
     tmux.until(|screen| screen.contains("o hides") && screen.contains("\nbefore\n")).unwrap();
     tmux.call(&["send-keys", "q"]).unwrap();
+    tmux.until(|screen| screen.contains("before") && !screen.contains("o hides")).unwrap();
+    fs::write(&pipe, "after").unwrap();
+    let screen = tmux.until(|screen| screen.contains("the code is 3")).unwrap();
+    assert!(screen.contains("before\nafter\nthe code is 3"), "{screen}");
+}
+
+#[test]
+fn when_its_time_is_over_the_view_closes_and_the_command_runs_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    let script = format!("echo before; cat {}; exit 3", pipe.display());
+    let tmux = or_skip!(shown_for("over", "1", &script));
+    tmux.until(|screen| screen.contains("o hides") && screen.contains("\nbefore\n")).unwrap();
     tmux.until(|screen| screen.contains("before") && !screen.contains("o hides")).unwrap();
     fs::write(&pipe, "after").unwrap();
     let screen = tmux.until(|screen| screen.contains("the code is 3")).unwrap();

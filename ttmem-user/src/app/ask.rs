@@ -1,14 +1,11 @@
 //! `ttmem ask`.
 
-use std::{
-    io::{self, Write as _},
-    path::PathBuf,
-};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
-use super::Outcome;
+use super::{Outcome, output};
 use crate::{
     cli::args::readers::AskArgs,
     socket::client::Client,
@@ -31,11 +28,9 @@ pub fn run(args: &AskArgs) -> anyhow::Result<Outcome> {
     if !goes_on {
         client.finish()?;
     }
-    let mut stdout = io::stdout().lock();
     let mut answered = false;
     while let Some(line) = client.line()? {
-        stdout.write_all(line.as_bytes()).context("cannot write to standard output")?;
-        stdout.flush().context("cannot write to standard output")?;
+        output::print(&line)?;
         answered = true;
         let error = serde_json::from_str::<Value>(&line).ok().and_then(|answer| {
             let failed = answer["schema"] == "ttmem.error/1";

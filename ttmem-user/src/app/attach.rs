@@ -3,14 +3,13 @@
 use std::{
     io::{self, IsTerminal as _},
     pin::pin,
-    time::Duration,
 };
 
 use super::{
     Outcome,
     agent::Selection,
     output::{Lines, Stream, outcome},
-    session::{Session, quit_signal},
+    session::{Session, or_over, quit_signal},
     watch::{Follow, follow},
 };
 use crate::{
@@ -106,13 +105,4 @@ async fn watch(config: &WatchConfig, selection: Selection) -> anyhow::Result<Out
         }
     }
     Ok(outcome(&session.last()))
-}
-
-/// Completes with `quit`, or when the time is over.
-async fn or_over(quit: impl Future<Output = ()>, duration: Option<Duration>) {
-    match duration {
-        // Whichever comes first.
-        Some(duration) => drop(tokio::time::timeout(duration, quit).await),
-        None => quit.await,
-    }
 }

@@ -10,7 +10,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 
 use ttmem_common::probe::ProbeId;
 
-use super::{Outcome, target::Target};
+use super::{Outcome, output, target::Target};
 use crate::{
     cli::args::DoctorArgs,
     image::Image,
@@ -30,7 +30,7 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<Outcome> {
         let image = library(path)?;
         let plan = resolve::resolve(&image);
         if args.json {
-            json::print(path, image.build_id(), &plan)?;
+            output::print(&json::line(path, image.build_id(), &plan)?)?;
             return Ok(outcome(plan.unresolved.is_empty()));
         }
         report.section(&format!("Library {}", path.display()));
@@ -42,7 +42,7 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<Outcome> {
             examine_process(&mut report, Pid(pid));
         }
     }
-    print!("{}", report.text());
+    output::print(&report.text())?;
     Ok(outcome(report.to_do.is_empty()))
 }
 

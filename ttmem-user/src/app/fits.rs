@@ -1,11 +1,9 @@
 //! `ttmem fits`: whether a buffer would fit now, from memory alone.
 
-use std::io::{self, Write as _};
-
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use serde::Serialize;
 
-use super::{Outcome, snapshot};
+use super::{Outcome, output, snapshot};
 use crate::{
     cli::args::FitsArgs,
     event::BufferType,
@@ -63,10 +61,7 @@ pub fn run(args: &FitsArgs) -> anyhow::Result<Outcome> {
     } else {
         fits::render(args.buffer_type, &answers, &snapshot.inexact_because)
     };
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .context("cannot write to standard output")?;
+    output::print(&text)?;
     Ok(match fits {
         Some(fits) if snapshot.exact => {
             if fits {

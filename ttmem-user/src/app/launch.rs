@@ -1,7 +1,7 @@
 //! `ttmem launch`: what `run` starts its command by.
 //!
 //! Becomes the user who asked for it, waits until everything is ready, and turns into the
-//! command. Its environment is the command's already.
+//! command. It has no environment of its own: the command's comes when all is ready.
 
 use std::{
     ffi::CString,
@@ -13,9 +13,10 @@ use std::{
     process::Command,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use nix::unistd::{Gid, Uid, User, initgroups, setgid, setuid};
 
+use super::run::environment::{self, Environment};
 use crate::cli::args::LaunchArgs;
 
 /// What a shell says of a command that is not there, and of one that cannot be run.
@@ -31,11 +32,11 @@ pub fn run(args: &LaunchArgs) -> anyhow::Result<u8> {
         become_user(Uid::from_raw(user), Gid::from_raw(group))
             .with_context(|| format!("cannot become user {user}"))?;
     }
-    wait_at(args.gate)?;
+    let environment = wait_at(args.gate)?;
     let Some((program, arguments)) = args.command.split_first() else {
         anyhow::bail!("there is no command");
     };
-    let error = Command::new(program).args(arguments).exec();
+    let error = Command::new(program).args(arguments).env_clear().envs(environment).exec();
     eprintln!("ttmem: cannot run {}: {error}", program.to_string_lossy());
     Ok(if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUN })
 }
@@ -58,11 +59,19 @@ fn become_user(user: Uid, group: Gid) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits for a byte. The end without one means that whoever would watch is gone.
-fn wait_at(gate: i32) -> anyhow::Result<()> {
-    let mut byte = [0];
+/// Waits for the command's environment: its length, 8 bytes, and so many. The end without one means
+/// that whoever would watch is gone.
+fn wait_at(gate: i32) -> anyhow::Result<Environment> {
     #[expect(unsafe_code, reason = "the descriptor was made for this process by its parent")]
     // SAFETY: nobody else in this process knows the descriptor; it is used once.
     let gate = unsafe { OwnedFd::from_raw_fd(gate) };
-    std::fs::File::from(gate).read_exact(&mut byte).context("ttmem ended before the command")
+    let mut gate = std::fs::File::from(gate);
+    let mut length = [0; 8];
+    gate.read_exact(&mut length).context(GONE)?;
+    let mut bytes = Vec::new();
+    gate.take(u64::from_le_bytes(length)).read_to_end(&mut bytes).context(GONE)?;
+    ensure!(bytes.len() as u64 == u64::from_le_bytes(length), GONE);
+    Ok(environment::parse(&bytes))
 }
+
+const GONE: &str = "ttmem ended before the command";

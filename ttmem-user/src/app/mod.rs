@@ -21,12 +21,13 @@ mod stacks;
 mod target;
 mod watch;
 
-use std::{io, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
 
 use crate::cli::args::{Arguments, Command};
+use output::NotWritten;
 
 /// How a command ended, when it did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,11 +94,9 @@ fn event_loop() -> anyhow::Result<tokio::runtime::Runtime> {
         .context("cannot start the event loop")
 }
 
+/// Whether it is our own output that nobody reads any more. A socket's other end may be gone as well.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<io::Error>())
-        .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+    error.chain().filter_map(|cause| cause.downcast_ref::<NotWritten>()).any(NotWritten::is_closed)
 }
 
 /// An error and its causes, without repeating what an outer message already says.
@@ -117,6 +116,8 @@ fn one_line(error: &anyhow::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
 
     #[test]
@@ -129,9 +130,12 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_pipe_is_told_from_other_errors() {
-        let closed = anyhow::Error::from(io::Error::from(io::ErrorKind::BrokenPipe));
-        assert!(is_broken_pipe(&closed.context("cannot write")));
-        assert!(!is_broken_pipe(&anyhow::anyhow!("other")));
+    fn closed_output_is_told_from_other_errors() {
+        let closed = || io::Error::from(io::ErrorKind::BrokenPipe);
+        let output = anyhow::Error::from(NotWritten::to_nobody(closed()));
+        assert!(is_broken_pipe(&output.context("while a report was printed")));
+        let full = anyhow::Error::from(NotWritten::to_nobody(io::ErrorKind::StorageFull.into()));
+        assert!(!is_broken_pipe(&full));
+        assert!(!is_broken_pipe(&anyhow::Error::from(closed()).context("a socket")));
     }
 }

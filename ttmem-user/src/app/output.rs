@@ -3,11 +3,12 @@
 use std::{
     collections::{BTreeSet, HashMap},
     fs::File,
-    io::{self, BufWriter, IsTerminal as _, Write},
+    io::{self, BufWriter, Write},
     path::Path,
 };
 
 use anyhow::Context as _;
+use rustix::termios::{Winsize, tcgetwinsize};
 
 use super::Outcome;
 use crate::{
@@ -19,6 +20,33 @@ use crate::{
     },
     sink::{json, text},
 };
+
+/// Output that could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write to {to}")]
+pub struct NotWritten {
+    to: String,
+    source: io::Error,
+}
+
+impl NotWritten {
+    #[cfg(test)]
+    pub fn to_nobody(source: io::Error) -> Self {
+        Self { to: "nobody".to_owned(), source }
+    }
+
+    /// Whoever read the output has had enough.
+    pub fn is_closed(&self) -> bool {
+        self.source.kind() == io::ErrorKind::BrokenPipe
+    }
+}
+
+/// Writes to standard output, at once.
+pub fn print(text: &str) -> Result<(), NotWritten> {
+    let mut stdout = io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    written.map_err(|source| NotWritten { to: "standard output".to_owned(), source })
+}
 
 /// Where lines go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,31 +77,32 @@ pub struct Lines {
 impl Lines {
     /// To a file, or else to a stream. Colours and cuts lines only on a terminal.
     pub fn new(format: Format, file: Option<&Path>, stream: Stream) -> anyhow::Result<Self> {
-        let (to, what, terminal): (Box<dyn Write + Send>, String, bool) = match (file, stream) {
-            (Some(path), _) => {
-                let file = File::create(path)
-                    .with_context(|| format!("cannot write to {}", path.display()))?;
-                (Box::new(file), path.display().to_string(), false)
-            }
-            (None, Stream::Stdout) => {
-                let stdout = io::stdout();
-                let terminal = stdout.is_terminal();
-                (Box::new(stdout), "standard output".to_owned(), terminal)
-            }
-            (None, Stream::Stderr) => {
-                let stderr = io::stderr();
-                let terminal = stderr.is_terminal();
-                (Box::new(stderr), "standard error".to_owned(), terminal)
-            }
-        };
+        let (to, what, size): (Box<dyn Write + Send>, String, Option<Winsize>) =
+            match (file, stream) {
+                (Some(path), _) => {
+                    let file = File::create(path)
+                        .with_context(|| format!("cannot write to {}", path.display()))?;
+                    (Box::new(file), path.display().to_string(), None)
+                }
+                (None, Stream::Stdout) => {
+                    let stdout = io::stdout();
+                    let size = tcgetwinsize(&stdout).ok();
+                    (Box::new(stdout), "standard output".to_owned(), size)
+                }
+                (None, Stream::Stderr) => {
+                    let stderr = io::stderr();
+                    let size = tcgetwinsize(&stderr).ok();
+                    (Box::new(stderr), "standard error".to_owned(), size)
+                }
+            };
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let width = crossterm::terminal::size().ok().map(|(columns, _)| usize::from(columns));
         Ok(Self {
             format,
             to: BufWriter::new(to),
             what,
-            color: terminal && !no_color,
-            width: width.filter(|_| terminal),
+            // Only a terminal has a size.
+            color: size.is_some() && !no_color,
+            width: size.and_then(width),
             totals: false,
             on_failure: false,
             done: BTreeSet::new(),
@@ -114,9 +143,9 @@ impl Lines {
                     self.to.write_all(page.as_bytes())
                 }
             }
-            .with_context(|| format!("cannot write to {}", self.what))?;
+            .map_err(|source| self.not_written(source))?;
         }
-        self.to.flush().with_context(|| format!("cannot write to {}", self.what))
+        self.to.flush().map_err(|source| self.not_written(source))
     }
 
     fn print_target(
@@ -132,7 +161,11 @@ impl Lines {
                     self.to.write_all(page.as_bytes())
                 }
             })
-            .with_context(|| format!("cannot write to {}", self.what))
+            .map_err(|source| self.not_written(source))
+    }
+
+    fn not_written(&self, source: io::Error) -> anyhow::Error {
+        NotWritten { to: self.what.clone(), source }.into()
     }
 
     fn write_failures(&mut self, snapshot: &Snapshot, calls: Option<&dyn Calls>) -> io::Result<()> {
@@ -148,6 +181,11 @@ impl Lines {
             (Format::Json, false) => Ok(()),
         }
     }
+}
+
+/// The columns of a terminal; `None` if it does not know them, as that of `ssh -tt` without one here.
+fn width(size: Winsize) -> Option<usize> {
+    (size.ws_col > 0).then(|| usize::from(size.ws_col))
 }
 
 /// What a last report means for the exit code.

@@ -1,6 +1,6 @@
 //! A running watch: the agent that attaches, the pipeline that counts, and what shows the result.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
@@ -276,4 +276,13 @@ pub fn quit_signal() -> anyhow::Result<impl Future<Output = ()>> {
             _ = hang_up.recv() => {}
         }
     })
+}
+
+/// Completes with `quit`, or when the time is over.
+pub async fn or_over(quit: impl Future<Output = ()>, duration: Option<Duration>) {
+    match duration {
+        // Whichever comes first.
+        Some(duration) => drop(tokio::time::timeout(duration, quit).await),
+        None => quit.await,
+    }
 }

@@ -2,10 +2,7 @@
 //!
 //! Invariant: nothing in it depends on the machine but the path of the library.
 
-use std::{
-    io::{self, Write as _},
-    path::Path,
-};
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -83,11 +80,13 @@ fn report<'p>(library: &Path, build_id: Option<&'p str>, plan: &'p AttachPlan) -
     }
 }
 
-/// Prints the line.
-pub fn print(library: &Path, build_id: Option<&str>, plan: &AttachPlan) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    serde_json::to_writer(&mut out, &report(library, build_id, plan))?;
-    out.write_all(b"\n")
+/// The line.
+pub fn line(
+    library: &Path,
+    build_id: Option<&str>,
+    plan: &AttachPlan,
+) -> serde_json::Result<String> {
+    Ok(serde_json::to_string(&report(library, build_id, plan))? + "\n")
 }
 
 #[cfg(test)]

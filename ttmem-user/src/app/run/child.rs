@@ -1,6 +1,7 @@
 //! The command: prepared, let go, waited for.
 
 use std::{
+    env,
     ffi::OsString,
     fs::File,
     io::{self, Write as _},
@@ -16,7 +17,7 @@ use nix::sys::signal::{Signal, kill};
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::{process::Command, sync::watch};
 
-use super::invoker::Invoker;
+use super::{environment, invoker::Invoker};
 use crate::units::Pid;
 
 /// Added to the number of the signal that ended a command, as shells do.
@@ -27,6 +28,8 @@ pub struct Child {
     pid: Pid,
     /// Its other end is what the command waits at.
     gate: Option<File>,
+    /// What the command gets, as bytes.
+    environment: Vec<u8>,
     /// Its end, once it has come.
     status: watch::Receiver<Option<io::Result<ExitStatus>>>,
 }
@@ -47,8 +50,12 @@ impl Child {
         if let Some(invoker) = invoker {
             command.arg(format!("--user={}", invoker.user));
             command.arg(format!("--group={}", invoker.group));
-            command.env_clear().envs(invoker.command_environment());
         }
+        // It is root's until it has become the user's: nothing that the user has set may be looked at
+        // before, as the loader would at LD_PRELOAD.
+        command.env_clear();
+        let environment =
+            invoker.map_or_else(|| env::vars_os().collect(), Invoker::command_environment);
         if let Some(terminal) = terminal {
             give(&mut command, terminal)?;
         }
@@ -58,7 +65,8 @@ impl Child {
         let pid = Pid(process.id().context("the command has no process id")?);
         let (sender, status) = watch::channel(None);
         tokio::spawn(async move { sender.send(Some(process.wait().await)) });
-        Ok(Self { pid, gate: Some(File::from(gate)), status })
+        let environment = environment::bytes(&environment);
+        Ok(Self { pid, gate: Some(File::from(gate)), environment, status })
     }
 
     /// Its process id.
@@ -66,10 +74,17 @@ impl Child {
         self.pid
     }
 
-    /// Lets the command begin.
+    /// Lets the command begin. If it has ended already, its exit code tells.
     pub fn go(&mut self) -> anyhow::Result<()> {
         let Some(mut gate) = self.gate.take() else { return Ok(()) };
-        gate.write_all(&[1]).context("the command has gone before it began")
+        let length = (self.environment.len() as u64).to_le_bytes();
+        let written = gate.write_all(&length).and_then(|()| gate.write_all(&self.environment));
+        match written {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(error).context("cannot let the command begin")
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Completes when the command has ended.

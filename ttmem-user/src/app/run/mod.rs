@@ -1,6 +1,7 @@
 //! `ttmem run`: starts a command, and watches it and all that it starts.
 
 mod child;
+pub mod environment;
 mod invoker;
 mod output;
 mod pty;
@@ -19,6 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     agent::Selection,
+    is_broken_pipe, one_line,
     output::{Lines, Stream},
     session::Session,
 };
@@ -45,13 +47,26 @@ async fn watch(config: &WatchConfig, args: &RunArgs) -> anyhow::Result<u8> {
     let mut child = Child::prepare(&args.command, Invoker::find().as_ref(), None)?;
     let mut session = begin(config, &mut child).await?;
     // An interrupt reaches the command by itself: it belongs to the same terminal.
-    let signals = pass_on_signals(child.signaller(), || ())?;
+    let mut signals = pin!(pass_on_signals(child.signaller(), || ())?);
     let ended = pin!(child.ended());
-    tokio::select! {
-        result = session.print(&mut lines, ended) => result?,
-        never = signals => match never {},
-    }
-    child.exit_code().await
+    let printed = tokio::select! {
+        printed = session.print(&mut lines, ended) => printed,
+        never = &mut signals => match never {},
+    };
+    // Its time may be over, or there is no room for its output: the command runs on without it.
+    drop(session);
+    let failed = printed.is_err_and(|error| !is_broken_pipe(&error) && complain(&error));
+    let code = tokio::select! {
+        code = child.exit_code() => code?,
+        never = &mut signals => match never {},
+    };
+    Ok(if failed && code == 0 { 1 } else { code })
+}
+
+/// Says what failed before the command's end; `true`.
+fn complain(error: &anyhow::Error) -> bool {
+    eprintln!("ttmem: {}; the command is not watched any more", one_line(error));
+    true
 }
 
 /// Watches the command, and lets it go.

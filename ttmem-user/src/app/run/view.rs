@@ -16,7 +16,7 @@ use super::{
     reader::Reader,
 };
 use crate::{
-    app::session::Session,
+    app::session::{Session, or_over},
     cli::{args::RunArgs, config::WatchConfig},
     tui::{Request, Ui, output_size},
 };
@@ -34,10 +34,11 @@ pub async fn watch(config: &WatchConfig, args: &RunArgs) -> anyhow::Result<u8> {
     let mut session = begin(config, &mut child).await?;
     let signals = pass_on_signals(child.signaller(), || pty.interrupt())?;
     let watched = async {
-        let shown = show(&mut session, args, &child, &pty, &reader).await;
+        let over = or_over(child.ended(), config.session.duration);
+        let shown = show(&mut session, args, over, &pty, &reader).await;
         reader.pass_on();
         shown?;
-        // The view may have been closed before the command's end.
+        // The view may have been closed, or its time be over, before the command's end.
         drop(session);
         tokio::select! {
             code = child.exit_code() => code,
@@ -57,7 +58,7 @@ pub async fn watch(config: &WatchConfig, args: &RunArgs) -> anyhow::Result<u8> {
 async fn show(
     session: &mut Session,
     args: &RunArgs,
-    child: &Child,
+    over: impl Future<Output = ()>,
     pty: &Pty,
     reader: &Reader,
 ) -> anyhow::Result<()> {
@@ -74,7 +75,7 @@ async fn show(
         }
         Request::Resync | Request::Detail(_) | Request::Export(_) => None,
     };
-    session.show_with(ui, Some(reader.tail()), on_command, child.ended()).await
+    session.show_with(ui, Some(reader.tail()), on_command, over).await
 }
 
 /// Gives the command's terminal the size of ours, from now on; returns only if it cannot.

@@ -150,7 +150,7 @@ pub struct RunArgs {
 /// Arguments of `launch`, which `run` starts its command by.
 #[derive(Debug, Args)]
 pub struct LaunchArgs {
-    /// The descriptor that a byte comes from when all is ready.
+    /// The descriptor that the command's environment comes from when all is ready.
     #[arg(long)]
     pub gate: i32,
     /// The user to become.
