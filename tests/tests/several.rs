@@ -167,8 +167,9 @@ fn a_forked_copy_does_not_change_its_parent() {
 /// While targets may come, one thread keeps what attaching takes, and no other keeps anything.
 #[test]
 fn only_the_thread_that_attaches_keeps_rights() {
-    /// SYS_PTRACE, DAC_READ_SEARCH, PERFMON, BPF by their numbers in linux/capability.h.
-    const FOR_ATTACHING: u64 = 1 << 19 | 1 << 2 | 1 << 38 | 1 << 39;
+    /// SYS_PTRACE, DAC_READ_SEARCH, PERFMON, BPF, CHECKPOINT_RESTORE by their numbers in
+    /// linux/capability.h.
+    const FOR_ATTACHING: u64 = 1 << 19 | 1 << 2 | 1 << 38 | 1 << 39 | 1 << 40;
     let ttmem = or_skip!(Ttmem::locate());
     let mut watch = ttmem.attach_to(&["--all", "-r", "20"]).unwrap();
     watch.next().unwrap().expect("a line");

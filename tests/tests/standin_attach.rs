@@ -13,6 +13,7 @@ use e2e::{
     standin::{Driver, Standin, changed_code},
     ttmem::{Attached, Ttmem, now_ns},
 };
+use rustix::process::Signal;
 
 /// For the kernel to take probes away.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -53,6 +54,33 @@ fn capabilities_are_gone_once_attached() {
     let snapshot = watch.at_or_after(now_ns()).unwrap();
     let compared = driver.truth().unwrap().compare_pools(&snapshot).unwrap();
     println!("{threads} threads without capabilities; {compared} figures equal");
+}
+
+/// As a package that was updated, or built anew, while its program ran.
+#[test]
+fn a_library_that_was_replaced_is_the_one_that_runs() {
+    let (ttmem, standin) =
+        or_skip!(Ttmem::locate().and_then(|t| Ok((t, Standin::locate("pimpl")?))));
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    for (from, name) in [(standin.driver(), "driver"), (standin.library(), "libtt_metal.so")] {
+        fs::copy(from, place(name)).unwrap();
+    }
+    let mut driver = Driver::start(&place("driver")).unwrap();
+    driver.all_ok(&["open mesh 0 2 name=m", "alloc a m DRAM 4096 2048"]).unwrap();
+    fs::remove_file(place("libtt_metal.so")).unwrap();
+    fs::write(place("libtt_metal.so"), "another").unwrap();
+    let pid = driver.pid().to_string();
+    for select in [&["--pid", &pid][..], &["--all"]] {
+        let mut watch = ttmem.attach_to(&[select, &["-r", "20"]].concat()).unwrap();
+        watch.of_at(driver.pid(), now_ns()).unwrap();
+        driver.all_ok(&["alloc b m L1 4096 2048"]).unwrap();
+        let snapshot = watch.of_at(driver.pid(), now_ns()).unwrap();
+        driver.truth().unwrap().compare_pools(&snapshot).unwrap();
+        driver.all_ok(&["free b"]).unwrap();
+        watch.signal(Signal::INT).unwrap();
+        watch.finish().unwrap();
+    }
 }
 
 /// Whoever does not read ttmem's output does not keep it from counting.

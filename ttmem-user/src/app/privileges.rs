@@ -10,11 +10,13 @@ use rustix::thread::{
     set_no_new_privs,
 };
 
-/// What attaching to the processes of every user takes.
+/// What attaching to the processes of every user takes. The last one is for a library that has been
+/// deleted: only `/proc/PID/map_files` leads to it then (fs/proc/base.c: proc_map_files_get_link).
 const FOR_ATTACHING: CapabilitySet = CapabilitySet::BPF
     .union(CapabilitySet::PERFMON)
     .union(CapabilitySet::SYS_PTRACE)
-    .union(CapabilitySet::DAC_READ_SEARCH);
+    .union(CapabilitySet::DAC_READ_SEARCH)
+    .union(CapabilitySet::CHECKPOINT_RESTORE);
 
 /// Drops every capability of this thread, and so of all threads that it starts later.
 ///
