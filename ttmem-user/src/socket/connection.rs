@@ -213,6 +213,8 @@ impl Connection {
 
     async fn subscribe(&mut self, id: Option<&Value>) -> Result<(), Over> {
         let (feed, queue) = queue();
+        // An earlier subscription ends here: what still waits for it is older than the answer.
+        self.deltas = None;
         let begun = self.about.source.ask(move |view| {
             view.sinks.push(Box::new(feed));
             (view.time_ns, view.ledger.last_delta())

@@ -45,6 +45,10 @@ impl DeltaSink for Feed {
         }
         self.to.send(Arc::clone(deltas)).is_ok()
     }
+
+    fn is_closed(&self) -> bool {
+        self.to.is_closed()
+    }
 }
 
 impl Queue {

@@ -20,7 +20,7 @@ use crate::{
         Ledger,
         snapshot::{Detail, ProcessLabel},
     },
-    pipeline::{Command, Control, NewTarget, Options, Pipeline},
+    pipeline::{Command, Control, NewTarget, Options, Pipeline, Query, View},
     table::directory::Directory,
     units::Pid,
 };
@@ -30,6 +30,7 @@ const PID: u32 = 77;
 
 struct Rig {
     server: Option<Server>,
+    control: Arc<Control>,
     _pipeline: Pipeline,
     path: PathBuf,
     _outer: tempfile::TempDir,
@@ -74,9 +75,9 @@ impl Rig {
         let path = outer.path().join("sockets");
         let directory = Arc::new(Directory::create(&path).unwrap());
         let (listener, file) = directory.place_socket(&file_name(PID), |_| Ok(())).unwrap();
-        let server = Server::start(control, None, || Ok(())).unwrap();
+        let server = Server::start(Arc::clone(&control), None, || Ok(())).unwrap();
         server.open(NewSocket { serial: SERIAL, pid: Pid(PID), listener, allowed, file });
-        Self { server: Some(server), _pipeline: pipeline, path, _outer: outer }
+        Self { server: Some(server), control, _pipeline: pipeline, path, _outer: outer }
     }
 
     fn client(&self) -> Client {
@@ -85,6 +86,15 @@ impl Rig {
 
     fn server(&self) -> &Server {
         self.server.as_ref().unwrap()
+    }
+
+    /// How many follow the target's changes.
+    fn followers(&self) -> usize {
+        let (to, answer) = mpsc::channel();
+        let run: Box<dyn FnOnce(View<'_>) + Send> =
+            Box::new(move |view| to.send(view.sinks.len()).unwrap());
+        self.control.send(Command::Query(Query { serial: SERIAL, run }));
+        answer.recv().unwrap()
     }
 }
 
@@ -141,6 +151,27 @@ fn marks_are_the_connections_own() {
     assert_eq!(ask(&mut one, r#"{"mark":"a"}"#)["previous"], Value::Null);
     assert_eq!(ask(&mut other, r#"{"since":"a"}"#)["error"]["code"], "no_mark");
     assert!(ask(&mut one, r#"{"mark":"a"}"#)["previous"]["marked_ns"].is_u64());
+}
+
+#[test]
+fn of_who_has_gone_nothing_is_left_though_nothing_changes() {
+    let rig = Rig::new();
+    let mut client = rig.client();
+    for _ in 0..20 {
+        let answer = ask(&mut client, r#"{"subscribe":"deltas"}"#);
+        assert_eq!(answer["schema"], "ttmem.subscribed/1");
+        assert_eq!(rig.followers(), 1, "a new subscription takes the place of the former");
+    }
+    ask(&mut client, r#"{"unsubscribe":"deltas"}"#);
+    for _ in 0..20 {
+        ask(&mut rig.client(), r#"{"subscribe":"deltas"}"#);
+    }
+    // The server sees a little later that they have gone.
+    let is_left = |_| {
+        std::thread::sleep(Duration::from_millis(10));
+        rig.followers() == 0
+    };
+    assert!((0..500).any(is_left), "{} are left", rig.followers());
 }
 
 #[test]
