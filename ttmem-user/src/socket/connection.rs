@@ -24,7 +24,7 @@ use super::{
     answer::{
         self, Bare, Buffers, Deltas, Ended, Failed, Failures, Head, Marked, Since, Subscribed,
     },
-    line::{Line, Lines, MAX_LINE},
+    line::{LINE_TIME, Line, Lines, MAX_LINE},
     request::{BadRequest, Request, Stream, What, parse},
     server::End,
     source::{Gone, Source},
@@ -135,9 +135,17 @@ impl Connection {
     }
 
     async fn answer(&mut self, line: Line) -> Result<(), Over> {
-        let Line::Whole(line) = line else {
-            let message = format!("a line has at most {MAX_LINE} bytes");
-            return self.fail(None, "too_long", &message).await;
+        let line = match line {
+            Line::Whole(line) => line,
+            Line::TooLong => {
+                let message = format!("a line has at most {MAX_LINE} bytes");
+                return self.fail(None, "too_long", &message).await;
+            }
+            Line::TooSlow => {
+                let message = format!("a line has to end within {} s", LINE_TIME.as_secs());
+                self.fail(None, "too_slow", &message).await?;
+                return Err(Over::Client);
+            }
         };
         match parse(&line) {
             Err(BadRequest { id, why }) => self.fail(id.as_ref(), "bad_request", &why).await,
