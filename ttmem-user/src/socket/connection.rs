@@ -38,6 +38,8 @@ use crate::{
 
 /// How long a client may take to take a line.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Deltas in one line, so that no line becomes too long to be taken in time.
+const MAX_IN_LINE: usize = 4096;
 /// How long the end of a target may take to become known.
 const END_IS_NEAR: Duration = Duration::from_secs(1);
 
@@ -242,9 +244,13 @@ impl Connection {
             self.fail(None, "too_slow", &message).await?;
             return Err(Over::Client);
         };
-        let time_ns = deltas.last().map_or_else(now_ns, |delta| delta.time_ns);
-        let head = self.head("ttmem.deltas/1", time_ns);
-        self.send(None, &Deltas { head, deltas: &deltas }).await
+        // Others are served between the lines, and each may take its time.
+        for deltas in deltas.chunks(MAX_IN_LINE) {
+            let time_ns = deltas.last().map_or_else(now_ns, |delta| delta.time_ns);
+            let head = self.head("ttmem.deltas/1", time_ns);
+            self.send(None, &Deltas { head, deltas }).await?;
+        }
+        Ok(())
     }
 
     async fn send_snapshot(&mut self) -> Result<(), Over> {

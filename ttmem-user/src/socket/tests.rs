@@ -90,9 +90,15 @@ impl Rig {
 
     /// How many follow the target's changes.
     fn followers(&self) -> usize {
+        self.in_pipeline(|view| view.sinks.len())
+    }
+
+    fn in_pipeline<T: Send + 'static>(
+        &self,
+        run: impl FnOnce(View<'_>) -> T + Send + 'static,
+    ) -> T {
         let (to, answer) = mpsc::channel();
-        let run: Box<dyn FnOnce(View<'_>) + Send> =
-            Box::new(move |view| to.send(view.sinks.len()).unwrap());
+        let run = Box::new(move |view: View<'_>| to.send(run(view)).unwrap());
         self.control.send(Command::Query(Query { serial: SERIAL, run }));
         answer.recv().unwrap()
     }
@@ -151,6 +157,23 @@ fn marks_are_the_connections_own() {
     assert_eq!(ask(&mut one, r#"{"mark":"a"}"#)["previous"], Value::Null);
     assert_eq!(ask(&mut other, r#"{"since":"a"}"#)["error"]["code"], "no_mark");
     assert!(ask(&mut one, r#"{"mark":"a"}"#)["previous"]["marked_ns"].is_u64());
+}
+
+#[test]
+fn many_deltas_at_once_come_in_several_lines() {
+    let rig = Rig::new();
+    let mut client = rig.client();
+    ask(&mut client, r#"{"subscribe":"deltas"}"#);
+    let many = subscription::tests::deltas(70_000);
+    assert!(rig.in_pipeline(move |view| view.sinks[0].take(&many)));
+    let mut left = 70_000;
+    while left > 0 {
+        let line = client.line().unwrap().unwrap();
+        let found = line.matches(r#""sequence":"#).count();
+        assert!((1..=4096).contains(&found), "{found}");
+        left -= found;
+    }
+    assert_eq!(ask(&mut client, r#"{"get":"sync"}"#)["schema"], "ttmem.sync/1");
 }
 
 #[test]
