@@ -138,16 +138,15 @@ impl Watch {
                 Err(error) => return Err(error.into()),
             }
         }
-        let now = now_ns();
         let mut targets = Vec::new();
         for table in self.tables.values() {
-            targets.push(Arc::new(view::snapshot(table, &self.chips, now)?));
+            targets.push(Arc::new(view::snapshot(table, &self.chips, now_ns)?));
         }
         self.forget_ended(&mut targets);
         if targets.is_empty() && unwatched.is_empty() && self.pids.is_empty() {
             bail!("nothing is watched: {START_ONE}");
         }
-        Ok(Report { time_ns: now, targets, unwatched, health: None })
+        Ok(Report { time_ns: now_ns(), targets, unwatched, health: None })
     }
 
     /// Leaves out the first of many that have ended.

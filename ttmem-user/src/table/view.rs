@@ -12,9 +12,15 @@ use crate::{
     units::{ChipId, Pid},
 };
 
-/// What a table says now. `chips`: only these; none: all.
-pub fn snapshot(table: &Table, chips: &[ChipId], now_ns: u64) -> Result<Snapshot, ReadError> {
+/// What a table says now. `chips`: only these; none: all. `clock` is asked once the header has been
+/// read, so that nothing in it can be later.
+pub fn snapshot(
+    table: &Table,
+    chips: &[ChipId],
+    clock: impl FnOnce() -> u64,
+) -> Result<Snapshot, ReadError> {
     let header = table.header()?;
+    let now_ns = clock();
     let mut found = table.chips()?;
     found.retain(|chip| chips.is_empty() || chips.contains(&chip.chip));
     let inexact_because = doubts(&header, now_ns);
