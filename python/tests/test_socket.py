@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import time
 from pathlib import Path
+from typing import Any, Callable, Iterator
 
 import pytest
 import ttmem
@@ -89,6 +92,62 @@ def test_a_lost_connection_is_made_anew(table: HandMade) -> None:
     left[0] = 1
     monitor.sync()
     server.close()
+
+
+class Interrupted(BaseException):
+    """As a `KeyboardInterrupt`, which would end pytest if it came at a wrong time."""
+
+
+def in_a_moment(do: Callable[[], object]) -> None:
+    """Has a signal handler do something soon."""
+    signal.signal(signal.SIGALRM, lambda *_: do())
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+
+
+def interrupt() -> None:
+    raise Interrupted
+
+
+@pytest.fixture
+def slow(table: HandMade) -> Iterator[ttmem.Monitor]:
+    """Of a ttmem that takes its time for what is asked slowly, and says in each answer what was asked."""
+
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
+        time.sleep(0.3 if request["get"] == "slowly" else 0)
+        return {"schema": "ttmem.echo/1", "of": request["get"]}
+
+    table.write()
+    server = FakeServer(table.directory / f"{table.pid}.sock", answer)
+    before = signal.getsignal(signal.SIGALRM)
+    with ttmem.Monitor(directory=str(table.directory)) as monitor:
+        yield monitor
+    signal.signal(signal.SIGALRM, before)
+    server.close()
+
+
+def test_the_answer_to_what_was_interrupted_is_no_other_requests(slow: ttmem.Monitor) -> None:
+    assert slow.ask(get="first")["of"] == "first"
+    in_a_moment(interrupt)
+    with pytest.raises(Interrupted):
+        slow.ask(get="slowly")
+    assert [slow.ask(get=what)["of"] for what in ("second", "third")] == ["second", "third"]
+
+
+def test_a_connection_of_its_own_is_closed_by_an_interrupt(slow: ttmem.Monitor) -> None:
+    with slow.connect() as connection:
+        in_a_moment(interrupt)
+        with pytest.raises(Interrupted):
+            connection.ask(get="slowly")
+        with pytest.raises(ttmem.Ended, match="was interrupted"):
+            connection.ask(get="second")
+
+
+def test_a_signal_handler_may_ask(slow: ttmem.Monitor) -> None:
+    heard = []
+    in_a_moment(lambda: heard.append(slow.ask(get="by the handler")["of"]))
+    assert slow.ask(get="slowly")["of"] == "slowly"
+    assert heard == ["by the handler"]
+    assert slow.ask(get="second")["of"] == "second"
 
 
 @pytest.mark.parametrize("said", [b"nonsense\n", b"[]\n", b'{"schema":7}\n'])

@@ -109,16 +109,31 @@ class Monitor:
     def ask(self, **request: Any) -> dict[str, Any]:
         """One request of docs/socket.md and its answer, as in ``ask(get="snapshot")``."""
         with self._lock:
-            # A connection belongs to the process that made it, and a fork has another's.
-            if self._connection is not None and self._connected_by == os.getpid():
+            kept = self._take_connection()
+            if kept is not None:
                 try:
-                    return self._connection.ask(**request)
+                    return self._ask_on(kept, request)
                 except Ended:
                     pass
-            self._hang_up()
-            self._connection = self.connect()
-            self._connected_by = os.getpid()
-            return self._connection.ask(**request)
+            return self._ask_on(self.connect(), request)
+
+    def _take_connection(self) -> Optional[Connection]:
+        """The one that was kept. Meanwhile there is none: a signal handler may ask, too."""
+        connection, self._connection = self._connection, None
+        # A connection belongs to the process that made it, and a fork has another's.
+        if connection is not None and self._connected_by != os.getpid():
+            connection.close()
+            return None
+        return connection
+
+    def _ask_on(self, connection: Connection, request: dict[str, Any]) -> dict[str, Any]:
+        """Asks, and keeps the connection if no answer is left to come on it."""
+        try:
+            return connection.ask(**request)
+        finally:
+            if not connection.closed:
+                self._hang_up()
+                self._connection, self._connected_by = connection, os.getpid()
 
     def _hang_up(self) -> None:
         if self._connection is not None:

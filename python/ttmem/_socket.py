@@ -65,15 +65,32 @@ class Connection:
         self.close()
 
     def ask(self, **request: Any) -> dict[str, Any]:
-        """Sends one request and returns its answer. Raises `Refused` for an error."""
-        self.send(**request)
-        answer = self.line()
-        if answer is None:
-            raise Ended(f"{self.path} was closed: ttmem has ended")
+        """Sends one request and returns its answer. Raises `Refused` for an error.
+
+        If anything else comes between, be it a `KeyboardInterrupt`, the connection is closed.
+        """
+        try:
+            self.send(**request)
+            answer = self.line()
+            if answer is None:
+                raise Ended(f"{self.path} was closed: ttmem has ended")
+        except Refused:
+            raise
+        except BaseException:
+            # The answer may come still, and would be taken for that of the next request.
+            self.close()
+            raise
         return answer
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has been closed on this side."""
+        return self._socket.fileno() < 0
 
     def send(self, **request: Any) -> None:
         """Sends one request."""
+        if self.closed:
+            raise Ended(f"the connection to {self.path} was closed, by close() or because a request was interrupted")
         try:
             self._socket.sendall(json.dumps(request).encode() + b"\n")
         except OSError as error:

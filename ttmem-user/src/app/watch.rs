@@ -1,17 +1,18 @@
-//! `ttmem watch`: reads what another ttmem shares.
+//! `ttmem watch`: reads what another ttmem shares. What cannot be read is left out and said, unless
+//! it was asked for.
+
+mod json;
 
 use std::{
     collections::BTreeMap,
     io::{self, IsTerminal as _, Write as _},
     path::PathBuf,
     pin::pin,
-    sync::{Arc, mpsc},
-    thread,
-    time::Duration,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail};
-use serde_json::{Value, json};
 use tokio::{
     sync::watch,
     time::{MissedTickBehavior, interval},
@@ -31,7 +32,7 @@ use crate::{
         snapshot::{Snapshot, TargetState},
     },
     pipeline::now_ns,
-    socket::client::{Client, ClientError},
+    sink::text,
     table::{
         reader::{self, ReadError, Table},
         view,
@@ -42,6 +43,9 @@ use crate::{
 
 /// How many of the processes that ended are still shown.
 const KEPT_ENDED: usize = 16;
+/// How long a table is left alone that was in the midst of a write: each look takes a second, in which
+/// nothing is shown.
+const TORN: Duration = Duration::from_secs(10);
 
 /// Runs the command.
 pub fn run(args: &WatchArgs) -> anyhow::Result<Outcome> {
@@ -52,6 +56,7 @@ pub fn run(args: &WatchArgs) -> anyhow::Result<Outcome> {
         refresh: Duration::from_millis(args.refresh),
         theme: args.look.theme(),
         tables: BTreeMap::new(),
+        torn: BTreeMap::new(),
     };
     if args.json {
         return watch.json(args.once);
@@ -60,7 +65,7 @@ pub fn run(args: &WatchArgs) -> anyhow::Result<Outcome> {
     watch.check_devices(&first)?;
     let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
     if args.once {
-        Lines::new(Format::Text, None, Stream::Stdout)?.print(&first)?;
+        print(&mut Lines::new(Format::Text, None, Stream::Stdout)?, &first)?;
         return Ok(outcome(&first));
     }
     super::event_loop()?.block_on(watch.show(first, terminal && !args.headless))
@@ -74,8 +79,15 @@ pub fn follow(
     theme: Theme,
     output: Follow,
 ) -> anyhow::Result<Outcome> {
-    let (places, pids, chips) = (vec![place], vec![pid.0], Vec::new());
-    let mut watch = Watch { places, pids, chips, refresh, theme, tables: BTreeMap::new() };
+    let mut watch = Watch {
+        places: vec![place],
+        pids: vec![pid.0],
+        chips: Vec::new(),
+        refresh,
+        theme,
+        tables: BTreeMap::new(),
+        torn: BTreeMap::new(),
+    };
     if output == Follow::Json {
         return watch.json(false);
     }
@@ -113,6 +125,8 @@ struct Watch {
     theme: Theme,
     /// The open ones. One whose process has ended stays readable.
     tables: BTreeMap<u32, Table>,
+    /// Those that could not be read, until when they are left alone, and why.
+    torn: BTreeMap<u32, (Instant, String)>,
 }
 
 impl Watch {
@@ -125,29 +139,53 @@ impl Watch {
     fn read(&mut self) -> anyhow::Result<Report> {
         let mut unwatched = Vec::new();
         let pids = self.chosen();
-        for pid in pids {
+        for pid in pids.iter().copied() {
             match reader::open(&self.places, pid) {
                 Ok(table) => _ = self.tables.insert(pid, table),
                 // It has gone since the directory was read, or is open and has ended.
                 Err(ReadError::NotThere { .. }) if self.pids.is_empty() => {}
                 Err(ReadError::NotThere { .. }) if self.tables.contains_key(&pid) => {}
                 Err(error) if self.pids.is_empty() => {
-                    let (pid, reason) = (Pid(pid), error.to_string());
-                    unwatched.push(Unwatched { pid, command: String::new(), reason });
+                    unwatched.push(left_out(pid, error.to_string()));
                 }
                 Err(error) => return Err(error.into()),
             }
         }
-        let now = now_ns();
-        let mut targets = Vec::new();
-        for table in self.tables.values() {
-            targets.push(Arc::new(view::snapshot(table, &self.chips, now)?));
-        }
+        // With a torn table whose file has gone there is nothing to wait for.
+        let Self { tables, torn, .. } = self;
+        tables.retain(|pid, _| pids.contains(pid) || !torn.contains_key(pid));
+        let mut targets = self.read_tables(&mut unwatched)?;
         self.forget_ended(&mut targets);
         if targets.is_empty() && unwatched.is_empty() && self.pids.is_empty() {
             bail!("nothing is watched: {START_ONE}");
         }
-        Ok(Report { time_ns: now, targets, unwatched, health: None })
+        Ok(Report { time_ns: now_ns(), targets, unwatched, health: None })
+    }
+
+    /// What each open table says. One that cannot be read is left out, unless it was asked for.
+    fn read_tables(
+        &mut self,
+        unwatched: &mut Vec<Unwatched>,
+    ) -> anyhow::Result<Vec<Arc<Snapshot>>> {
+        let mut targets = Vec::new();
+        self.torn
+            .retain(|pid, (until, _)| self.tables.contains_key(pid) && *until > Instant::now());
+        for (pid, table) in &self.tables {
+            if let Some((_, why)) = self.torn.get(pid) {
+                unwatched.push(left_out(*pid, why.clone()));
+                continue;
+            }
+            match view::snapshot(table, &self.chips, now_ns) {
+                Ok(snapshot) => targets.push(Arc::new(snapshot)),
+                Err(error) if self.pids.is_empty() => {
+                    let why = error.to_string();
+                    self.torn.insert(*pid, (Instant::now() + TORN, why.clone()));
+                    unwatched.push(left_out(*pid, why));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(targets)
     }
 
     /// Leaves out the first of many that have ended.
@@ -219,62 +257,6 @@ impl Watch {
             }
         }
     }
-
-    /// Prints what the sockets answer.
-    fn json(&self, once: bool) -> anyhow::Result<Outcome> {
-        let pids = self.chosen();
-        if pids.is_empty() {
-            bail!("nothing is watched: {START_ONE}");
-        }
-        let request = if once {
-            json!({"get": "snapshot"})
-        } else {
-            let interval_ms = u64::try_from(self.refresh.as_millis()).unwrap_or(u64::MAX);
-            json!({"subscribe": "snapshots", "interval_ms": interval_ms})
-        };
-        let (to, lines) = mpsc::channel();
-        for pid in pids {
-            let client = Client::connect(&self.places, pid)?;
-            let (request, to) = (request.to_string(), to.clone());
-            thread::spawn(move || pass_on(client, &request, once, &to));
-        }
-        drop(to);
-        self.print_json(&lines)
-    }
-
-    fn print_json(
-        &self,
-        lines: &mpsc::Receiver<Result<String, ClientError>>,
-    ) -> anyhow::Result<Outcome> {
-        let mut stdout = io::stdout().lock();
-        let mut outcome = Outcome::Complete;
-        for line in lines {
-            let line = line?;
-            let mut snapshot: Value = serde_json::from_str(&line).context("a broken answer")?;
-            match snapshot["schema"].as_str() {
-                Some("ttmem.error/1") => bail!("{}", snapshot["error"]["message"]),
-                Some("ttmem.end/1") => continue,
-                _ => {}
-            }
-            if snapshot["exact"] != true {
-                outcome = Outcome::Incomplete;
-            }
-            if self.chips.is_empty() {
-                stdout.write_all(line.as_bytes())?;
-            } else {
-                self.keep_chips(&mut snapshot);
-                writeln!(stdout, "{snapshot}")?;
-            }
-            stdout.flush()?;
-        }
-        Ok(outcome)
-    }
-
-    fn keep_chips(&self, snapshot: &mut Value) {
-        if let Some(devices) = snapshot["devices"].as_array_mut() {
-            devices.retain(|device| self.chips.iter().any(|chip| device["chip"] == chip.0));
-        }
-    }
 }
 
 fn is_over(target: &Snapshot) -> bool {
@@ -286,28 +268,21 @@ async fn print_all(
     lines: &mut Lines,
 ) -> anyhow::Result<()> {
     while let Some(report) = next_report(&mut reports).await {
-        lines.print(&report)?;
+        print(lines, &report)?;
     }
     Ok(())
 }
 
-/// Asks, and sends on what comes back.
-fn pass_on(
-    mut client: Client,
-    request: &str,
-    once: bool,
-    to: &mpsc::Sender<Result<String, ClientError>>,
-) {
-    if let Err(error) = client.send(request) {
-        // Whoever prints has ended.
-        let _ = to.send(Err(error));
-        return;
-    }
-    loop {
-        let Some(line) = client.line().transpose() else { return };
-        let broken = line.is_err();
-        if to.send(line).is_err() || once || broken {
-            return;
-        }
-    }
+/// Prints a report, and why it lacks what it lacks.
+fn print(lines: &mut Lines, report: &Report) -> anyhow::Result<()> {
+    lines.print(report)?;
+    let left_out = text::unwatched(&report.unwatched, None, false);
+    io::stdout().write_all(left_out.as_bytes()).context("cannot write to standard output")
 }
+
+fn left_out(pid: u32, reason: String) -> Unwatched {
+    Unwatched { pid: Pid(pid), command: String::new(), reason }
+}
+
+#[cfg(test)]
+mod tests;

@@ -134,7 +134,8 @@ pub enum TargetState {
 /// What is known of a target's process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ProcessLabel {
-    /// Number of the target among all that this agent has watched; a pid may come again.
+    /// Number of the target among all that this program has watched, or read of: a pid may come
+    /// again.
     #[serde(skip)]
     pub serial: u64,
     /// Its process id.

@@ -231,10 +231,11 @@ impl Watched {
             return;
         }
         let deltas: Arc<[Delta]> = ledger.take_deltas().into();
-        if !deltas.is_empty() {
-            self.target.sinks.retain_mut(|sink| sink.take(&deltas));
-            ledger.want_deltas(!self.target.sinks.is_empty());
-        }
+        self.target.sinks.retain_mut(|sink| {
+            let stays = !sink.is_closed();
+            stays && (deltas.is_empty() || sink.take(&deltas))
+        });
+        ledger.want_deltas(!self.target.sinks.is_empty());
     }
 
     /// Writes what circular buffers take, which only a snapshot knows.
@@ -250,6 +251,8 @@ impl Watched {
     pub(super) fn answer(&mut self, query: Query, time_ns: u64) {
         let (ledger, sinks) = (&mut self.target.ledger, &mut self.target.sinks);
         (query.run)(View { time_ns, ledger, sinks });
+        // Where nothing changes, nothing else would notice who has gone.
+        sinks.retain(|sink| !sink.is_closed());
         ledger.want_deltas(!sinks.is_empty());
     }
 

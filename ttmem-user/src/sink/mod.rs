@@ -14,6 +14,11 @@ pub trait DeltaSink: Send {
     /// sink's to count. `false`: it wants no more.
     fn take(&mut self, deltas: &Arc<[Delta]>) -> bool;
 
+    /// Whether nobody is there any more to take anything, so that it can go before there is more.
+    fn is_closed(&self) -> bool {
+        false
+    }
+
     /// How full its queue is, if it has one.
     fn queue(&self) -> Option<Queue> {
         None

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use crate::{
     format::{self, Level, UNKNOWN},
     ledger::{
-        report::Totals,
+        report::{Totals, Unwatched},
         snapshot::{BufferSnapshot, PoolSnapshot, Snapshot, SpaceSnapshot, TargetState},
     },
     units::ChipId,
@@ -183,15 +183,7 @@ pub fn render_totals(totals: &Totals, width: Option<usize>, color: bool) -> Stri
         (paint, exact),
         (Paint::Dim, &format!("  at {}.{:03} s", milliseconds / 1000, milliseconds % 1000)),
     ]);
-    for process in &totals.unwatched {
-        let text = format!(
-            "pid {} ({}): {}",
-            process.pid,
-            format::one_line(&process.command),
-            format::one_line(&process.reason)
-        );
-        page.line(&[(Paint::Bad, "not watched: "), (Paint::Plain, &text)]);
-    }
+    left_out(&mut page, &totals.unwatched);
     if !totals.devices.is_empty() {
         heading(&mut page);
         for chip in &totals.devices {
@@ -199,6 +191,24 @@ pub fn render_totals(totals: &Totals, width: Option<usize>, color: bool) -> Stri
         }
     }
     page.text
+}
+
+/// The processes that are left out, a line each with the reason.
+pub fn unwatched(processes: &[Unwatched], width: Option<usize>, color: bool) -> String {
+    let mut page = Page { width, color, text: String::new() };
+    left_out(&mut page, processes);
+    page.text
+}
+
+fn left_out(page: &mut Page, processes: &[Unwatched]) {
+    for process in processes {
+        let command = match &*process.command {
+            "" => String::new(),
+            command => format!(" ({})", format::one_line(command)),
+        };
+        let text = format!("pid {}{command}: {}", process.pid, format::one_line(&process.reason));
+        page.line(&[(Paint::Bad, "not watched: "), (Paint::Plain, &text)]);
+    }
 }
 
 /// The process id, and the one it has in its container.

@@ -24,7 +24,7 @@ use super::{
     answer::{
         self, Bare, Buffers, Deltas, Ended, Failed, Failures, Head, Marked, Since, Subscribed,
     },
-    line::{Line, Lines, MAX_LINE},
+    line::{LINE_TIME, Line, Lines, MAX_LINE},
     request::{BadRequest, Request, Stream, What, parse},
     server::End,
     source::{Gone, Source},
@@ -38,6 +38,8 @@ use crate::{
 
 /// How long a client may take to take a line.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Deltas in one line, so that no line becomes too long to be taken in time.
+const MAX_IN_LINE: usize = 4096;
 /// How long the end of a target may take to become known.
 const END_IS_NEAR: Duration = Duration::from_secs(1);
 
@@ -135,9 +137,17 @@ impl Connection {
     }
 
     async fn answer(&mut self, line: Line) -> Result<(), Over> {
-        let Line::Whole(line) = line else {
-            let message = format!("a line has at most {MAX_LINE} bytes");
-            return self.fail(None, "too_long", &message).await;
+        let line = match line {
+            Line::Whole(line) => line,
+            Line::TooLong => {
+                let message = format!("a line has at most {MAX_LINE} bytes");
+                return self.fail(None, "too_long", &message).await;
+            }
+            Line::TooSlow => {
+                let message = format!("a line has to end within {} s", LINE_TIME.as_secs());
+                self.fail(None, "too_slow", &message).await?;
+                return Err(Over::Client);
+            }
         };
         match parse(&line) {
             Err(BadRequest { id, why }) => self.fail(id.as_ref(), "bad_request", &why).await,
@@ -213,6 +223,8 @@ impl Connection {
 
     async fn subscribe(&mut self, id: Option<&Value>) -> Result<(), Over> {
         let (feed, queue) = queue();
+        // An earlier subscription ends here: what still waits for it is older than the answer.
+        self.deltas = None;
         let begun = self.about.source.ask(move |view| {
             view.sinks.push(Box::new(feed));
             (view.time_ns, view.ledger.last_delta())
@@ -232,9 +244,13 @@ impl Connection {
             self.fail(None, "too_slow", &message).await?;
             return Err(Over::Client);
         };
-        let time_ns = deltas.last().map_or_else(now_ns, |delta| delta.time_ns);
-        let head = self.head("ttmem.deltas/1", time_ns);
-        self.send(None, &Deltas { head, deltas: &deltas }).await
+        // Others are served between the lines, and each may take its time.
+        for deltas in deltas.chunks(MAX_IN_LINE) {
+            let time_ns = deltas.last().map_or_else(now_ns, |delta| delta.time_ns);
+            let head = self.head("ttmem.deltas/1", time_ns);
+            self.send(None, &Deltas { head, deltas }).await?;
+        }
+        Ok(())
     }
 
     async fn send_snapshot(&mut self) -> Result<(), Over> {

@@ -11,6 +11,7 @@ mod connection;
 mod filter;
 mod line;
 mod peer;
+mod places;
 mod request;
 mod server;
 mod source;

@@ -14,11 +14,11 @@ pub struct Allowed {
 }
 
 impl Allowed {
-    /// Whether the peer may ask; if not, which user it is.
-    pub fn check(&self, peer: &UnixStream) -> Result<(), String> {
+    /// Which user the peer is, if it may ask; if not, why.
+    pub fn check(&self, peer: &UnixStream) -> Result<u32, String> {
         let found = peer.peer_cred().map_err(|error| format!("cannot tell who asks: {error}"))?;
         if self.admits(&found, groups_of) {
-            Ok(())
+            Ok(found.uid())
         } else {
             Err(format!("user {} may not ask about this process", found.uid()))
         }

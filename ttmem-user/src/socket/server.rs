@@ -6,7 +6,7 @@ use std::{
     os::unix::net::UnixListener as StdListener,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -24,12 +24,11 @@ use tokio::{
 use super::{
     connection::{self, About},
     peer::Allowed,
+    places::Places,
     source::{FillIn, Source},
 };
 use crate::{pipeline::Control, table::directory::Placed, units::Pid};
 
-/// Clients of one ttmem at a time.
-const MAX_CLIENTS: usize = 1000;
 /// How long nobody may take anything of the last lines.
 const LAST_LINES: Duration = Duration::from_millis(500);
 /// How long the last lines may take, whoever takes them.
@@ -180,7 +179,7 @@ async fn last_lines(serving: &mut JoinSet<()>, taken: &AtomicU64) {
 /// How many there are, and how many there were.
 #[derive(Default)]
 struct Clients {
-    now: AtomicUsize,
+    now: Arc<Places>,
     ever: AtomicU64,
     /// Grows whenever one of them takes something.
     taken: Arc<AtomicU64>,
@@ -223,16 +222,14 @@ async fn accept_all(
 }
 
 async fn one_client(stream: UnixStream, about: About, allowed: Allowed, clients: Arc<Clients>) {
-    if let Err(why) = allowed.check(&stream) {
-        return connection::refuse(stream, "not_allowed", &why).await;
+    let user = match allowed.check(&stream) {
+        Ok(user) => user,
+        Err(why) => return connection::refuse(stream, "not_allowed", &why).await,
+    };
+    match clients.now.take(user) {
+        Ok(_place) => connection::serve(stream, about).await,
+        Err(why) => connection::refuse(stream, "too_many_clients", &why).await,
     }
-    if clients.now.fetch_add(1, Ordering::Relaxed) < MAX_CLIENTS {
-        connection::serve(stream, about).await;
-    } else {
-        let message = format!("{MAX_CLIENTS} clients are served already");
-        connection::refuse(stream, "too_many_clients", &message).await;
-    }
-    clients.now.fetch_sub(1, Ordering::Relaxed);
 }
 
 #[cfg(test)]

@@ -11,6 +11,9 @@ use crate::{ledger::delta::Delta, sink::DeltaSink};
 
 /// Deltas that may wait for a client.
 pub const MAX_WAITING: usize = 65_536;
+/// What those that come at once count at most, however many they are: the promptest client has all
+/// of them waiting for a moment, and must not be cut off for that.
+const MAX_WEIGHT: usize = MAX_WAITING / 2;
 
 /// The pipeline's end.
 pub struct Feed {
@@ -35,15 +38,24 @@ pub fn queue() -> (Feed, Queue) {
     (feed, Queue { from, waiting, behind })
 }
 
+fn weight(deltas: &[Delta]) -> usize {
+    deltas.len().min(MAX_WEIGHT)
+}
+
 impl DeltaSink for Feed {
     fn take(&mut self, deltas: &Arc<[Delta]>) -> bool {
         // Bounded by this count: a channel bounds messages, and those are of any length.
-        let waiting = self.waiting.fetch_add(deltas.len(), Ordering::Relaxed);
-        if waiting + deltas.len() > MAX_WAITING {
+        let weight = weight(deltas);
+        let waiting = self.waiting.fetch_add(weight, Ordering::Relaxed);
+        if waiting + weight > MAX_WAITING {
             self.behind.store(true, Ordering::Release);
             return false;
         }
         self.to.send(Arc::clone(deltas)).is_ok()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.to.is_closed()
     }
 }
 
@@ -56,13 +68,13 @@ impl Queue {
     /// The next ones; `None` after the last.
     pub async fn next(&mut self) -> Option<Arc<[Delta]>> {
         let deltas = self.from.recv().await?;
-        self.waiting.fetch_sub(deltas.len(), Ordering::Relaxed);
+        self.waiting.fetch_sub(weight(&deltas), Ordering::Relaxed);
         Some(deltas)
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::{
         event::BufferType,
@@ -70,7 +82,7 @@ mod tests {
         units::{Avma, DeviceAddr},
     };
 
-    fn deltas(count: usize) -> Arc<[Delta]> {
+    pub fn deltas(count: usize) -> Arc<[Delta]> {
         let delta = Delta {
             sequence: 1,
             time_ns: 1,
@@ -99,14 +111,31 @@ mod tests {
     #[tokio::test]
     async fn who_falls_behind_is_cut_off_after_what_was_taken() {
         let (mut feed, mut queue) = queue();
-        assert!(feed.take(&deltas(MAX_WAITING - 1)));
-        assert!(feed.take(&deltas(1)));
+        for taken in [MAX_WEIGHT, MAX_WEIGHT - 1, 1] {
+            assert!(feed.take(&deltas(taken)));
+        }
         assert!(!feed.take(&deltas(1)));
         assert!(queue.fell_behind());
         drop(feed);
-        assert_eq!(queue.next().await.unwrap().len(), MAX_WAITING - 1);
-        assert_eq!(queue.next().await.unwrap().len(), 1);
+        for taken in [MAX_WEIGHT, MAX_WEIGHT - 1, 1] {
+            assert_eq!(queue.next().await.unwrap().len(), taken);
+        }
         assert!(queue.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn many_at_once_cut_off_only_who_leaves_them_waiting() {
+        let (mut feed, mut queue) = queue();
+        let many = deltas(100_000);
+        for _ in 0..3 {
+            assert!(feed.take(&many), "nothing else waits");
+            assert!(feed.take(&deltas(1000)), "nobody can have begun with them yet");
+            for taken in [100_000, 1000] {
+                assert_eq!(queue.next().await.unwrap().len(), taken);
+            }
+        }
+        assert!(feed.take(&many) && feed.take(&many));
+        assert!(!feed.take(&many) && queue.fell_behind());
     }
 
     #[tokio::test]

@@ -20,7 +20,7 @@ use crate::{
         Ledger,
         snapshot::{Detail, ProcessLabel},
     },
-    pipeline::{Command, Control, NewTarget, Options, Pipeline},
+    pipeline::{Command, Control, NewTarget, Options, Pipeline, Query, View},
     table::directory::Directory,
     units::Pid,
 };
@@ -30,6 +30,7 @@ const PID: u32 = 77;
 
 struct Rig {
     server: Option<Server>,
+    control: Arc<Control>,
     _pipeline: Pipeline,
     path: PathBuf,
     _outer: tempfile::TempDir,
@@ -74,9 +75,9 @@ impl Rig {
         let path = outer.path().join("sockets");
         let directory = Arc::new(Directory::create(&path).unwrap());
         let (listener, file) = directory.place_socket(&file_name(PID), |_| Ok(())).unwrap();
-        let server = Server::start(control, None, || Ok(())).unwrap();
+        let server = Server::start(Arc::clone(&control), None, || Ok(())).unwrap();
         server.open(NewSocket { serial: SERIAL, pid: Pid(PID), listener, allowed, file });
-        Self { server: Some(server), _pipeline: pipeline, path, _outer: outer }
+        Self { server: Some(server), control, _pipeline: pipeline, path, _outer: outer }
     }
 
     fn client(&self) -> Client {
@@ -85,6 +86,21 @@ impl Rig {
 
     fn server(&self) -> &Server {
         self.server.as_ref().unwrap()
+    }
+
+    /// How many follow the target's changes.
+    fn followers(&self) -> usize {
+        self.in_pipeline(|view| view.sinks.len())
+    }
+
+    fn in_pipeline<T: Send + 'static>(
+        &self,
+        run: impl FnOnce(View<'_>) -> T + Send + 'static,
+    ) -> T {
+        let (to, answer) = mpsc::channel();
+        let run = Box::new(move |view: View<'_>| to.send(run(view)).unwrap());
+        self.control.send(Command::Query(Query { serial: SERIAL, run }));
+        answer.recv().unwrap()
     }
 }
 
@@ -144,6 +160,44 @@ fn marks_are_the_connections_own() {
 }
 
 #[test]
+fn many_deltas_at_once_come_in_several_lines() {
+    let rig = Rig::new();
+    let mut client = rig.client();
+    ask(&mut client, r#"{"subscribe":"deltas"}"#);
+    let many = subscription::tests::deltas(70_000);
+    assert!(rig.in_pipeline(move |view| view.sinks[0].take(&many)));
+    let mut left = 70_000;
+    while left > 0 {
+        let line = client.line().unwrap().unwrap();
+        let found = line.matches(r#""sequence":"#).count();
+        assert!((1..=4096).contains(&found), "{found}");
+        left -= found;
+    }
+    assert_eq!(ask(&mut client, r#"{"get":"sync"}"#)["schema"], "ttmem.sync/1");
+}
+
+#[test]
+fn of_who_has_gone_nothing_is_left_though_nothing_changes() {
+    let rig = Rig::new();
+    let mut client = rig.client();
+    for _ in 0..20 {
+        let answer = ask(&mut client, r#"{"subscribe":"deltas"}"#);
+        assert_eq!(answer["schema"], "ttmem.subscribed/1");
+        assert_eq!(rig.followers(), 1, "a new subscription takes the place of the former");
+    }
+    ask(&mut client, r#"{"unsubscribe":"deltas"}"#);
+    for _ in 0..20 {
+        ask(&mut rig.client(), r#"{"subscribe":"deltas"}"#);
+    }
+    // The server sees a little later that they have gone.
+    let is_left = |_| {
+        std::thread::sleep(Duration::from_millis(10));
+        rig.followers() == 0
+    };
+    assert!((0..500).any(is_left), "{} are left", rig.followers());
+}
+
+#[test]
 fn the_end_is_the_last_line() {
     let rig = Rig::new();
     let mut client = rig.client();
@@ -177,9 +231,11 @@ fn strangers_are_turned_away() {
 }
 
 #[test]
-fn a_thousand_clients_are_served_and_no_more() {
+fn many_clients_are_served_and_no_more() {
     let rig = Rig::new();
-    let mut clients: Vec<Client> = (0..1000).map(|_| rig.client()).collect();
+    let is_root = rustix::process::geteuid().is_root();
+    let most = if is_root { places::MAX_CLIENTS } else { places::MAX_OF_USER };
+    let mut clients: Vec<Client> = (0..most).map(|_| rig.client()).collect();
     for client in &mut clients {
         client.send(r#"{"get":"snapshot"}"#).unwrap();
     }

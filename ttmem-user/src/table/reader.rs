@@ -36,6 +36,9 @@ use crate::{
 const MAX_FILE_BYTES: u64 = 64 << 20;
 /// How long a write may take. The writer may be put to sleep by the scheduler in the midst of it.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How far a heartbeat may be ahead of the reader's time, nanoseconds: one that has read its clock
+/// first, or has a coarse one. One that is further ahead is from before a reboot.
+const AHEAD_NS: u64 = 1_000_000_000;
 /// Attempts before the reader lets others run.
 const SPINS: u32 = 1000;
 
@@ -162,7 +165,8 @@ impl Header {
             return None;
         }
         let age = now_ns.saturating_sub(self.heartbeat_ns);
-        if self.heartbeat_ns <= now_ns && age <= self.stale_after_ns {
+        let ahead = self.heartbeat_ns.saturating_sub(now_ns);
+        if ahead <= AHEAD_NS && age <= self.stale_after_ns {
             return None;
         }
         let agent = self.agent.pid;

@@ -18,7 +18,8 @@ use super::{
     access::Readers,
     agent::Identity,
     directory::Directory,
-    reader::{ReadError, State, Table, open, pids},
+    reader::{Header, ReadError, State, Table, open, pids},
+    view,
     writer::{TableError, Writer},
 };
 use crate::{
@@ -188,7 +189,25 @@ fn a_table_that_nobody_writes_says_so() {
     let header = rig.open().header().expect("readable");
     let killed = header.stale_because(header.heartbeat_ns + 60 * SECOND).expect("stale");
     assert!(killed.contains("was killed"), "{killed}");
-    assert!(header.stale_because(header.heartbeat_ns - 1).is_some(), "from before a reboot");
+    let header = Header { heartbeat_ns: 60 * SECOND, ..header };
+    assert!(header.stale_because(50 * SECOND).is_some(), "from before a reboot");
+}
+
+#[test]
+fn a_heartbeat_amid_the_reading_is_fresh() {
+    let rig = Rig::new();
+    let writer = rig.writer().expect("made");
+    let table = rig.open();
+    let header = table.header().expect("readable");
+    assert_eq!(header.stale_because(header.heartbeat_ns - 1), None);
+    let now = 100 * SECOND;
+    writer.beat(now);
+    let shown = view::snapshot(&table, &[], || {
+        writer.beat(2 * now);
+        now
+    });
+    let doubts = shown.expect("readable").inexact_because;
+    assert!(!doubts.iter().any(|why| why.starts_with("ttmem (process")), "{doubts:?}");
 }
 
 /// Overwrites a word of a file.

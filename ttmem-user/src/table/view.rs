@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 
-use super::reader::{Header, ReadError, State, Table};
+use super::{
+    agent::Identity,
+    reader::{Header, ReadError, State, Table},
+};
 use crate::{
     ledger::snapshot::{
         Anomalies, ChipSnapshot, CircularSnapshot, FailuresSnapshot, Headroom, ProcessLabel,
@@ -12,9 +15,15 @@ use crate::{
     units::{ChipId, Pid},
 };
 
-/// What a table says now. `chips`: only these; none: all.
-pub fn snapshot(table: &Table, chips: &[ChipId], now_ns: u64) -> Result<Snapshot, ReadError> {
+/// What a table says now. `chips`: only these; none: all. `clock` is asked once the header has been
+/// read, so that nothing in it can be later.
+pub fn snapshot(
+    table: &Table,
+    chips: &[ChipId],
+    clock: impl FnOnce() -> u64,
+) -> Result<Snapshot, ReadError> {
     let header = table.header()?;
+    let now_ns = clock();
     let mut found = table.chips()?;
     found.retain(|chip| chips.is_empty() || chips.contains(&chip.chip));
     let inexact_because = doubts(&header, now_ns);
@@ -87,11 +96,30 @@ fn doubts(header: &Header, now_ns: u64) -> Vec<String> {
 fn label(header: &Header) -> ProcessLabel {
     let some = |text: &String| (!text.is_empty()).then(|| text.clone());
     ProcessLabel {
-        serial: header.process.start_ticks,
+        serial: serial(header.process),
         pid: Pid(header.process.pid),
         command: header.command.clone(),
         namespace_pid: header.namespace_pid.map(Pid),
         library: some(&header.library),
         build_id: some(&header.build_id),
+    }
+}
+
+/// A number that no other process of this system has. Several start within one tick, and an id comes
+/// again; an id has 22 bits at most, so the rest has room for a thousand years of ticks.
+fn serial(process: Identity) -> u64 {
+    process.start_ticks << 22 | u64::from(process.pid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_serial_is_of_one_process_only() {
+        let of = |pid, start_ticks| serial(Identity { pid, start_ticks });
+        let latest = (1 << 22) - 1;
+        let serials = [of(7, 11), of(8, 11), of(latest, 11), of(7, 12), of(latest, 12)];
+        assert!(serials.is_sorted_by(|one, next| one < next), "{serials:?}");
     }
 }
