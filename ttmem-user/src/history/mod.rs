@@ -302,14 +302,30 @@ impl History {
         self.notes.observe(snapshot)
     }
 
-    /// Marks this moment. The oldest of too many marks goes.
+    /// Marks an instant: what has changed since is not in the mark. The oldest of too many marks
+    /// goes.
     pub fn mark(&mut self, name: &str, time_ns: u64) {
-        let name = note::short(name);
-        self.notes.push(time_ns, Remark::Mark(name.clone()));
+        let nothing = LiveSet::default();
+        let past = self.at(time_ns);
+        let live = match &past {
+            Ok(past) => Some(&past.live),
+            Err(Unreachable::BeforeTheStart) => Some(&nothing),
+            Err(_) => None,
+        };
+        let mut mark = Mark::set(note::short(name), time_ns, live, &self.timeline);
+        for change in self.changes().take_while(|change| change.time_ns > time_ns) {
+            mark.leave_out(&change);
+        }
+        self.take_mark(mark);
+    }
+
+    /// Takes over a mark of an earlier copy.
+    pub fn take_mark(&mut self, mark: Mark) {
+        self.notes.push(mark.time_ns, Remark::Mark(mark.name.clone()));
         if self.marks.len() >= MAX_MARKS {
             self.marks.remove(0);
         }
-        self.marks.push(Mark::set(name, time_ns, &self.live, &self.timeline));
+        self.marks.push(mark);
     }
 
     /// Forgets a mark; the note of it stays.
@@ -322,9 +338,9 @@ impl History {
         mark.pools(&self.timeline)
     }
 
-    /// What each group of buffers has grown since a mark, the most grown first. Ages pass by
-    /// themselves: of them there is none.
-    pub fn group_growth(&self, mark: &Mark, by: group::By) -> Vec<GroupGrowth> {
+    /// What each group of buffers has grown since a mark, the most grown first; `None`: unknown, as
+    /// it is of ages and sites.
+    pub fn group_growth(&self, mark: &Mark, by: group::By) -> Option<Vec<GroupGrowth>> {
         mark.groups(by, &self.live)
     }
 

@@ -18,7 +18,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use super::{History, MAX_ENTRIES, Refill};
+use super::{History, MAX_ENTRIES, Mark, Refill};
 use crate::{
     ledger::{delta::Delta, health::Queue, report::Report, snapshot::ProcessLabel},
     sink::{DeltaSink, Follower},
@@ -105,9 +105,15 @@ impl Shared {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Marks this moment.
+    /// Marks an instant.
     pub fn mark(&self, name: &str, time_ns: u64) {
         self.lock().mark(name, time_ns);
+        self.changed();
+    }
+
+    /// Takes over a mark of an earlier copy.
+    pub fn take_mark(&self, mark: Mark) {
+        self.lock().take_mark(mark);
         self.changed();
     }
 

@@ -1,6 +1,8 @@
 //! What the user asks for: keys and clicks, first for what is typed into, then for what lies on top,
 //! then for the open view.
 
+use std::sync::Arc;
+
 use super::{
     Overlay, State, buffers, circular, events, failures,
     held::{Hold, Wanted},
@@ -70,7 +72,15 @@ impl State {
         let Some(shown) = self.shown.clone() else { return };
         for history in self.recorded() {
             history.lock().forget_mark(MARK);
+        }
+        if let Some(history) = self.history() {
             history.mark(MARK, shown.time_ns);
+            // What is held may be out of reach by now in what goes on being recorded.
+            let mark = history.lock().marks().last().cloned();
+            let others = self.recorded().filter(|other| !Arc::ptr_eq(other, &history));
+            for (other, mark) in others.zip(mark) {
+                other.take_mark(mark);
+            }
         }
         self.marks.insert(self.chosen, shown);
         self.notice = Some("marked: overview and buffers show growth since".to_owned());

@@ -106,7 +106,7 @@ impl State {
             return buffers.observe(size.height, version, |make| {
                 let history = history.lock();
                 let mark = history.marks().last();
-                let growth = |by| Some(history.group_growth(mark?, by));
+                let growth = |by| history.group_growth(mark?, by);
                 look_up(calls.as_ref(), serial, &mut |sites| {
                     make(&buffers::Look { live: history.live(), growth: &growth, sites });
                 });

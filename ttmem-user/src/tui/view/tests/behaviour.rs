@@ -194,6 +194,19 @@ fn an_export_is_of_the_instant_that_is_shown() {
     assert!(then["rows"][0]["peak_used_bytes"].is_null(), "it is not known of then");
 }
 
+/// Ages pass by themselves: what has grown is not known of them.
+#[test]
+fn growth_of_an_age_is_not_known() {
+    let growth = |pressed| {
+        let export = exported(&mut ui().with_histories(recorded()), &fixture::normal(), pressed);
+        let rows = export["rows"].as_array().unwrap().clone();
+        rows.iter().map(|row| row["growth_bytes"].clone()).collect::<Vec<_>>()
+    };
+    let (by_size, by_age) = (growth("2mb"), growth("2mbbbb"));
+    assert!(!by_size.is_empty() && by_size.iter().all(|it| *it == 0), "{by_size:?}");
+    assert!(!by_age.is_empty() && by_age.iter().all(serde_json::Value::is_null), "{by_age:?}");
+}
+
 #[test]
 fn a_filter_leaves_pools_out_on_screen_and_in_exports() {
     let mut ui = ui().with_histories(recorded());
