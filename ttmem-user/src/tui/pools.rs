@@ -52,7 +52,7 @@ pub fn export(
             ]);
         }
     }
-    Export { view: "overview", columns: COLUMNS.to_vec(), rows }
+    Export { view: "overview", of: Vec::new(), columns: COLUMNS.to_vec(), rows }
 }
 
 /// The pool of a chip.

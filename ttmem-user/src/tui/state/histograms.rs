@@ -125,7 +125,7 @@ impl Histograms {
             cells.extend([row.allocations.into(), row.allocated_bytes.into(), row.rate.into()]);
             cells
         }));
-        Export { view: "histograms", columns, rows }
+        Export { view: "histograms", of: Vec::new(), columns, rows }
     }
 
     /// Takes in a request; `false`: it is none for this view.

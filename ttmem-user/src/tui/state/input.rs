@@ -221,10 +221,7 @@ impl State {
             Tab::Histograms => Some(self.histograms.export()),
             Tab::Buffers if !self.buffers.shows_groups() => self.export_buffers(shown.time_ns),
             Tab::Buffers => Some(self.buffers.shown().export("groups")),
-            Tab::Failures if self.failures.open.is_some() => {
-                Some(self.failures.shown().export("failure"))
-            }
-            Tab::Failures => Some(self.failures.shown().export("failures")),
+            Tab::Failures => Some(self.failures.export()),
             Tab::Events => Some(self.events.table.export("events")),
             Tab::Health => Some(self.health.table.export("health")),
         };

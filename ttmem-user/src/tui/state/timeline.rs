@@ -6,7 +6,7 @@ use crate::{
     event::BufferType,
     history::{History, Note, Remark, Span},
     ledger::snapshot::Snapshot,
-    tui::{Action, export::Export, filter::Filter, pools},
+    tui::{Action, export::Export, filter::Filter, pools, state::circular::chips},
     units::ChipId,
 };
 
@@ -247,7 +247,11 @@ impl Timeline {
             ])
         };
         let rows = self.columns.iter().enumerate().filter_map(row).collect();
-        Export { view: "timeline", columns: columns.to_vec(), rows }
+        let of = |(buffer_type, of): &(BufferType, Vec<ChipId>)| {
+            vec![("type", buffer_type.name().into()), ("chips", chips(of).into())]
+        };
+        let of = self.title.as_ref().map_or_else(Vec::new, of);
+        Export { view: "timeline", of, columns: columns.to_vec(), rows }
     }
 }
 

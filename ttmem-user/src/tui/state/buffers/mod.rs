@@ -283,7 +283,7 @@ impl Buffers {
             }
         }
         let columns = self.columns().iter().map(|column| column.0.heading.key).collect();
-        Export { view: "buffers", columns, rows }
+        Export { view: "buffers", of: Vec::new(), columns, rows }
     }
 
     /// Takes in whether it is recorded what called for the buffers.
@@ -349,7 +349,7 @@ impl Tabular for Buffers {
 
     fn export(&self, view: &'static str) -> Export {
         let columns = self.columns().iter().map(|column| column.0.heading.key).collect();
-        Export { view, columns, rows: Vec::new() }
+        Export { view, of: Vec::new(), columns, rows: Vec::new() }
     }
 
     fn tone(&self, _: usize) -> Tone {

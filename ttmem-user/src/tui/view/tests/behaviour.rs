@@ -207,6 +207,22 @@ fn growth_of_an_age_is_not_known() {
     assert!(!by_age.is_empty() && by_age.iter().all(serde_json::Value::is_null), "{by_age:?}");
 }
 
+/// Where the view shows one of several, the file says which.
+#[test]
+fn an_export_says_which_pool_or_failure_it_is_of() {
+    let mapped = with_details(fixture::normal());
+    let of = |pressed, keys: &[&str]| {
+        let export = exported(&mut ui().with_histories(recorded()), &mapped, pressed);
+        keys.iter().map(|key| export[*key].to_string()).collect::<Vec<_>>().join(" ")
+    };
+    let keys = ["type", "allocator", "chips"];
+    assert_eq!(of("3", &keys), r#""L1" 0 "0-1""#);
+    assert_ne!(of("3]", &keys), of("3", &keys));
+    assert_eq!(of("5", &["type", "chips"]), r#""DRAM" "0""#);
+    assert_ne!(of("5]", &["type", "chips"]), of("5", &["type", "chips"]));
+    assert_eq!(of("7G\n", &["failure"]), mapped.failures.last[0].id.to_string());
+}
+
 #[test]
 fn a_filter_leaves_pools_out_on_screen_and_in_exports() {
     let mut ui = ui().with_histories(recorded());
@@ -378,7 +394,11 @@ fn every_exported_column_is_documented() {
         assert_eq!(heading, columns, "{view}");
         let rows = value["rows"].as_array().unwrap();
         assert_eq!(rows.len() + 1, csv.text.lines().count(), "{view}");
-        let mut names: Vec<&String> = rows[0].as_object().unwrap().keys().collect();
+        // What all rows are of is told once.
+        let of = value.as_object().unwrap().keys();
+        let of =
+            of.filter(|it| !["schema", "view", "pid", "time_ns", "rows"].contains(&it.as_str()));
+        let mut names: Vec<&String> = rows[0].as_object().unwrap().keys().chain(of).collect();
         names.sort_by_key(|name| columns.iter().position(|column| column == *name));
         assert_eq!(names, columns.iter().collect::<Vec<_>>(), "{view}");
     }
