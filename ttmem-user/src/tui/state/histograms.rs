@@ -92,6 +92,15 @@ impl Histograms {
         self.missing = None;
     }
 
+    /// Shows nothing, and why.
+    pub fn forget(&mut self, why: String) {
+        self.missing = Some(why);
+        for bars in [&mut self.live, &mut self.allocated, &mut self.lifetimes] {
+            bars.clear();
+        }
+        self.table.take(Vec::new(), 0);
+    }
+
     /// The bars, and the threads that pass the filter.
     pub fn export(&self) -> Export {
         let columns = vec![

@@ -11,6 +11,7 @@ use crate::{
     history::{Gap, recorder::Handle},
     ledger::{
         call::Calls,
+        report::KEPT_ENDED,
         snapshot::{Detail, Snapshot},
     },
     tui::{Request, Tab, keymap::BINDINGS, notes},
@@ -18,6 +19,11 @@ use crate::{
 
 /// Why there is nothing to show of what is recorded.
 const NOT_RECORDED: &str = "not available here: only the ttmem that attached keeps every change";
+
+/// Why there is nothing of one of several.
+fn no_longer_kept() -> String {
+    format!("no longer kept: only of the last {KEPT_ENDED} that ended")
+}
 
 /// Why the rows of a history may not be what is live.
 fn incomplete(gap: Gap, now_ns: u64) -> String {
@@ -63,12 +69,7 @@ impl State {
     /// Makes ready a view that shows what is recorded.
     fn observe_history(&mut self, size: Size, snapshot: &Snapshot) {
         let Some(history) = self.history() else {
-            let why = Some(NOT_RECORDED.to_owned());
-            self.buffers.missing.clone_from(&why);
-            self.timeline.missing.clone_from(&why);
-            self.histograms.missing.clone_from(&why);
-            self.events.missing = why;
-            return;
+            return self.show_unrecorded(size);
         };
         let until_ns = self.instant().unwrap_or(u64::MAX);
         match self.tab {
@@ -92,6 +93,17 @@ impl State {
             }
             _ => {}
         }
+    }
+
+    /// Shows why nothing is recorded, and no row of another target.
+    fn show_unrecorded(&mut self, size: Size) {
+        let is_gone = self.histories.is_some();
+        let why = if is_gone { no_longer_kept() } else { NOT_RECORDED.to_owned() };
+        let version = buffers::Version { serial: self.chosen, ..buffers::Version::default() };
+        self.buffers.observe(size.height, version, |_| Err(why.clone()));
+        self.timeline.forget(why.clone());
+        self.histograms.forget(why.clone());
+        self.events.forget(why);
     }
 
     fn observe_buffers(&mut self, size: Size, history: &Handle, snapshot: &Snapshot) {
@@ -146,8 +158,10 @@ impl State {
             Tab::Health => {
                 let history = self.history();
                 let history = history.as_ref().map(|history| history.lock());
+                let why = self.histories.is_some().then(no_longer_kept);
+                let history = history.as_deref().ok_or(why.as_deref());
                 let stacks = self.calls.as_ref().and_then(|calls| calls.counts(self.chosen));
-                self.health.observe(size.height, snapshot, history.as_deref(), stacks.as_ref());
+                self.health.observe(size.height, snapshot, history, stacks.as_ref());
             }
             Tab::Buffers | Tab::Timeline | Tab::Histograms | Tab::Events => {
                 self.observe_history(size, snapshot);

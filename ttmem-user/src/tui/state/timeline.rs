@@ -86,10 +86,7 @@ impl Timeline {
         }
         let Some((buffer_type, chips, line)) = lines.get(found) else {
             let why = ["no pool passes the filter: Esc shows all", "nothing was allocated yet"];
-            self.missing = Some(why[usize::from(is_empty)].to_owned());
-            (self.title, self.instant) = (None, None);
-            self.columns.clear();
-            return;
+            return self.forget(why[usize::from(is_empty)].to_owned());
         };
         self.missing = None;
         let last = until_ns.unwrap_or_else(|| snapshot.time_ns.max(history.time_ns()));
@@ -109,6 +106,14 @@ impl Timeline {
         self.capacity = pool.and_then(|pool| pool.capacity_bytes);
         self.title = Some((*buffer_type, chips.clone()));
         self.observe_notes(history, width);
+    }
+
+    /// Shows nothing, and why.
+    pub fn forget(&mut self, why: String) {
+        self.missing = Some(why);
+        (self.title, self.instant) = (None, None);
+        self.columns.clear();
+        self.lines.clear();
     }
 
     fn passes(&self, buffer_type: BufferType, chips: &[ChipId]) -> bool {

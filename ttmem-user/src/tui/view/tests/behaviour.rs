@@ -194,6 +194,40 @@ fn an_export_is_of_the_instant_that_is_shown() {
     assert!(then["rows"][0]["peak_used_bytes"].is_null(), "it is not known of then");
 }
 
+/// Of a target of which nothing is kept any more no view shows, or exports, what another one did.
+#[test]
+fn what_is_no_longer_kept_is_said_and_nothing_else_shown() {
+    let target = |serial| {
+        let process = Arc::new(ProcessLabel { serial, ..ProcessLabel::default() });
+        Arc::new(Snapshot { process, ..fixture::normal() })
+    };
+    let kept = fixture::empty().process.serial;
+    let targets = vec![target(kept), target(kept + 1)];
+    let report = Arc::new(Report { targets, ..Report::default() });
+    for key in ["2", "2b", "5", "6", "8", "9"] {
+        let mut ui = ui().with_histories(recorded());
+        let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
+        let mut press = |ui: &mut Ui, pressed: &str| {
+            for key in pressed.chars() {
+                keys(ui, &key.to_string());
+                terminal.draw(|frame| ui.draw(frame, &report)).unwrap();
+            }
+            text(terminal.backend().buffer())
+        };
+        let of_first = press(&mut ui, &format!("xx{key}"));
+        assert!(!of_first.contains("no longer kept"), "{of_first}");
+        let of_second = press(&mut ui, "n");
+        assert!(of_second.contains("no longer kept"), "{of_second}");
+        assert!(!of_second.contains(" live set, "), "{of_second}");
+        ui.take_requests();
+        keys(&mut ui, "E");
+        for request in ui.take_requests() {
+            let Request::Export(file) = request else { panic!("{request:?}") };
+            assert!(key == "9" || file.text.lines().count() == 1, "{}", file.text);
+        }
+    }
+}
+
 /// Ages pass by themselves: what has grown is not known of them.
 #[test]
 fn growth_of_an_age_is_not_known() {
