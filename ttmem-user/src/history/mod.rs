@@ -25,6 +25,7 @@ pub mod recorder;
 mod row;
 mod tally;
 mod timeline;
+mod trust;
 
 use crate::{
     ledger::{
@@ -48,6 +49,7 @@ use row::Packed;
 pub use row::{OwnedRow, ROW_BYTES, Row, RowOf};
 pub use tally::{BINS, Bin, Histogram, RATE_SECONDS, Tally, ThreadRow, bin, bin_start};
 pub use timeline::Timeline;
+use trust::Trust;
 
 /// What a history takes at most besides its live set, bytes.
 pub const MAX_BYTES: usize = 32 << 20;
@@ -69,6 +71,7 @@ pub struct History {
     /// Older changes had to go, or were missed.
     forgotten: bool,
     notes: Notes,
+    trust: Trust,
     marks: Vec<Mark>,
     gap: Option<Gap>,
     /// Changes that were missed, over all gaps.
@@ -117,6 +120,7 @@ impl History {
             reach_ns: 0,
             forgotten: false,
             notes: Notes::default(),
+            trust: Trust::default(),
             marks: Vec::new(),
             gap: None,
             missed: 0,
@@ -197,6 +201,7 @@ impl History {
             + parts.iter().sum::<usize>()
             + self.log.bytes()
             + self.notes.bytes()
+            + self.trust.bytes()
             + marks
     }
 
@@ -299,7 +304,18 @@ impl History {
 
     /// Notes what a snapshot says that the one before did not; whether there was anything.
     pub fn observe(&mut self, snapshot: &Snapshot) -> bool {
+        self.trust.observe(snapshot);
         self.notes.observe(snapshot)
+    }
+
+    /// Why the numbers of an instant are not known to be exact, as snapshots say it; `None`: they are.
+    pub fn doubt(&self, time_ns: u64) -> Option<&str> {
+        self.trust.doubt(time_ns)
+    }
+
+    /// Whether no later snapshot says anything else of an instant.
+    pub fn is_settled(&self, time_ns: u64) -> bool {
+        self.trust.is_settled(time_ns)
     }
 
     /// Marks an instant: what has changed since is not in the mark. The oldest of too many marks

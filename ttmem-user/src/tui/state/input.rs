@@ -10,12 +10,12 @@ use super::{
     ready::look_up,
 };
 use crate::{
-    history::{LiveSet, recorder::Handle},
+    history::{LiveSet, Past, recorder::Handle},
     ledger::snapshot::Snapshot,
     tui::{
         Action, Request, Tab,
         export::{Export, Kind},
-        pools,
+        pools::{self, When},
         prompt::{Prompt, Purpose},
         table::{Tabular, fitting},
     },
@@ -212,9 +212,7 @@ impl State {
             self.look_back(&shown);
         }
         let export = match tab {
-            Tab::Overview => {
-                Some(self.export_pools(self.shown_then().map_or(&shown, |it| &it.snapshot)))
-            }
+            Tab::Overview => Some(self.export_pools(&shown)),
             Tab::Map => Some(self.map.export()),
             Tab::Timeline => Some(self.timeline.export()),
             Tab::Circular => Some(self.circular.export(&shown)),
@@ -236,9 +234,13 @@ impl State {
     }
 
     /// Every pool that passes the filter.
-    fn export_pools(&self, snapshot: &Snapshot) -> Export {
+    fn export_pools(&self, now: &Snapshot) -> Export {
         let since = self.mark();
-        pools::export(snapshot, since, |chip, pool| {
+        let (snapshot, when) = self.shown_then().map_or((now, When::Now), |then| {
+            let logical = then.past().ok().map(Past::logical_bytes);
+            (&*then.snapshot, When::Then(logical))
+        });
+        pools::export(snapshot, &when, since, |chip, pool| {
             let rate = self.rate(chip.chip, pool.buffer_type);
             self.overview.passes(chip, pool.buffer_type.name()).then_some(rate)
         })

@@ -56,9 +56,8 @@ impl State {
             return;
         };
         let serial = now.process.serial;
-        let is_there = |then: &past::Then| {
-            then.serial == serial && then.time_ns == time_ns && then.left() == 0
-        };
+        let is_there =
+            |then: &past::Then| then.serial == serial && then.time_ns == time_ns && then.is_final();
         if !self.then.as_ref().is_some_and(is_there) {
             self.copies += 1;
             let (before, copy) = (self.then.take(), self.copies);

@@ -191,7 +191,60 @@ fn an_export_is_of_the_instant_that_is_shown() {
     assert!(then["time_ns"].as_u64() < now["time_ns"].as_u64());
     assert_ne!(now["rows"][0]["used_bytes"], then["rows"][0]["used_bytes"]);
     assert!(now["rows"][0]["peak_used_bytes"].is_u64());
-    assert!(then["rows"][0]["peak_used_bytes"].is_null(), "it is not known of then");
+    let unknown = ["peak_used_bytes", "allocations", "frees", "pre_attach_frees"];
+    for column in unknown.into_iter().chain(["allocations_per_second"]) {
+        assert!(then["rows"][0][column].is_null(), "{column} is not known of then");
+    }
+    assert!(now["rows"][0]["allocations"].is_u64());
+    // Of what was live the logical bytes are known.
+    let live = exported(&mut ui, &normal, "2");
+    let is_of_first = |row: &&serde_json::Value| {
+        row["type"] == "DRAM" && row["chips"].as_str().is_some_and(|chips| chips.starts_with('0'))
+    };
+    let rows = live["rows"].as_array().unwrap().iter().filter(is_of_first);
+    let sum: u64 = rows.map(|row| row["size"].as_u64().unwrap()).sum();
+    assert_eq!((then["rows"][0]["logical_bytes"].as_u64(), sum > 0), (Some(sum), true));
+}
+
+/// Before the older buffers have been read nothing is exact, whatever is so now; and what is exact
+/// then stays it, whatever is lost later.
+#[test]
+fn an_earlier_instant_is_as_exact_as_it_was() {
+    let header = |snapshot: &Snapshot, pressed: &str| {
+        let mut ui = ui().with_histories(recorded());
+        for key in pressed.chars() {
+            draw(&mut ui, snapshot, 80, 24);
+            keys(&mut ui, &key.to_string());
+        }
+        let screen = text(&draw(&mut ui, snapshot, 80, 24));
+        assert!(screen.contains("Esc for now"), "{screen}");
+        screen.lines().nth(1).unwrap().to_owned()
+    };
+    let back = "5HHHHHHHHHHHHHHHHHHHH1";
+    assert!(header(&fixture::normal(), back).starts_with(" exact"));
+    let first = header(&fixture::normal(), "5g1");
+    assert!(first.starts_with(" inexact: it is not known whether"), "{first}");
+    let before_a_loss = header(&fixture::inexact(), back);
+    assert!(before_a_loss.starts_with(" inexact"), "the reports lie far apart: {before_a_loss}");
+    let mut ui = ui().with_histories(recorded());
+    draw(&mut ui, &fixture::normal(), 80, 24);
+    let later = Snapshot { time_ns: 101 * SECOND, ..fixture::inexact() };
+    for key in back.chars() {
+        draw(&mut ui, &later, 80, 24);
+        keys(&mut ui, &key.to_string());
+    }
+    let screen = text(&draw(&mut ui, &later, 80, 24));
+    assert!(screen.contains("\n exact"), "{screen}");
+}
+
+/// A rate of now, or 0.0 after the end, is not that of an earlier instant.
+#[test]
+fn what_is_counted_is_not_shown_of_an_earlier_instant() {
+    let screen = recorded_screen("5HHHHHHHHHHHH1", &fixture::exited(), 160, 40);
+    let pool = screen.lines().find(|line| line.starts_with(" DRAM ")).unwrap();
+    assert!(pool.ends_with(" –") && !pool.contains("0.0 "), "{screen}");
+    let programs = screen.lines().find(|line| line.starts_with(" CB/core ")).unwrap();
+    assert!(!programs.contains('0'), "{screen}");
 }
 
 /// Of a target of which nothing is kept any more no view shows, or exports, what another one did.
