@@ -8,9 +8,10 @@ use super::{
     group::{By, Group, Key},
     line::Line,
     live::LiveSet,
+    log::Changed,
     timeline::Timeline,
 };
-use crate::{event::BufferType, units::ChipId};
+use crate::{event::BufferType, ledger::delta::Change, units::ChipId};
 
 /// Marks that are kept; then the oldest goes.
 pub const MAX_MARKS: usize = 16;
@@ -27,7 +28,8 @@ pub struct Mark {
     /// Nothing was missed since.
     pub(super) complete: bool,
     pools: BTreeMap<(ChipId, BufferType), Then>,
-    groups: BTreeMap<Key, Group>,
+    /// `None`: it could not be said what was live.
+    groups: Option<BTreeMap<Key, Group>>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -72,23 +74,46 @@ impl Mark {
         self.complete
     }
 
-    pub(super) fn set(name: String, time_ns: u64, live: &LiveSet, timeline: &Timeline) -> Self {
+    /// `live`: what was live then, if that can be said; `timeline`: as it is now.
+    pub(super) fn set(
+        name: String,
+        time_ns: u64,
+        live: Option<&LiveSet>,
+        timeline: &Timeline,
+    ) -> Self {
+        let levels = live.map(LiveSet::pools);
         let then = |(pool, line): ((ChipId, BufferType), &Line)| {
-            let now = line.now();
+            let level =
+                levels.as_ref().map(|levels| levels.get(&pool).copied().unwrap_or_default());
+            let level = level.unwrap_or(line.now());
             let changes = line.changes();
-            (pool, Then { used: now.used_bytes, buffers: now.buffers, changes })
+            (pool, Then { used: level.used_bytes, buffers: level.buffers, changes })
         };
-        let groups = [By::Type, By::Thread, By::Size].map(|by| {
-            let mut groups = live.groups(by, time_ns);
-            groups.truncate(MAX_GROUPS);
-            groups
-        });
+        let groups = |live: &LiveSet| {
+            let groups = [By::Type, By::Thread, By::Size].map(|by| {
+                let mut groups = live.groups(by, time_ns);
+                groups.truncate(MAX_GROUPS);
+                groups
+            });
+            groups.into_iter().flatten().map(|group| (group.key, group)).collect()
+        };
         Self {
             name,
             time_ns,
-            complete: true,
+            complete: live.is_some(),
             pools: timeline.each().map(then).collect(),
-            groups: groups.into_iter().flatten().map(|group| (group.key, group)).collect(),
+            groups: live.map(groups),
+        }
+    }
+
+    /// Has a change that came later count as one since.
+    pub(super) fn leave_out(&mut self, change: &Changed<'_>) {
+        let is_free = change.change == Change::Freed;
+        for &chip in change.row.chips {
+            if let Some(then) = self.pools.get_mut(&(chip, change.row.buffer_type)) {
+                let count = if is_free { &mut then.changes.1 } else { &mut then.changes.0 };
+                *count = count.saturating_sub(1);
+            }
         }
     }
 
@@ -110,22 +135,25 @@ impl Mark {
         pools
     }
 
-    pub(super) fn groups(&self, by: By, live: &LiveSet) -> Vec<GroupGrowth> {
+    /// `None`: unknown.
+    pub(super) fn groups(&self, by: By, live: &LiveSet) -> Option<Vec<GroupGrowth>> {
+        // Ages pass by themselves, and of what is gone nobody knows the site any more.
+        if matches!(by, By::Age | By::Site) {
+            return None;
+        }
         let is_of = |key: &Key| {
             matches!(
                 (by, key),
                 (By::Type, Key::Type(_)) | (By::Thread, Key::Thread(_)) | (By::Size, Key::Size(_))
             )
         };
-        if by == By::Age {
-            return Vec::new();
-        }
+        let then = self.groups.as_ref()?;
         let now = live.groups(by, self.time_ns);
         let mut sums: BTreeMap<Key, [Option<Group>; 2]> = BTreeMap::new();
         for group in now {
             sums.entry(group.key).or_default()[1] = Some(group);
         }
-        for (key, group) in self.groups.iter().filter(|(key, _)| is_of(key)) {
+        for (key, group) in then.iter().filter(|(key, _)| is_of(key)) {
             sums.entry(*key).or_default()[0] = Some(*group);
         }
         let mut grown: Vec<GroupGrowth> = sums
@@ -140,13 +168,13 @@ impl Mark {
             })
             .collect();
         grown.sort_by_key(|group| (std::cmp::Reverse(group.bytes), group.key));
-        grown
+        Some(grown)
     }
 
     pub(super) fn bytes(&self) -> usize {
         // A node of a tree is never less than a third full.
         let pools = self.pools.len() * size_of::<((ChipId, BufferType), Then)>() * 3;
-        let groups = self.groups.len() * size_of::<(Key, Group)>() * 3;
+        let groups = self.groups.as_ref().map_or(0, BTreeMap::len) * size_of::<(Key, Group)>() * 3;
         size_of::<Self>() + self.name.capacity() + pools + groups
     }
 }

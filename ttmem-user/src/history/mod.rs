@@ -25,6 +25,7 @@ pub mod recorder;
 mod row;
 mod tally;
 mod timeline;
+mod trust;
 
 use crate::{
     ledger::{
@@ -48,6 +49,7 @@ use row::Packed;
 pub use row::{OwnedRow, ROW_BYTES, Row, RowOf};
 pub use tally::{BINS, Bin, Histogram, RATE_SECONDS, Tally, ThreadRow, bin, bin_start};
 pub use timeline::Timeline;
+use trust::Trust;
 
 /// What a history takes at most besides its live set, bytes.
 pub const MAX_BYTES: usize = 32 << 20;
@@ -69,6 +71,7 @@ pub struct History {
     /// Older changes had to go, or were missed.
     forgotten: bool,
     notes: Notes,
+    trust: Trust,
     marks: Vec<Mark>,
     gap: Option<Gap>,
     /// Changes that were missed, over all gaps.
@@ -117,6 +120,7 @@ impl History {
             reach_ns: 0,
             forgotten: false,
             notes: Notes::default(),
+            trust: Trust::default(),
             marks: Vec::new(),
             gap: None,
             missed: 0,
@@ -197,6 +201,7 @@ impl History {
             + parts.iter().sum::<usize>()
             + self.log.bytes()
             + self.notes.bytes()
+            + self.trust.bytes()
             + marks
     }
 
@@ -299,17 +304,44 @@ impl History {
 
     /// Notes what a snapshot says that the one before did not; whether there was anything.
     pub fn observe(&mut self, snapshot: &Snapshot) -> bool {
+        self.trust.observe(snapshot);
         self.notes.observe(snapshot)
     }
 
-    /// Marks this moment. The oldest of too many marks goes.
+    /// Why the numbers of an instant are not known to be exact, as snapshots say it; `None`: they are.
+    pub fn doubt(&self, time_ns: u64) -> Option<&str> {
+        self.trust.doubt(time_ns)
+    }
+
+    /// Whether no later snapshot says anything else of an instant.
+    pub fn is_settled(&self, time_ns: u64) -> bool {
+        self.trust.is_settled(time_ns)
+    }
+
+    /// Marks an instant: what has changed since is not in the mark. The oldest of too many marks
+    /// goes.
     pub fn mark(&mut self, name: &str, time_ns: u64) {
-        let name = note::short(name);
-        self.notes.push(time_ns, Remark::Mark(name.clone()));
+        let nothing = LiveSet::default();
+        let past = self.at(time_ns);
+        let live = match &past {
+            Ok(past) => Some(&past.live),
+            Err(Unreachable::BeforeTheStart) => Some(&nothing),
+            Err(_) => None,
+        };
+        let mut mark = Mark::set(note::short(name), time_ns, live, &self.timeline);
+        for change in self.changes().take_while(|change| change.time_ns > time_ns) {
+            mark.leave_out(&change);
+        }
+        self.take_mark(mark);
+    }
+
+    /// Takes over a mark of an earlier copy.
+    pub fn take_mark(&mut self, mark: Mark) {
+        self.notes.push(mark.time_ns, Remark::Mark(mark.name.clone()));
         if self.marks.len() >= MAX_MARKS {
             self.marks.remove(0);
         }
-        self.marks.push(Mark::set(name, time_ns, &self.live, &self.timeline));
+        self.marks.push(mark);
     }
 
     /// Forgets a mark; the note of it stays.
@@ -322,9 +354,9 @@ impl History {
         mark.pools(&self.timeline)
     }
 
-    /// What each group of buffers has grown since a mark, the most grown first. Ages pass by
-    /// themselves: of them there is none.
-    pub fn group_growth(&self, mark: &Mark, by: group::By) -> Vec<GroupGrowth> {
+    /// What each group of buffers has grown since a mark, the most grown first; `None`: unknown, as
+    /// it is of ages and sites.
+    pub fn group_growth(&self, mark: &Mark, by: group::By) -> Option<Vec<GroupGrowth>> {
         mark.groups(by, &self.live)
     }
 

@@ -119,4 +119,16 @@ impl Past {
     pub fn pools(&self) -> BTreeMap<(ChipId, BufferType), Level> {
         self.live.pools()
     }
+
+    /// The logical bytes of what each pool held, likewise. Takes time in proportion to what was live.
+    pub fn logical_bytes(&self) -> BTreeMap<(ChipId, BufferType), u64> {
+        let mut pools = BTreeMap::new();
+        for row in self.live.iter() {
+            for &chip in row.chips {
+                let sum: &mut u64 = pools.entry((chip, row.buffer_type)).or_default();
+                *sum = sum.saturating_add(row.size);
+            }
+        }
+        pools
+    }
 }

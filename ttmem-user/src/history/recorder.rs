@@ -8,7 +8,7 @@
 //! and never the pipeline.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     fmt, io,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
@@ -18,17 +18,20 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use super::{History, MAX_ENTRIES, Refill};
+use super::{History, MAX_ENTRIES, Mark, Refill};
 use crate::{
-    ledger::{delta::Delta, health::Queue, report::Report, snapshot::ProcessLabel},
+    ledger::{
+        delta::Delta,
+        health::Queue,
+        report::{KEPT_ENDED, Report},
+        snapshot::ProcessLabel,
+    },
     sink::{DeltaSink, Follower},
 };
 
 /// Deltas that may wait; one more batch of whatever length is taken if there are fewer.
 pub const MAX_WAITING: usize = 65_536;
-/// Histories of targets that have ended that are kept.
-pub const KEPT_ENDED: usize = 4;
-/// Changes that the logs of all running targets keep together.
+/// Changes that the logs of all targets keep together.
 const MAX_ENTRIES_OF_ALL: usize = 2 * MAX_ENTRIES;
 /// Deltas that are applied without letting readers in between.
 const AT_ONCE: usize = 1024;
@@ -53,7 +56,6 @@ pub struct Shared {
 struct Feed {
     /// Nothing is taken until what is live has been fetched.
     dropping: AtomicBool,
-    ended: AtomicBool,
 }
 
 /// Leads to a history; cheap to copy.
@@ -105,9 +107,15 @@ impl Shared {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Marks this moment.
+    /// Marks an instant.
     pub fn mark(&self, name: &str, time_ns: u64) {
         self.lock().mark(name, time_ns);
+        self.changed();
+    }
+
+    /// Takes over a mark of an earlier copy.
+    pub fn take_mark(&self, mark: Mark) {
+        self.lock().take_mark(mark);
         self.changed();
     }
 
@@ -201,6 +209,7 @@ impl Recorder {
             messages: messages.clone(),
             way: Arc::clone(&way),
             unfetched: Vec::new(),
+            ended: VecDeque::new(),
         };
         let thread = thread::Builder::new().name("ttmem-history".to_owned()).spawn(move || {
             let without_rights = give_up();
@@ -323,6 +332,8 @@ struct Worker {
     way: Arc<Way>,
     /// Those that wait for a way to fetch.
     unfetched: Vec<Handle>,
+    /// The serials of those that have ended and are kept, the one that ended first in front.
+    ended: VecDeque<u64>,
 }
 
 impl Worker {
@@ -383,27 +394,31 @@ impl Worker {
     }
 
     fn ended(&mut self, to: &Handle) {
-        to.feed.ended.store(true, Ordering::Relaxed);
         self.unfetched.retain(|other| !Arc::ptr_eq(other, to));
-        let ended: Vec<u64> = self
-            .histories
-            .all()
-            .iter()
-            .filter(|it| it.feed.ended.load(Ordering::Relaxed))
-            .map(|it| it.label.serial)
-            .collect();
-        for serial in &ended[..ended.len().saturating_sub(KEPT_ENDED)] {
-            self.histories.forget(*serial);
+        self.ended.push_back(to.label.serial);
+        if self.ended.len() > KEPT_ENDED
+            && let Some(serial) = self.ended.pop_front()
+        {
+            self.histories.forget(serial);
         }
         self.share_out();
     }
 
-    /// Shares the room for changes out among the targets.
+    /// Shares the room for changes out among the targets. What has ended takes no more than it has;
+    /// the rest is for the others.
     fn share_out(&self) {
-        let all = self.histories.all();
-        let each = MAX_ENTRIES_OF_ALL / all.len().max(1);
-        for shared in all {
-            shared.lock().set_log_limit(each);
+        let wanted = |shared: Handle| {
+            let has_ended = self.ended.contains(&shared.label.serial);
+            let wanted = if has_ended { shared.lock().kept() } else { MAX_ENTRIES };
+            (wanted, shared)
+        };
+        let mut all: Vec<(usize, Handle)> = self.histories.all().into_iter().map(wanted).collect();
+        all.sort_by_key(|(wanted, _)| *wanted);
+        let (mut room, mut left) = (MAX_ENTRIES_OF_ALL, all.len());
+        for (wanted, shared) in all {
+            let limit = wanted.min(room / left);
+            shared.lock().set_log_limit(limit);
+            (room, left) = (room - limit, left - 1);
         }
     }
 }

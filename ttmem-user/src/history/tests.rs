@@ -107,12 +107,41 @@ fn growth_is_what_came_since_the_mark() {
     let [pool] = &*history.growth(mark) else { panic!() };
     assert_eq!((pool.used_bytes, pool.buffers), (4900, 0));
     assert_eq!((pool.allocations, pool.frees), (1, 1));
-    let groups = history.group_growth(mark, By::Thread);
+    let groups = history.group_growth(mark, By::Thread).unwrap();
     let groups: Vec<_> = groups.iter().map(|it| (it.key, it.buffers, it.bytes)).collect();
     let expected = [(Key::Thread(Some(Tid(7))), 1, 5000), (Key::Thread(Some(Tid(1))), -1, -100)];
     assert_eq!(groups, expected);
+    for unknown in [By::Age, By::Site] {
+        assert_eq!(history.group_growth(mark, unknown), None, "{unknown:?}");
+    }
     assert!(mark.is_complete());
     assert_eq!(history.notes().next().unwrap().what, Remark::Mark("before".to_owned()));
+}
+
+/// What is shown is a moment old when it is marked: what has come since has grown.
+#[test]
+fn a_mark_is_of_the_instant_that_it_names() {
+    let mut history = History::default();
+    let first = allocated(1, 1, 1, 100);
+    history.apply(&first);
+    history.apply(&allocated(2, 6, 2, 30));
+    history.apply(&freed(&first, 3, 7));
+    history.mark("view", 5);
+    let mark = &history.marks()[0];
+    let [pool] = &*history.growth(mark) else { panic!() };
+    assert_eq!((pool.used_bytes, pool.buffers), (-70, 0));
+    assert_eq!((pool.allocations, pool.frees), (1, 1));
+    let groups = history.group_growth(mark, By::Type).unwrap();
+    assert_eq!((groups[0].buffers, groups[0].bytes), (0, -70));
+    // Before the first change there was nothing.
+    history.mark("early", 0);
+    let groups = history.group_growth(&history.marks()[1], By::Type).unwrap();
+    assert_eq!((groups[0].buffers, groups[0].bytes), (1, 30));
+    // What cannot be undone any more is not known.
+    history.set_log_limit(1);
+    history.mark("late", 5);
+    let mark = &history.marks()[2];
+    assert_eq!((history.group_growth(mark, By::Type), mark.is_complete()), (None, false));
 }
 
 #[test]

@@ -16,6 +16,9 @@ use crate::{
 /// Name and version of the JSON schema of [`Totals`].
 pub const TOTALS_SCHEMA: &str = "ttmem.totals/1";
 
+/// Targets that have ended that are still reported, and what is recorded of them kept: the last.
+pub const KEPT_ENDED: usize = 16;
+
 /// The state of everything that an agent watches.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {

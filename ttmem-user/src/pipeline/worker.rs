@@ -22,7 +22,7 @@ use super::{
 use crate::{
     ledger::{
         Tag,
-        report::{Report, Unwatched},
+        report::{KEPT_ENDED, Report, Unwatched},
         snapshot::{Detail, Snapshot, TargetState},
     },
     source::EventSource,
@@ -32,8 +32,6 @@ use crate::{
 const BUSY_TICK: Duration = Duration::from_millis(5);
 /// Quiet for this long: sleep until woken.
 const QUIET: Duration = Duration::from_millis(20);
-/// How many of the targets that ended are still reported.
-const KEPT_ENDED: usize = 16;
 /// How often tables say at least that somebody is there.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// How long the end waits for a reading.

@@ -10,6 +10,9 @@ pub const SCHEMA: &str = "ttmem.view/1";
 pub struct Export {
     /// The view.
     pub view: &'static str,
+    /// What all rows are of, where the view shows one of several: names and values. An object has it
+    /// once, lines have it each.
+    pub of: Vec<(&'static str, Value)>,
     /// Names of the columns.
     pub columns: Vec<&'static str>,
     /// The values, one for each column. Bytes, nanoseconds, addresses as numbers; null: not known.
@@ -50,16 +53,21 @@ impl Export {
             self.columns.iter().map(ToString::to_string).zip(row.iter().cloned()).collect()
         };
         let rows: Vec<Map<String, Value>> = self.rows.iter().map(object).collect();
-        let view = json!({
+        let mut view = json!({
             "schema": SCHEMA, "view": self.view, "pid": pid, "time_ns": time_ns, "rows": rows,
         });
+        for (name, value) in &self.of {
+            view[name] = value.clone();
+        }
         format!("{view}\n")
     }
 
     fn csv(&self) -> String {
-        let mut text = self.columns.join(",") + "\r\n";
+        let names: Vec<&str> = self.of.iter().map(|(name, _)| *name).collect();
+        let mut text = [&names[..], &self.columns].concat().join(",") + "\r\n";
         for row in &self.rows {
-            let cells: Vec<String> = row.iter().map(cell).collect();
+            let of = self.of.iter().map(|(_, value)| value);
+            let cells: Vec<String> = of.chain(row).map(cell).collect();
             text.push_str(&cells.join(","));
             text.push_str("\r\n");
         }
@@ -85,6 +93,7 @@ mod tests {
     fn export() -> Export {
         Export {
             view: "buffers",
+            of: Vec::new(),
             columns: vec!["size", "what"],
             rows: vec![vec![7.into(), "a \"b\", c".into()], vec![Value::Null, "d".into()]],
         }
@@ -98,6 +107,18 @@ mod tests {
         assert_eq!(json["schema"], SCHEMA);
         assert_eq!(json["rows"][0]["size"], 7);
         assert_eq!(json["rows"][1], json!({"size": null, "what": "d"}));
+    }
+
+    #[test]
+    fn an_object_and_each_line_say_of_what_they_are() {
+        let of = vec![("type", "DRAM".into()), ("chips", "0,2".into())];
+        let export = Export { of, ..export() };
+        let json: Value = serde_json::from_str(&export.file(Kind::Json, 42, 0).text).unwrap();
+        assert_eq!((&json["type"], &json["chips"]), (&"DRAM".into(), &"0,2".into()));
+        assert_eq!(json["rows"][1], json!({"size": null, "what": "d"}));
+        let text = export.file(Kind::Csv, 42, 0).text;
+        let expected = "type,chips,size,what\r\nDRAM,\"0,2\",7,\"a \"\"b\"\", c\"\r\n";
+        assert_eq!(text, format!("{expected}DRAM,\"0,2\",,d\r\n"));
     }
 
     #[test]

@@ -1,10 +1,15 @@
 //! What is said of the pools of a chip besides their own numbers, and all of it as rows: what the
 //! overview exports.
 
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
 use super::export::Export;
 use crate::{
     event::BufferType,
     ledger::snapshot::{ChipSnapshot, PoolSnapshot, Snapshot},
+    units::ChipId,
 };
 
 /// Names of the columns.
@@ -24,9 +29,43 @@ const COLUMNS: [&str; 13] = [
     "growth_bytes",
 ];
 
+/// Logical bytes by pool; a pool that holds nothing is not in it.
+pub type Logical = BTreeMap<(ChipId, BufferType), u64>;
+
+/// What instant a snapshot is of.
+#[derive(Clone, Debug)]
+pub enum When {
+    /// Now, or when it was held: all of it.
+    Now,
+    /// An earlier one: what is counted is of now, and not known of then. With the logical bytes, if
+    /// it can be said what was live.
+    Then(Option<Logical>),
+}
+
+impl When {
+    /// A number that is only known of now.
+    fn now(&self, number: impl Into<Value>) -> Value {
+        match self {
+            Self::Now => number.into(),
+            Self::Then(_) => Value::Null,
+        }
+    }
+
+    fn logical_bytes(&self, chip: ChipId, pool: &PoolSnapshot) -> Option<u64> {
+        match self {
+            Self::Now => Some(pool.logical_bytes),
+            Self::Then(logical) => {
+                let bytes = logical.as_ref()?.get(&(chip, pool.buffer_type)).copied();
+                Some(bytes.unwrap_or(0))
+            }
+        }
+    }
+}
+
 /// One row per pool of which `wanted` says something: its allocations per second.
 pub fn export(
     snapshot: &Snapshot,
+    when: &When,
     mark: Option<&Snapshot>,
     wanted: impl Fn(&ChipSnapshot, &PoolSnapshot) -> Option<Option<f64>>,
 ) -> Export {
@@ -39,20 +78,20 @@ pub fn export(
                 chip.chip.0.into(),
                 pool.buffer_type.name().into(),
                 pool.buffers.into(),
-                pool.logical_bytes.into(),
+                when.logical_bytes(chip.chip, pool).into(),
                 pool.used_bytes.into(),
                 pool.capacity_bytes.into(),
                 pool.peak_used_bytes.into(),
                 largest_hole(snapshot, chip, pool.buffer_type).into(),
-                pool.allocations.into(),
-                pool.frees.into(),
-                pool.pre_attach_frees.into(),
-                rate.into(),
+                when.now(pool.allocations),
+                when.now(pool.frees),
+                when.now(pool.pre_attach_frees),
+                when.now(rate),
                 grown.into(),
             ]);
         }
     }
-    Export { view: "overview", columns: COLUMNS.to_vec(), rows }
+    Export { view: "overview", of: Vec::new(), columns: COLUMNS.to_vec(), rows }
 }
 
 /// The pool of a chip.

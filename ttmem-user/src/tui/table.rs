@@ -297,7 +297,7 @@ impl<T: PartialEq> Tabular for Table<T> {
         let columns = self.columns.iter().map(|column| column.heading.key).collect();
         let values = |row| self.columns.iter().map(|c| (c.field)(row).json()).collect();
         let rows: Vec<Vec<Value>> = self.rows().map(values).collect();
-        Export { view, columns, rows }
+        Export { view, of: Vec::new(), columns, rows }
     }
 
     fn tone(&self, place: usize) -> Tone {

@@ -93,16 +93,43 @@ fn only_the_latest_that_ended_are_kept() {
     let recorder = recorder(MAX_WAITING);
     let follower = recorder.follower();
     let running = follower(&label(1));
-    for serial in 2..=9 {
+    // The first one that was there ends last.
+    let longest = follower(&label(2));
+    let last = 2 + KEPT_ENDED as u64 + 3;
+    for serial in 3..=last {
         drop(follower(&label(serial)));
     }
+    drop(longest);
     let histories = recorder.histories();
     while histories.all().len() > KEPT_ENDED + 1 {
         thread::yield_now();
     }
     let left: Vec<u64> = histories.all().iter().map(|it| it.label.serial).collect();
-    assert_eq!(left, [1, 6, 7, 8, 9]);
+    let latest = last - KEPT_ENDED as u64 + 2..=last;
+    assert_eq!(left, [1, 2].into_iter().chain(latest).collect::<Vec<_>>());
     drop(running);
+}
+
+/// What has ended leaves the room that it does not need to what runs.
+#[test]
+fn what_has_ended_takes_no_room_from_what_runs() {
+    let recorder = recorder(MAX_WAITING);
+    let follower = recorder.follower();
+    for serial in 1..=4 {
+        drop(follower(&label(serial)));
+    }
+    let mut running = follower(&label(5));
+    let shared = recorder.histories().get(5).unwrap();
+    let all = MAX_ENTRIES as u64;
+    for first in (1..=all).step_by(1_000) {
+        let batch: Vec<Delta> = (first..first + 1_000).map(|id| allocated(id, id, id, 1)).collect();
+        while recorder.queue().0 > MAX_WAITING / 2 {
+            thread::yield_now();
+        }
+        assert!(running.take(&batch.into()));
+    }
+    until(&shared, |history| history.sequence() == all);
+    assert_eq!(shared.lock().kept(), MAX_ENTRIES);
 }
 
 #[test]

@@ -125,7 +125,7 @@ impl Circular {
             cells.resize(columns.len(), Value::Null);
             cells
         }));
-        Export { view: "programs", columns, rows }
+        Export { view: "programs", of: Vec::new(), columns, rows }
     }
 
     /// Takes in what is to be shown in a view of `height` lines.

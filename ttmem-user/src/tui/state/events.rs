@@ -132,6 +132,12 @@ impl Events {
         self.table.take(rows, height);
         self.missing = None;
     }
+
+    /// Shows nothing, and why.
+    pub fn forget(&mut self, why: String) {
+        (self.missing, self.made) = (Some(why), None);
+        self.table.take(Vec::new(), 0);
+    }
 }
 
 fn passes(filter: &Filter, change: &Changed<'_>, text: &mut String) -> bool {

@@ -10,6 +10,7 @@ use crate::{
     },
     tui::{
         Action,
+        export::Export,
         field::Field,
         state::circular::chips,
         table::{Column, Heading, Table, Tabular},
@@ -167,6 +168,12 @@ impl Failures {
     /// The table that is shown.
     pub fn shown(&self) -> &dyn Tabular {
         if self.open.is_some() { &self.live } else { &self.table }
+    }
+
+    /// The rows of the table that is shown.
+    pub fn export(&self) -> Export {
+        let Some(failure) = &self.open else { return self.table.export("failures") };
+        Export { of: vec![("failure", failure.id.into())], ..self.live.export("failure") }
     }
 
     /// The table that the cursor is in.

@@ -37,14 +37,12 @@ pub struct Health {
     /// What was published last, and before that, with their times.
     last: Option<(u64, Agent)>,
     before: Option<(u64, Agent)>,
-    /// What is said of the history; it stays as it was while something is held.
-    recorded: Vec<Fact>,
 }
 
 impl Default for Health {
     fn default() -> Self {
         let table = Table::new(COLUMNS, 0, false).with_tone(|row: &Fact| row.tone);
-        Self { table, last: None, before: None, recorded: Vec::new() }
+        Self { table, last: None, before: None }
     }
 }
 
@@ -57,20 +55,23 @@ impl Health {
         }
     }
 
-    /// Takes in what is to be shown in a view of `height` lines; without a history, what was said of
-    /// it last stays.
+    /// Takes in what is to be shown in a view of `height` lines. `history`: what is recorded of the
+    /// target, or why nothing is, if there is something to be said of it.
     pub fn observe(
         &mut self,
         height: u16,
         snapshot: &Snapshot,
-        history: Option<&History>,
+        history: Result<&History, Option<&str>>,
         stacks: Option<&StackCounts>,
     ) {
-        if let Some(history) = history {
-            self.recorded = history_rows(history, snapshot.time_ns);
-        }
         let mut rows = agent_rows(self.last.as_ref(), self.before.as_ref());
-        rows.extend_from_slice(&self.recorded);
+        rows.extend(match history {
+            Ok(history) => history_rows(history, snapshot.time_ns),
+            Err(why) => why
+                .map(|why| fact("history", "what it did", why.to_owned(), Tone::Warn))
+                .into_iter()
+                .collect(),
+        });
         rows.extend(witness_rows(snapshot));
         rows.extend(lost_rows(snapshot));
         rows.extend(stacks.into_iter().flat_map(stack_rows));

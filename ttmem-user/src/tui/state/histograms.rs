@@ -92,6 +92,15 @@ impl Histograms {
         self.missing = None;
     }
 
+    /// Shows nothing, and why.
+    pub fn forget(&mut self, why: String) {
+        self.missing = Some(why);
+        for bars in [&mut self.live, &mut self.allocated, &mut self.lifetimes] {
+            bars.clear();
+        }
+        self.table.take(Vec::new(), 0);
+    }
+
     /// The bars, and the threads that pass the filter.
     pub fn export(&self) -> Export {
         let columns = vec![
@@ -125,7 +134,7 @@ impl Histograms {
             cells.extend([row.allocations.into(), row.allocated_bytes.into(), row.rate.into()]);
             cells
         }));
-        Export { view: "histograms", columns, rows }
+        Export { view: "histograms", of: Vec::new(), columns, rows }
     }
 
     /// Takes in a request; `false`: it is none for this view.

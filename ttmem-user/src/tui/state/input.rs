@@ -1,6 +1,8 @@
 //! What the user asks for: keys and clicks, first for what is typed into, then for what lies on top,
 //! then for the open view.
 
+use std::sync::Arc;
+
 use super::{
     Overlay, State, buffers, circular, events, failures,
     held::{Hold, Wanted},
@@ -8,12 +10,12 @@ use super::{
     ready::look_up,
 };
 use crate::{
-    history::{LiveSet, recorder::Handle},
+    history::{LiveSet, Past, recorder::Handle},
     ledger::snapshot::Snapshot,
     tui::{
         Action, Request, Tab,
         export::{Export, Kind},
-        pools,
+        pools::{self, When},
         prompt::{Prompt, Purpose},
         table::{Tabular, fitting},
     },
@@ -70,7 +72,15 @@ impl State {
         let Some(shown) = self.shown.clone() else { return };
         for history in self.recorded() {
             history.lock().forget_mark(MARK);
+        }
+        if let Some(history) = self.history() {
             history.mark(MARK, shown.time_ns);
+            // What is held may be out of reach by now in what goes on being recorded.
+            let mark = history.lock().marks().last().cloned();
+            let others = self.recorded().filter(|other| !Arc::ptr_eq(other, &history));
+            for (other, mark) in others.zip(mark) {
+                other.take_mark(mark);
+            }
         }
         self.marks.insert(self.chosen, shown);
         self.notice = Some("marked: overview and buffers show growth since".to_owned());
@@ -202,19 +212,14 @@ impl State {
             self.look_back(&shown);
         }
         let export = match tab {
-            Tab::Overview => {
-                Some(self.export_pools(self.shown_then().map_or(&shown, |it| &it.snapshot)))
-            }
+            Tab::Overview => Some(self.export_pools(&shown)),
             Tab::Map => Some(self.map.export()),
             Tab::Timeline => Some(self.timeline.export()),
             Tab::Circular => Some(self.circular.export(&shown)),
             Tab::Histograms => Some(self.histograms.export()),
             Tab::Buffers if !self.buffers.shows_groups() => self.export_buffers(shown.time_ns),
             Tab::Buffers => Some(self.buffers.shown().export("groups")),
-            Tab::Failures if self.failures.open.is_some() => {
-                Some(self.failures.shown().export("failure"))
-            }
-            Tab::Failures => Some(self.failures.shown().export("failures")),
+            Tab::Failures => Some(self.failures.export()),
             Tab::Events => Some(self.events.table.export("events")),
             Tab::Health => Some(self.health.table.export("health")),
         };
@@ -229,9 +234,13 @@ impl State {
     }
 
     /// Every pool that passes the filter.
-    fn export_pools(&self, snapshot: &Snapshot) -> Export {
+    fn export_pools(&self, now: &Snapshot) -> Export {
         let since = self.mark();
-        pools::export(snapshot, since, |chip, pool| {
+        let (snapshot, when) = self.shown_then().map_or((now, When::Now), |then| {
+            let logical = then.past().ok().map(Past::logical_bytes);
+            (&*then.snapshot, When::Then(logical))
+        });
+        pools::export(snapshot, &when, since, |chip, pool| {
             let rate = self.rate(chip.chip, pool.buffer_type);
             self.overview.passes(chip, pool.buffer_type.name()).then_some(rate)
         })

@@ -11,7 +11,7 @@ use crate::{
         fit::{self, Answer, Request},
         snapshot::{BlockSnapshot, Snapshot, SpaceSnapshot},
     },
-    tui::{Action, export::Export, filter::Filter},
+    tui::{Action, export::Export, filter::Filter, state::circular::chips},
 };
 
 /// Lines above the map, and below it.
@@ -213,7 +213,15 @@ impl Map {
             ]
         };
         let columns = ["start", "end", "bank_bytes", "free", "unique_id", "size"].to_vec();
-        Export { view: "map", columns, rows: map.map(row).collect() }
+        let of = |space: &SpaceSnapshot| {
+            vec![
+                ("type", space.buffer_type.name().into()),
+                ("allocator", space.id.into()),
+                ("chips", chips(&space.chips).into()),
+            ]
+        };
+        let of = self.space().map_or_else(Vec::new, of);
+        Export { view: "map", of, columns, rows: map.map(row).collect() }
     }
 }
 

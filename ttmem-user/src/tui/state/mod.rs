@@ -161,7 +161,7 @@ impl State {
         if let Some(target) = self.shown.clone() {
             if self.chosen != target.process.serial {
                 self.chosen = target.process.serial;
-                self.timeline.instant = None;
+                self.timeline.leave();
                 self.failures.open = None;
             }
             self.observe_target(&target);
@@ -299,7 +299,7 @@ impl State {
         let count = self.serials.len().max(1);
         if let Some(serial) = self.serials.get((place + steps) % count) {
             self.chosen = *serial;
-            self.timeline.instant = None;
+            self.timeline.leave();
             self.failures.open = None;
         }
     }

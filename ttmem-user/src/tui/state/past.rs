@@ -2,7 +2,11 @@
 //! buffer; before that, what each pool held.
 //!
 //! From one instant to the next only the changes in between are undone or done again, and so many
-//! for one frame. A frame that is on its way says so, and does not call its numbers exact.
+//! for one frame. A frame that is on its way says so, and does not call its numbers exact; nor is an
+//! instant exact of which the reports of then did not say so.
+//!
+//! Of the totals these are not known: peaks, and counts since the attach. Whoever shows or exports
+//! them says so; the snapshot has those of now.
 
 use std::sync::Arc;
 
@@ -26,6 +30,8 @@ pub struct Then {
     pub snapshot: Arc<Snapshot>,
     /// Tells the copies of what is live apart: the rows of each have stamps of their own.
     pub copy: u64,
+    /// Nothing that comes says anything else of whether it is exact.
+    settled: bool,
     /// Where the last step led to.
     place: Past,
     /// Why it cannot be said what was live.
@@ -50,12 +56,18 @@ impl Then {
         let missing = history.go_to(&mut place, time_ns, AT_ONCE).err().map(|why| why.to_string());
         let past = missing.as_deref().map_or(Ok(&place), Err);
         let snapshot = Arc::new(totals(history, time_ns, now, past));
-        Self { serial, time_ns, snapshot, copy, place, missing }
+        let settled = history.is_settled(time_ns);
+        Self { serial, time_ns, snapshot, copy, settled, place, missing }
     }
 
     /// What was live, or why that cannot be said.
     pub fn past(&self) -> Result<&Past, &str> {
         self.missing.as_deref().map_or(Ok(&self.place), Err)
+    }
+
+    /// Whether it is there, and will not be anything else.
+    pub fn is_final(&self) -> bool {
+        self.settled && self.left() == 0
     }
 
     /// Changes that are still to be undone, or done again, to be there.
@@ -69,7 +81,8 @@ fn totals(history: &History, time_ns: u64, now: &Snapshot, past: Result<&Past, &
     let mut then = Snapshot {
         time_ns,
         process: Arc::clone(&now.process),
-        inexact_because: now.inexact_because.clone(),
+        exact: false,
+        inexact_because: Vec::new(),
         stacks: now.stacks.clone(),
         witness: now.witness.clone(),
         audit: now.audit.clone(),
@@ -87,10 +100,9 @@ fn totals(history: &History, time_ns: u64, now: &Snapshot, past: Result<&Past, &
         Ok(_) => None,
         Err(why) => Some(why.to_owned()),
     };
-    if let Some(why) = not_yet {
-        then.exact = false;
-        then.inexact_because.insert(0, why);
-    }
+    let doubt = history.doubt(time_ns).map(ToOwned::to_owned);
+    then.inexact_because = not_yet.into_iter().chain(doubt).collect();
+    then.exact = then.inexact_because.is_empty();
     let pools = past.map(Past::pools).ok();
     for chip in &mut then.devices {
         chip.circular = CircularSnapshot::default();

@@ -11,6 +11,7 @@ use crate::{
     history::{Gap, recorder::Handle},
     ledger::{
         call::Calls,
+        report::KEPT_ENDED,
         snapshot::{Detail, Snapshot},
     },
     tui::{Request, Tab, keymap::BINDINGS, notes},
@@ -18,6 +19,11 @@ use crate::{
 
 /// Why there is nothing to show of what is recorded.
 const NOT_RECORDED: &str = "not available here: only the ttmem that attached keeps every change";
+
+/// Why there is nothing of one of several.
+fn no_longer_kept() -> String {
+    format!("no longer kept: only of the last {KEPT_ENDED} that ended")
+}
 
 /// Why the rows of a history may not be what is live.
 fn incomplete(gap: Gap, now_ns: u64) -> String {
@@ -50,9 +56,8 @@ impl State {
             return;
         };
         let serial = now.process.serial;
-        let is_there = |then: &past::Then| {
-            then.serial == serial && then.time_ns == time_ns && then.left() == 0
-        };
+        let is_there =
+            |then: &past::Then| then.serial == serial && then.time_ns == time_ns && then.is_final();
         if !self.then.as_ref().is_some_and(is_there) {
             self.copies += 1;
             let (before, copy) = (self.then.take(), self.copies);
@@ -63,12 +68,7 @@ impl State {
     /// Makes ready a view that shows what is recorded.
     fn observe_history(&mut self, size: Size, snapshot: &Snapshot) {
         let Some(history) = self.history() else {
-            let why = Some(NOT_RECORDED.to_owned());
-            self.buffers.missing.clone_from(&why);
-            self.timeline.missing.clone_from(&why);
-            self.histograms.missing.clone_from(&why);
-            self.events.missing = why;
-            return;
+            return self.show_unrecorded(size);
         };
         let until_ns = self.instant().unwrap_or(u64::MAX);
         match self.tab {
@@ -94,6 +94,17 @@ impl State {
         }
     }
 
+    /// Shows why nothing is recorded, and no row of another target.
+    fn show_unrecorded(&mut self, size: Size) {
+        let is_gone = self.histories.is_some();
+        let why = if is_gone { no_longer_kept() } else { NOT_RECORDED.to_owned() };
+        let version = buffers::Version { serial: self.chosen, ..buffers::Version::default() };
+        self.buffers.observe(size.height, version, |_| Err(why.clone()));
+        self.timeline.forget(why.clone());
+        self.histograms.forget(why.clone());
+        self.events.forget(why);
+    }
+
     fn observe_buffers(&mut self, size: Size, history: &Handle, snapshot: &Snapshot) {
         let mark_ns = self.mark().map(|mark| mark.time_ns);
         let Self { buffers, then, chosen, newest, calls, .. } = self;
@@ -106,7 +117,7 @@ impl State {
             return buffers.observe(size.height, version, |make| {
                 let history = history.lock();
                 let mark = history.marks().last();
-                let growth = |by| Some(history.group_growth(mark?, by));
+                let growth = |by| history.group_growth(mark?, by);
                 look_up(calls.as_ref(), serial, &mut |sites| {
                     make(&buffers::Look { live: history.live(), growth: &growth, sites });
                 });
@@ -146,8 +157,10 @@ impl State {
             Tab::Health => {
                 let history = self.history();
                 let history = history.as_ref().map(|history| history.lock());
+                let why = self.histories.is_some().then(no_longer_kept);
+                let history = history.as_deref().ok_or(why.as_deref());
                 let stacks = self.calls.as_ref().and_then(|calls| calls.counts(self.chosen));
-                self.health.observe(size.height, snapshot, history.as_deref(), stacks.as_ref());
+                self.health.observe(size.height, snapshot, history, stacks.as_ref());
             }
             Tab::Buffers | Tab::Timeline | Tab::Histograms | Tab::Events => {
                 self.observe_history(size, snapshot);

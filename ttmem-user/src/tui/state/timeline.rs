@@ -4,9 +4,9 @@ use ratatui::layout::Size;
 
 use crate::{
     event::BufferType,
-    history::{History, Note, Remark, Span},
+    history::{History, Line, Note, Remark, Span},
     ledger::snapshot::Snapshot,
-    tui::{Action, export::Export, filter::Filter, pools},
+    tui::{Action, export::Export, filter::Filter, pools, state::circular::chips},
     units::ChipId,
 };
 
@@ -15,11 +15,19 @@ pub const AROUND: u16 = 5;
 /// Columns at the left for the scale.
 pub const SCALE: u16 = 10;
 
+/// Tells a line from others, whichever come or split: its type, and a chip that it has, at first the
+/// lowest.
+type Key = (BufferType, ChipId);
+
 /// The state of the view.
 #[derive(Debug, Default)]
 pub struct Timeline {
-    /// The place of the pool among those that were used.
-    pool: usize,
+    /// The line that was chosen. A filter may hide it for a while.
+    chosen: Option<Key>,
+    /// The line that is shown.
+    shown: Option<Key>,
+    /// The lines to choose from.
+    lines: Vec<Key>,
     /// What it is: type, and the chips that share it all the time.
     pub title: Option<(BufferType, Vec<ChipId>)>,
     /// What the pool has, if that is known.
@@ -64,13 +72,21 @@ impl Timeline {
         let mut lines = history.timeline().lines();
         let is_empty = lines.is_empty();
         lines.retain(|(buffer_type, chips, _)| self.passes(*buffer_type, chips));
-        self.pool = self.pool.min(lines.len().saturating_sub(1));
-        let Some((buffer_type, chips, line)) = lines.get(self.pool) else {
+        let key = |(kind, chips, _): &(BufferType, Vec<ChipId>, &Line)| {
+            chips.first().map(|chip| (*kind, *chip))
+        };
+        self.lines = lines.iter().filter_map(key).collect();
+        let place = |key: Key| {
+            lines.iter().position(|(kind, chips, _)| *kind == key.0 && chips.contains(&key.1))
+        };
+        let found = [self.chosen, self.shown].into_iter().flatten().find_map(place).unwrap_or(0);
+        self.shown = self.lines.get(found).copied();
+        if self.filter.is_empty() {
+            self.chosen = self.chosen.or(self.shown);
+        }
+        let Some((buffer_type, chips, line)) = lines.get(found) else {
             let why = ["no pool passes the filter: Esc shows all", "nothing was allocated yet"];
-            self.missing = Some(why[usize::from(is_empty)].to_owned());
-            (self.title, self.instant) = (None, None);
-            self.columns.clear();
-            return;
+            return self.forget(why[usize::from(is_empty)].to_owned());
         };
         self.missing = None;
         let last = until_ns.unwrap_or_else(|| snapshot.time_ns.max(history.time_ns()));
@@ -90,6 +106,14 @@ impl Timeline {
         self.capacity = pool.and_then(|pool| pool.capacity_bytes);
         self.title = Some((*buffer_type, chips.clone()));
         self.observe_notes(history, width);
+    }
+
+    /// Shows nothing, and why.
+    pub fn forget(&mut self, why: String) {
+        self.missing = Some(why);
+        (self.title, self.instant) = (None, None);
+        self.columns.clear();
+        self.lines.clear();
     }
 
     fn passes(&self, buffer_type: BufferType, chips: &[ChipId]) -> bool {
@@ -173,8 +197,8 @@ impl Timeline {
         let width = self.columns.len();
         let cursor = i64::try_from(self.cursor(width)).unwrap_or(0);
         let to = match action {
-            Action::NextPool => return self.choose(self.pool + 1),
-            Action::PreviousPool => return self.choose(self.pool.saturating_sub(1)),
+            Action::NextPool => return self.step(1),
+            Action::PreviousPool => return self.step(-1),
             Action::ZoomIn => return self.zoom_to(self.zoom + 1),
             Action::ZoomOut => return self.zoom_to(self.zoom.saturating_sub(1)),
             Action::Close if self.instant.is_some() => {
@@ -227,9 +251,20 @@ impl Timeline {
         true
     }
 
-    fn choose(&mut self, pool: usize) -> bool {
-        self.pool = pool;
+    /// Chooses a line so many places further on.
+    fn step(&mut self, places: isize) -> bool {
+        let here = self.lines.iter().position(|line| Some(*line) == self.shown).unwrap_or(0);
+        let last = self.lines.len().saturating_sub(1);
+        let to = here.saturating_add_signed(places).min(last);
+        if let Some(line) = self.lines.get(to) {
+            (self.chosen, self.shown) = (Some(*line), Some(*line));
+        }
         true
+    }
+
+    /// Another target is to be shown: back to now, and to its first line.
+    pub fn leave(&mut self) {
+        (self.instant, self.chosen, self.shown) = (None, None, None);
     }
 
     /// The columns of the graph.
@@ -247,7 +282,11 @@ impl Timeline {
             ])
         };
         let rows = self.columns.iter().enumerate().filter_map(row).collect();
-        Export { view: "timeline", columns: columns.to_vec(), rows }
+        let of = |(buffer_type, of): &(BufferType, Vec<ChipId>)| {
+            vec![("type", buffer_type.name().into()), ("chips", chips(of).into())]
+        };
+        let of = self.title.as_ref().map_or_else(Vec::new, of);
+        Export { view: "timeline", of, columns: columns.to_vec(), rows }
     }
 }
 
@@ -283,5 +322,57 @@ pub fn text(what: &Remark) -> String {
         Remark::Inexact(why) => format!("inexact: {why}"),
         Remark::Ended(_) => "the target ended".to_owned(),
         Remark::Gap { changes, .. } => format!("the recording missed {changes} changes"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{fixture, history::sample::allocated, ledger::delta::Delta};
+
+    const SIZE: Size = Size { width: 80, height: 24 };
+
+    /// What is shown once another buffer has come on these chips.
+    fn after(
+        timeline: &mut Timeline,
+        history: &mut History,
+        kind: BufferType,
+        on: &[i32],
+    ) -> String {
+        let chips = on.iter().copied().map(ChipId).collect();
+        let next = history.sequence() + 1;
+        let delta = allocated(next, next, next, 100);
+        history.apply(&Delta { chips, buffer_type: kind, ..delta });
+        shown(timeline, history)
+    }
+
+    fn shown(timeline: &mut Timeline, history: &History) -> String {
+        timeline.observe(SIZE, history, &fixture::normal(), None);
+        let (kind, of) = timeline.title.as_ref().unwrap();
+        format!("{} {}", kind.name(), chips(of))
+    }
+
+    #[test]
+    fn another_line_is_shown_only_on_request() {
+        let (mut timeline, mut history) = (Timeline::default(), History::default());
+        let (timeline, history) = (&mut timeline, &mut history);
+        assert_eq!(after(timeline, history, BufferType::L1, &[0, 1, 2, 3]), "L1 0-3");
+        assert_eq!(after(timeline, history, BufferType::Dram, &[0]), "L1 0-3", "one comes before");
+        timeline.update(Action::PreviousPool);
+        assert_eq!(shown(timeline, history), "DRAM 0");
+        timeline.update(Action::PreviousPool);
+        timeline.update(Action::NextPool);
+        assert_eq!(after(timeline, history, BufferType::L1, &[1]), "L1 0,2-3", "it splits");
+        timeline.update(Action::NextPool);
+        timeline.update(Action::NextPool);
+        assert_eq!(after(timeline, history, BufferType::L1, &[0]), "L1 1");
+        // A filter shows another one for as long as it is there, and that one stays, too.
+        timeline.filter.set("'chip3");
+        assert_eq!(shown(timeline, history), "L1 2-3");
+        assert_eq!(after(timeline, history, BufferType::Dram, &[3]), "L1 2-3");
+        timeline.filter.set("");
+        assert_eq!(shown(timeline, history), "L1 1");
+        timeline.leave();
+        assert_eq!(shown(timeline, history), "DRAM 0");
     }
 }

@@ -195,7 +195,9 @@ fn circular_line(scene: &Scene, plan: &Plan, circular: &CircularSnapshot) -> Lin
     spans.push(Span::styled(format!(" {:>6}{mark}", format::circular_percent(circular)), style));
     // Programs come and go too seldom for a rate: the last column stays empty.
     for column in plan.columns.iter().take(COLUMNS.len() - 1) {
-        spans.push(Span::styled(right(&(column.cell)(&as_pool, None), column.width), text));
+        // Which programs there were is not recorded.
+        let cell = if is_past(scene) { UNKNOWN.to_owned() } else { (column.cell)(&as_pool, None) };
+        spans.push(Span::styled(right(&cell, column.width), text));
     }
     Line::from(spans)
 }
@@ -245,6 +247,7 @@ fn pool_line(
         TargetState::Running => scene.state.rate(chip.chip, pool.buffer_type),
         TargetState::Exited | TargetState::Replaced => Some(0.0),
     };
+    let rate = rate.filter(|_| !is_past(scene));
     for column in plan.columns {
         spans.push(Span::styled(right(&(column.cell)(pool, rate), column.width), text));
     }
@@ -258,9 +261,17 @@ fn pool_line(
     Line::from(spans)
 }
 
+/// Whether an earlier instant is shown: what is counted, as rates are, is not known of then.
+fn is_past(scene: &Scene) -> bool {
+    scene.state.shown_then().is_some()
+}
+
 /// How the use has changed lately, or since the mark if there is one.
 fn trend(scene: &Scene, chip: &ChipSnapshot, pool: &PoolSnapshot) -> String {
     let Some(mark) = scene.state.mark() else {
+        if is_past(scene) {
+            return UNKNOWN.to_owned();
+        }
         let values = scene.state.trend(chip.chip, pool.buffer_type);
         return spark::line(&values, TREND - 1);
     };

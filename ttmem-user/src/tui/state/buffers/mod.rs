@@ -114,7 +114,7 @@ impl Default for Buffers {
 pub struct Look<'a> {
     /// The rows.
     pub live: &'a LiveSet,
-    /// Growth of each group since the mark, if there is one.
+    /// Growth of each group since the mark, if there is one and that is known.
     pub growth: &'a dyn Fn(By) -> Option<Vec<GroupGrowth>>,
     /// What called for them.
     pub sites: Sites<'a>,
@@ -218,8 +218,7 @@ impl Buffers {
     fn make_groups(&mut self, look: &Look<'_>, by: By, now_ns: u64) {
         let sites = look.sites;
         let groups = look.live.groups_by(|row| sites.key(row, by, now_ns));
-        // Of what is gone nobody knows the site any more.
-        let growth = if by == By::Site { None } else { (look.growth)(by) };
+        let growth = (look.growth)(by);
         self.bytes = groups.iter().fold(0, |sum, group| sum.saturating_add(group.bytes));
         let row = |group| GroupRow::new(group, growth.as_deref(), sites);
         let rows = groups.iter().map(row).collect();
@@ -284,7 +283,7 @@ impl Buffers {
             }
         }
         let columns = self.columns().iter().map(|column| column.0.heading.key).collect();
-        Export { view: "buffers", columns, rows }
+        Export { view: "buffers", of: Vec::new(), columns, rows }
     }
 
     /// Takes in whether it is recorded what called for the buffers.
@@ -350,7 +349,7 @@ impl Tabular for Buffers {
 
     fn export(&self, view: &'static str) -> Export {
         let columns = self.columns().iter().map(|column| column.0.heading.key).collect();
-        Export { view, columns, rows: Vec::new() }
+        Export { view, of: Vec::new(), columns, rows: Vec::new() }
     }
 
     fn tone(&self, _: usize) -> Tone {

@@ -191,7 +191,123 @@ fn an_export_is_of_the_instant_that_is_shown() {
     assert!(then["time_ns"].as_u64() < now["time_ns"].as_u64());
     assert_ne!(now["rows"][0]["used_bytes"], then["rows"][0]["used_bytes"]);
     assert!(now["rows"][0]["peak_used_bytes"].is_u64());
-    assert!(then["rows"][0]["peak_used_bytes"].is_null(), "it is not known of then");
+    let unknown = ["peak_used_bytes", "allocations", "frees", "pre_attach_frees"];
+    for column in unknown.into_iter().chain(["allocations_per_second"]) {
+        assert!(then["rows"][0][column].is_null(), "{column} is not known of then");
+    }
+    assert!(now["rows"][0]["allocations"].is_u64());
+    // Of what was live the logical bytes are known.
+    let live = exported(&mut ui, &normal, "2");
+    let is_of_first = |row: &&serde_json::Value| {
+        row["type"] == "DRAM" && row["chips"].as_str().is_some_and(|chips| chips.starts_with('0'))
+    };
+    let rows = live["rows"].as_array().unwrap().iter().filter(is_of_first);
+    let sum: u64 = rows.map(|row| row["size"].as_u64().unwrap()).sum();
+    assert_eq!((then["rows"][0]["logical_bytes"].as_u64(), sum > 0), (Some(sum), true));
+}
+
+/// Before the older buffers have been read nothing is exact, whatever is so now; and what is exact
+/// then stays it, whatever is lost later.
+#[test]
+fn an_earlier_instant_is_as_exact_as_it_was() {
+    let header = |snapshot: &Snapshot, pressed: &str| {
+        let mut ui = ui().with_histories(recorded());
+        for key in pressed.chars() {
+            draw(&mut ui, snapshot, 80, 24);
+            keys(&mut ui, &key.to_string());
+        }
+        let screen = text(&draw(&mut ui, snapshot, 80, 24));
+        assert!(screen.contains("Esc for now"), "{screen}");
+        screen.lines().nth(1).unwrap().to_owned()
+    };
+    let back = "5HHHHHHHHHHHHHHHHHHHH1";
+    assert!(header(&fixture::normal(), back).starts_with(" exact"));
+    let first = header(&fixture::normal(), "5g1");
+    assert!(first.starts_with(" inexact: it is not known whether"), "{first}");
+    let before_a_loss = header(&fixture::inexact(), back);
+    assert!(before_a_loss.starts_with(" inexact"), "the reports lie far apart: {before_a_loss}");
+    let mut ui = ui().with_histories(recorded());
+    draw(&mut ui, &fixture::normal(), 80, 24);
+    let later = Snapshot { time_ns: 101 * SECOND, ..fixture::inexact() };
+    for key in back.chars() {
+        draw(&mut ui, &later, 80, 24);
+        keys(&mut ui, &key.to_string());
+    }
+    let screen = text(&draw(&mut ui, &later, 80, 24));
+    assert!(screen.contains("\n exact"), "{screen}");
+}
+
+/// A rate of now, or 0.0 after the end, is not that of an earlier instant.
+#[test]
+fn what_is_counted_is_not_shown_of_an_earlier_instant() {
+    let screen = recorded_screen("5HHHHHHHHHHHH1", &fixture::exited(), 160, 40);
+    let pool = screen.lines().find(|line| line.starts_with(" DRAM ")).unwrap();
+    assert!(pool.ends_with(" –") && !pool.contains("0.0 "), "{screen}");
+    let programs = screen.lines().find(|line| line.starts_with(" CB/core ")).unwrap();
+    assert!(!programs.contains('0'), "{screen}");
+}
+
+/// Of a target of which nothing is kept any more no view shows, or exports, what another one did.
+#[test]
+fn what_is_no_longer_kept_is_said_and_nothing_else_shown() {
+    let target = |serial| {
+        let process = Arc::new(ProcessLabel { serial, ..ProcessLabel::default() });
+        Arc::new(Snapshot { process, ..fixture::normal() })
+    };
+    let kept = fixture::empty().process.serial;
+    let targets = vec![target(kept), target(kept + 1)];
+    let report = Arc::new(Report { targets, ..Report::default() });
+    for key in ["2", "2b", "5", "6", "8", "9"] {
+        let mut ui = ui().with_histories(recorded());
+        let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
+        let mut press = |ui: &mut Ui, pressed: &str| {
+            for key in pressed.chars() {
+                keys(ui, &key.to_string());
+                terminal.draw(|frame| ui.draw(frame, &report)).unwrap();
+            }
+            text(terminal.backend().buffer())
+        };
+        let of_first = press(&mut ui, &format!("xx{key}"));
+        assert!(!of_first.contains("no longer kept"), "{of_first}");
+        let of_second = press(&mut ui, "n");
+        assert!(of_second.contains("no longer kept"), "{of_second}");
+        assert!(!of_second.contains(" live set, "), "{of_second}");
+        ui.take_requests();
+        keys(&mut ui, "E");
+        for request in ui.take_requests() {
+            let Request::Export(file) = request else { panic!("{request:?}") };
+            assert!(key == "9" || file.text.lines().count() == 1, "{}", file.text);
+        }
+    }
+}
+
+/// Ages pass by themselves: what has grown is not known of them.
+#[test]
+fn growth_of_an_age_is_not_known() {
+    let growth = |pressed| {
+        let export = exported(&mut ui().with_histories(recorded()), &fixture::normal(), pressed);
+        let rows = export["rows"].as_array().unwrap().clone();
+        rows.iter().map(|row| row["growth_bytes"].clone()).collect::<Vec<_>>()
+    };
+    let (by_size, by_age) = (growth("2mb"), growth("2mbbbb"));
+    assert!(!by_size.is_empty() && by_size.iter().all(|it| *it == 0), "{by_size:?}");
+    assert!(!by_age.is_empty() && by_age.iter().all(serde_json::Value::is_null), "{by_age:?}");
+}
+
+/// Where the view shows one of several, the file says which.
+#[test]
+fn an_export_says_which_pool_or_failure_it_is_of() {
+    let mapped = with_details(fixture::normal());
+    let of = |pressed, keys: &[&str]| {
+        let export = exported(&mut ui().with_histories(recorded()), &mapped, pressed);
+        keys.iter().map(|key| export[*key].to_string()).collect::<Vec<_>>().join(" ")
+    };
+    let keys = ["type", "allocator", "chips"];
+    assert_eq!(of("3", &keys), r#""L1" 0 "0-1""#);
+    assert_ne!(of("3]", &keys), of("3", &keys));
+    assert_eq!(of("5", &["type", "chips"]), r#""DRAM" "0""#);
+    assert_ne!(of("5]", &["type", "chips"]), of("5", &["type", "chips"]));
+    assert_eq!(of("7G\n", &["failure"]), mapped.failures.last[0].id.to_string());
 }
 
 #[test]
@@ -365,7 +481,11 @@ fn every_exported_column_is_documented() {
         assert_eq!(heading, columns, "{view}");
         let rows = value["rows"].as_array().unwrap();
         assert_eq!(rows.len() + 1, csv.text.lines().count(), "{view}");
-        let mut names: Vec<&String> = rows[0].as_object().unwrap().keys().collect();
+        // What all rows are of is told once.
+        let of = value.as_object().unwrap().keys();
+        let of =
+            of.filter(|it| !["schema", "view", "pid", "time_ns", "rows"].contains(&it.as_str()));
+        let mut names: Vec<&String> = rows[0].as_object().unwrap().keys().chain(of).collect();
         names.sort_by_key(|name| columns.iter().position(|column| column == *name));
         assert_eq!(names, columns.iter().collect::<Vec<_>>(), "{view}");
     }

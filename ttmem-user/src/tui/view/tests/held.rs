@@ -77,6 +77,28 @@ fn what_is_held_leads_back_in_time() {
     assert!(back(false).contains("Esc for now"));
 }
 
+/// What is marked while it is held is what is held: what came meanwhile has grown since.
+#[test]
+fn what_is_held_can_be_marked() {
+    let whole = with_details(fixture::normal());
+    let histories = recorded();
+    let mut ui = ui().with_histories(histories.clone());
+    draw(&mut ui, &whole, 80, 24);
+    keys(&mut ui, "2z");
+    draw(&mut ui, &whole, 80, 24);
+    let handle = histories.get(whole.process.serial).expect("it is recorded");
+    let last = handle.lock().sequence();
+    for number in 1..=3 {
+        handle.lock().apply(&allocated(last + number, 120 * SECOND, 0x9000 + number, 1 << 20));
+    }
+    // Not even if all that came meanwhile cannot be undone any more.
+    handle.lock().set_log_limit(1);
+    keys(&mut ui, "mz");
+    let later = Snapshot { time_ns: 121 * SECOND, ..whole };
+    let screen = text(&draw(&mut ui, &later, 80, 24));
+    assert!(screen.contains("since the mark +3, +3.0 MiB"), "{screen}");
+}
+
 /// Changes that the report has are waited for: what is held is of one instant.
 #[test]
 fn what_is_recorded_has_all_that_the_report_has() {
