@@ -219,10 +219,14 @@ impl Binary {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, io::Write as _, path::PathBuf, sync::LazyLock};
+    use std::{
+        fs,
+        io::Write as _,
+        path::{Path, PathBuf},
+        sync::LazyLock,
+    };
 
     use object::{Object as _, ObjectSection as _};
-    use procfs::process::{MMPermissions, MMapPath};
     use proptest::prelude::*;
 
     use super::*;
@@ -235,10 +239,9 @@ mod tests {
     /// The smallest file with code that this process has mapped.
     fn small_file() -> Vec<u8> {
         let process = Process::open(Pid(std::process::id())).unwrap();
-        let files = process.maps().unwrap().into_iter().filter_map(|map| match map.pathname {
-            MMapPath::Path(path) if map.perms.contains(MMPermissions::EXECUTE) => Some(path),
-            _ => None,
-        });
+        let maps = process.maps().unwrap();
+        let code = maps.iter().filter(|map| map.permissions.execute());
+        let files = code.filter_map(|map| map.path().map(Path::to_owned));
         let size = |path: &PathBuf| fs::metadata(path).map_or(u64::MAX, |file| file.len());
         fs::read(files.min_by_key(size).unwrap()).unwrap()
     }

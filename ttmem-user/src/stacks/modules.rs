@@ -6,22 +6,21 @@
 use std::{
     collections::{HashMap, HashSet},
     fs::File,
-    io::{self, BufReader, Read as _, Seek as _},
+    io::{self, Read as _, Seek as _},
     ops::Range,
     os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::Path,
     sync::Arc,
 };
 
-use procfs::{
-    FromBufRead as _,
-    process::{MMPermissions, MMapPath, MemoryMap, MemoryMaps},
-};
 use rustix::fs::{Mode, OFlags, openat};
 
 use super::binary::Binary;
 use crate::{
-    target::process::{Process, ProcessError},
+    target::{
+        maps,
+        process::{Process, ProcessError},
+    },
     units::{Avma, FileOffset, Svma},
 };
 
@@ -32,7 +31,7 @@ const MOST_OPEN: usize = 256;
 const MOST_BINARIES: usize = 1024;
 
 /// Names a file: device numbers, inode.
-type FileId = (i32, i32, u64);
+type FileId = (u32, u32, u64);
 
 /// A target's code.
 #[derive(Debug)]
@@ -50,7 +49,7 @@ struct Mapped {
     addresses: Range<u64>,
     offset: u64,
     file: FileId,
-    path: Arc<str>,
+    path: Arc<Path>,
 }
 
 /// What is at an address.
@@ -97,23 +96,20 @@ impl Modules {
         let mut text = Vec::new();
         self.maps.rewind()?;
         self.maps.read_to_end(&mut text)?;
-        let maps = MemoryMaps::from_buf_read(BufReader::new(&*text)).map_err(io::Error::other)?;
-        let mut paths: HashSet<Arc<str>> = HashSet::new();
-        let code = maps.into_iter().filter_map(|map: MemoryMap| {
-            let MMapPath::Path(path) = &map.pathname else { return None };
-            if !map.perms.contains(MMPermissions::EXECUTE) || map.inode == 0 {
-                return None;
-            }
-            let path = path.to_string_lossy();
-            let path = paths.get(&*path).cloned().unwrap_or_else(|| {
-                let path: Arc<str> = path.into();
+        let mut paths: HashSet<Arc<Path>> = HashSet::new();
+        let maps = maps::parse(&text)?;
+        let code = maps.iter().filter(|map| map.permissions.execute() && map.inode != 0);
+        let code = code.filter_map(|map| {
+            let path = map.path()?;
+            let path = paths.get(path).cloned().unwrap_or_else(|| {
+                let path: Arc<Path> = path.into();
                 paths.insert(Arc::clone(&path));
                 path
             });
             Some(Mapped {
-                addresses: map.address.0..map.address.1,
+                addresses: map.addresses.clone(),
                 offset: map.offset,
-                file: (map.dev.0, map.dev.1, map.inode),
+                file: (map.device.0, map.device.1, map.inode),
                 path,
             })
         });
@@ -146,26 +142,27 @@ impl Modules {
     /// What is at an address, as far as is known.
     pub fn at(&mut self, address: Avma) -> Place {
         let Some(mapped) = self.find(address).cloned() else { return Place::Nothing };
-        let offset = FileOffset(address.0 - mapped.addresses.start + mapped.offset);
+        let offset = FileOffset((address.0 - mapped.addresses.start).wrapping_add(mapped.offset));
         let Self { opened, root, binaries, .. } = self;
         if binaries.len() >= MOST_BINARIES && !binaries.contains_key(&mapped.file) {
             binaries.clear();
         }
         let binary = binaries.entry(mapped.file).or_insert_with(|| {
             let file = opened.remove(&mapped.file);
+            let path = shown(&mapped.path);
             file.map_or_else(|| open(root.as_ref(), &mapped), Ok)
                 .map_err(|error| error.to_string())
-                .and_then(|file| Binary::read(Arc::clone(&mapped.path), file))
+                .and_then(|file| Binary::read(Arc::clone(&path), file))
                 .map(Arc::new)
                 .map_err(|error| {
-                    log::debug!("{}: {error}", mapped.path);
-                    Arc::clone(&mapped.path)
+                    log::debug!("{path}: {error}");
+                    path
                 })
         });
         match binary {
             Ok(binary) => match binary.stated(offset) {
                 Some(stated) => Place::Code(Arc::clone(binary), stated),
-                None => Place::Unreadable(mapped.path, offset),
+                None => Place::Unreadable(Arc::clone(&binary.path), offset),
             },
             Err(path) => Place::Unreadable(Arc::clone(path), offset),
         }
@@ -177,11 +174,15 @@ impl Modules {
     }
 }
 
+/// A path as it is shown: a name may hold the end of a line.
+fn shown(path: &Path) -> Arc<str> {
+    path.to_string_lossy().replace('\n', " ").into()
+}
+
 /// Opens the file that is mapped, and nothing that may have taken its place.
 fn open(root: Option<&File>, mapped: &Mapped) -> io::Result<File> {
     let root = root.ok_or(io::ErrorKind::NotFound)?;
-    let path = Path::new(&*mapped.path);
-    let path = path.strip_prefix("/").unwrap_or(path);
+    let path = mapped.path.strip_prefix("/").unwrap_or(&mapped.path);
     // Not blocking: whatever is there now, it may be a pipe.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = File::from(openat(root, path.as_os_str().as_bytes(), flags, Mode::empty())?);
@@ -227,7 +228,7 @@ mod tests {
         file.write_all(b"something").unwrap();
         let root = File::open("/").unwrap();
         let inode = file.as_file().metadata().unwrap().ino();
-        let path: Arc<str> = file.path().to_str().unwrap().into();
+        let path: Arc<Path> = file.path().into();
         let mapped = |inode| Mapped {
             addresses: 0..1,
             offset: 0,

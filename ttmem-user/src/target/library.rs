@@ -7,20 +7,22 @@ use std::{
     collections::HashSet,
     fs::{self, File},
     io,
+    ops::Range,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
-use memchr::memmem;
-use object::{Object as _, ObjectSection as _, ObjectSymbol as _, read::ReadCache};
-use procfs::process::{MMPermissions, MMapPath, MemoryMap};
-
-use super::process::{Process, ProcessError};
+use super::{
+    maps::MemoryMap,
+    process::{Process, ProcessError},
+};
 use crate::{
     image::{Image, ImageError},
     resolve,
     units::{Avma, FileOffset, Pid},
 };
+use memchr::memmem;
+use object::{Object as _, ObjectSection as _, ObjectSymbol as _, read::ReadCache};
 
 /// A process's tt-metal library.
 #[derive(Debug)]
@@ -180,16 +182,16 @@ fn shortened(command: &str) -> String {
 fn candidates(process: &Process, maps: &[MemoryMap]) -> Vec<Candidate> {
     let mut seen = HashSet::new();
     maps.iter()
-        .filter(|map| map.perms.contains(MMPermissions::EXECUTE) && map.inode != 0)
+        .filter(|map| map.permissions.execute() && map.inode != 0)
         .filter_map(|map| {
-            let MMapPath::Path(path) = &map.pathname else { return None };
-            if !seen.insert((map.dev, map.inode)) {
+            let path = map.path()?;
+            if !seen.insert((map.device, map.inode)) {
                 return None;
             }
             Some(Candidate {
                 open_path: open_path(process, map, path),
-                path: path.clone(),
-                start: Avma(map.address.0),
+                path: path.to_owned(),
+                start: Avma(map.addresses.start),
                 offset: FileOffset(map.offset),
             })
         })
@@ -203,7 +205,7 @@ fn open_path(process: &Process, map: &MemoryMap, path: &Path) -> PathBuf {
     if fs::metadata(&visible).is_ok_and(|file| file.ino() == map.inode) {
         return visible;
     }
-    let (start, end) = map.address;
+    let Range { start, end } = map.addresses;
     process.proc_path("map_files").join(format!("{start:x}-{end:x}"))
 }
 

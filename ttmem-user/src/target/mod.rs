@@ -2,6 +2,7 @@
 
 pub mod library;
 pub mod live_buffers;
+pub mod maps;
 pub mod memory;
 mod pages;
 pub mod process;
