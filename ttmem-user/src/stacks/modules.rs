@@ -8,17 +8,15 @@ use std::{
     fs::File,
     io::{self, Read as _, Seek as _},
     ops::Range,
-    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
+    os::fd::OwnedFd,
     path::Path,
     sync::Arc,
 };
 
-use rustix::fs::{Mode, OFlags, openat};
-
 use super::binary::Binary;
 use crate::{
     target::{
-        maps,
+        file, maps,
         process::{Process, ProcessError},
     },
     units::{Avma, FileOffset, Svma},
@@ -37,7 +35,7 @@ type FileId = (u32, u32, u64);
 #[derive(Debug)]
 pub struct Modules {
     maps: File,
-    root: Option<File>,
+    root: Option<OwnedFd>,
     opened: HashMap<FileId, File>,
     mapped: Vec<Mapped>,
     binaries: HashMap<FileId, Result<Arc<Binary>, Arc<str>>>,
@@ -67,11 +65,9 @@ impl Modules {
     /// Opens what is needed of a process.
     pub fn open(process: &Process) -> Result<Self, ProcessError> {
         let maps = process.open_proc("maps")?;
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::open(process.proc_path("root"), flags, Mode::empty()).ok();
         let mut modules = Self {
             maps,
-            root: root.map(File::from),
+            root: file::root(process).ok(),
             opened: HashMap::new(),
             mapped: Vec::new(),
             binaries: HashMap::new(),
@@ -125,9 +121,10 @@ impl Modules {
             if self.opened.len() >= MOST_OPEN || self.opened.contains_key(&mapped.file) {
                 continue;
             }
-            let Range { start, end } = mapped.addresses;
-            let of_mapping =
-                || File::open(process.proc_path(&format!("map_files/{start:x}-{end:x}")));
+            let of_mapping = || {
+                let entry = process.map_file(&mapped.addresses);
+                file::find_mapped(&entry)?.open()
+            };
             if let Ok(file) = open(self.root.as_ref(), mapped).or_else(|_| of_mapping()) {
                 self.opened.insert(mapped.file, file);
             }
@@ -180,25 +177,16 @@ fn shown(path: &Path) -> Arc<str> {
 }
 
 /// Opens the file that is mapped, and nothing that may have taken its place.
-fn open(root: Option<&File>, mapped: &Mapped) -> io::Result<File> {
+fn open(root: Option<&OwnedFd>, mapped: &Mapped) -> io::Result<File> {
     let root = root.ok_or(io::ErrorKind::NotFound)?;
-    let path = mapped.path.strip_prefix("/").unwrap_or(&mapped.path);
-    // Not blocking: whatever is there now, it may be a pipe.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file = File::from(openat(root, path.as_os_str().as_bytes(), flags, Mode::empty())?);
-    // The device is not compared: overlay and btrfs show another one in the mappings.
-    let is_it = file.metadata()?;
-    if is_it.is_file() && is_it.ino() == mapped.file.2 {
-        return Ok(file);
-    }
-    Err(io::Error::other("another file is there now"))
+    file::find(root, &mapped.path, Some(mapped.file.2))?.open()
 }
 
 #[cfg(test)]
 mod tests {
     #![expect(unsafe_code, reason = "loads a library, to see that it is found")]
 
-    use std::io::Write as _;
+    use std::{io::Write as _, os::unix::fs::MetadataExt as _};
 
     use super::*;
     use crate::units::Pid;
@@ -226,7 +214,7 @@ mod tests {
     fn another_file_in_the_place_of_the_mapped_one_is_not_taken_for_it() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(b"something").unwrap();
-        let root = File::open("/").unwrap();
+        let root = file::root_at(Path::new("/")).unwrap();
         let inode = file.as_file().metadata().unwrap().ino();
         let path: Arc<Path> = file.path().into();
         let mapped = |inode| Mapped {

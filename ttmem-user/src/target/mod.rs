@@ -1,5 +1,7 @@
 //! What is known of a target: the process, its files and its memory.
 
+pub mod bounded;
+pub mod file;
 pub mod library;
 pub mod live_buffers;
 pub mod maps;

@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, Read as _},
+    ops::Range,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::PathBuf,
 };
@@ -161,6 +162,11 @@ impl Process {
     /// A file of its `/proc` directory.
     pub fn proc_path(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/{name}", self.pid))
+    }
+
+    /// What leads to the file of a mapping, for those who may use it.
+    pub fn map_file(&self, addresses: &Range<u64>) -> PathBuf {
+        self.proc_path(&format!("map_files/{:x}-{:x}", addresses.start, addresses.end))
     }
 
     /// Opens a file of its `/proc` directory for reading.
