@@ -6,6 +6,7 @@
 mod admission;
 mod hold;
 mod mailbox;
+mod pending;
 mod search;
 mod selection;
 

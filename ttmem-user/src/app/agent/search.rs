@@ -23,6 +23,7 @@ use super::{
     admission::Admission,
     hold,
     mailbox::{Mailbox, Message},
+    pending::Pending,
 };
 use crate::{
     app::privileges,
@@ -72,7 +73,7 @@ pub struct Search {
     /// When all are looked at again.
     next_look: Instant,
     /// To be looked at later.
-    pending: Vec<(Instant, Pid)>,
+    pending: Pending,
     /// Processes with tt-metal that could not be attached to.
     unwatched: HashMap<Pid, Process>,
 }
@@ -85,7 +86,7 @@ impl Search {
             mailbox,
             mappings: None,
             next_look: Instant::now() + POLL,
-            pending: Vec::new(),
+            pending: Pending::default(),
             unwatched: HashMap::new(),
         }
     }
@@ -162,6 +163,7 @@ impl Search {
         for (pid, _) in self.unwatched.drain() {
             self.admission.tell(Command::Gone(pid));
         }
+        self.pending.hurry(Instant::now());
         self.look_at_all();
     }
 
@@ -169,6 +171,10 @@ impl Search {
     fn consider(&mut self, pid: Pid, hint: Hint, others: &mut Vec<String>) {
         let own = Pid(std::process::id());
         if pid == own || self.admission.has(pid) || self.unwatched.contains_key(&pid) {
+            return;
+        }
+        // Where nothing has happened it is looked at when that is due.
+        if hint == Hint::None && self.pending.has(pid) {
             return;
         }
         let Ok(process) = Process::open(pid) else { return };
@@ -255,7 +261,7 @@ impl Search {
         let mut fds: Vec<PollFd<'_>> =
             fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
         let now = Instant::now();
-        let next = self.pending.iter().map(|(at, _)| at.saturating_duration_since(now)).min();
+        let next = self.pending.next().map(|at| at.saturating_duration_since(now));
         let prune = (!self.unwatched.is_empty()).then_some(PRUNE);
         let look =
             self.selection.is_search().then(|| self.next_look.saturating_duration_since(now));
@@ -283,7 +289,7 @@ impl Search {
             self.next_look = now + if self.mappings.is_some() { POLL_ANYWAY } else { POLL };
             self.look_at_all();
         }
-        for (_, pid) in self.pending.extract_if(.., |(at, _)| *at <= now).collect::<Vec<_>>() {
+        for pid in self.pending.take_due(now) {
             self.consider(pid, Hint::Told, &mut Vec::new());
         }
     }
@@ -324,7 +330,7 @@ impl Search {
     }
 
     fn later(&mut self, pid: Pid, delay: Duration) {
-        self.pending.push((Instant::now() + delay, pid));
+        self.pending.add(pid, Instant::now() + delay);
     }
 }
 
