@@ -28,7 +28,7 @@ use super::{
 use crate::{
     app::privileges,
     kernel::mappings::{Mappings, Scope, Seen},
-    pipeline::{Command, Notice},
+    pipeline::{Command, Gone, Notice},
     socket::End,
     table::writer::TableError,
     target::{
@@ -237,22 +237,25 @@ impl Search {
                 Message::Stop => return false,
                 Message::LookAgain => self.look_again(),
                 Message::Notice(Notice::Ended(gone)) => {
-                    self.admission.release(gone, End::Exited);
                     // Another process may have its id by now, and have been taken for it.
-                    if self.selection.is_search() {
-                        self.later(gone.pid, Duration::ZERO);
-                    }
+                    self.release(gone, End::Exited);
                 }
-                Message::Notice(Notice::Replaced(gone)) => {
-                    self.admission.release(gone, End::Replaced);
-                    self.later(gone.pid, Duration::ZERO);
-                }
+                Message::Notice(Notice::Replaced(gone)) => self.release(gone, End::Replaced),
             }
         }
         if self.selection.is_search() {
             self.look_around();
         }
         true
+    }
+
+    /// Lets a target go, and has what has its process id now looked at.
+    fn release(&mut self, gone: Gone, end: End) {
+        self.admission.release(gone, end);
+        // Where nothing is searched for nobody would look, and the sleep would be over at once.
+        if self.selection.is_search() {
+            self.later(gone.pid, Duration::ZERO);
+        }
     }
 
     fn sleep(&self) {
