@@ -7,6 +7,7 @@ mod admission;
 mod hold;
 mod mailbox;
 mod pending;
+mod refused;
 mod search;
 mod selection;
 

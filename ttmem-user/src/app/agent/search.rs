@@ -4,7 +4,6 @@
 //! looking at everything again.
 
 use std::{
-    collections::HashMap,
     os::fd::{AsFd as _, BorrowedFd},
     path::Path,
     sync::Arc,
@@ -24,6 +23,7 @@ use super::{
     hold,
     mailbox::{Mailbox, Message},
     pending::Pending,
+    refused::Refused,
 };
 use crate::{
     app::privileges,
@@ -75,7 +75,7 @@ pub struct Search {
     /// To be looked at later.
     pending: Pending,
     /// Processes with tt-metal that could not be attached to.
-    unwatched: HashMap<Pid, Process>,
+    unwatched: Refused,
 }
 
 impl Search {
@@ -87,7 +87,7 @@ impl Search {
             mappings: None,
             next_look: Instant::now() + POLL,
             pending: Pending::default(),
-            unwatched: HashMap::new(),
+            unwatched: Refused::default(),
         }
     }
 
@@ -160,7 +160,7 @@ impl Search {
 
     /// Looks at every process again, at those too that could not be watched.
     fn look_again(&mut self) {
-        for (pid, _) in self.unwatched.drain() {
+        for pid in self.unwatched.take() {
             self.admission.tell(Command::Gone(pid));
         }
         self.pending.hurry(Instant::now());
@@ -170,12 +170,16 @@ impl Search {
     /// Attaches to a process if it is selected and has tt-metal.
     fn consider(&mut self, pid: Pid, hint: Hint, others: &mut Vec<String>) {
         let own = Pid(std::process::id());
-        if pid == own || self.admission.has(pid) || self.unwatched.contains_key(&pid) {
+        let settled = self.unwatched.is_settled(pid, self.admission.has_room());
+        if pid == own || self.admission.has(pid) || settled {
             return;
         }
         // Where nothing has happened it is looked at when that is due.
         if hint == Hint::None && self.pending.has(pid) {
             return;
+        }
+        if self.unwatched.forget(pid) {
+            self.admission.tell(Command::Gone(pid));
         }
         let Ok(process) = Process::open(pid) else { return };
         let command = process.command();
@@ -224,7 +228,7 @@ impl Search {
                 // Until the other ttmem has ended.
                 self.later(pid, TAKEN_AGAIN);
             } else {
-                self.unwatched.insert(pid, process);
+                self.unwatched.add(process, error);
             }
         }
     }
@@ -255,6 +259,9 @@ impl Search {
         // Where nothing is searched for nobody would look, and the sleep would be over at once.
         if self.selection.is_search() {
             self.later(gone.pid, Duration::ZERO);
+            if self.unwatched.try_again() {
+                self.next_look = Instant::now();
+            }
         }
     }
 
@@ -275,14 +282,9 @@ impl Search {
     }
 
     fn look_around(&mut self) {
-        let Self { unwatched, admission, .. } = self;
-        unwatched.retain(|pid, process| {
-            let ended = process.has_ended();
-            if ended {
-                admission.tell(Command::Gone(*pid));
-            }
-            !ended
-        });
+        for pid in self.unwatched.take_ended() {
+            self.admission.tell(Command::Gone(pid));
+        }
         let seen = self.mappings.as_mut().map(Mappings::take).unwrap_or_default();
         for seen in seen {
             self.note(seen);
