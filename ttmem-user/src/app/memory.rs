@@ -1,8 +1,14 @@
 //! What starting and parsing a library leave behind: nothing, as far as the system can tell.
 #![expect(unsafe_code, reason = "mallopt(3), malloc_trim(3) and madvise(2) have no safe wrappers")]
 
-use procfs::process::{MMPermissions, MMapPath, MemoryMap, Process};
+use std::fs;
+
 use rustix::mm::{Advice, madvise};
+
+use crate::target::maps::{MemoryMap, parse_line};
+
+/// What this process has mapped, and how much of it is in memory.
+const OWN_MAPPINGS: &str = "/proc/self/smaps";
 
 /// Has the allocator keep little of what is free. To be called before there is a second thread.
 ///
@@ -27,24 +33,39 @@ pub fn give_back() {
         libc::malloc_trim(0);
     }
     // Where it cannot be told which pages those are, they stay.
-    let Ok(maps) = Process::myself().and_then(|process| process.smaps()) else { return };
-    for map in maps.into_iter().filter(is_only_file) {
-        let (start, end) = map.address;
-        let len = usize::try_from(end - start).unwrap_or(0);
+    let Ok(maps) = fs::read(OWN_MAPPINGS) else { return };
+    for (map, changed) in mappings_with(&maps, b"Anonymous:") {
+        if !is_only_file(&map, changed) {
+            continue;
+        }
+        let start = map.addresses.start;
+        let len = usize::try_from(map.addresses.end - start).unwrap_or(0);
         // SAFETY: a private mapping that nobody may write to, and no page of which differs from the
         // file: what is dropped reads the same when it is read again.
         let _ = unsafe { madvise(start as *mut _, len, Advice::LinuxDontNeed) };
     }
 }
 
-/// Whether a mapping shows a file as it is. What the dynamic linker has relocated is not so, though
-/// it may not be written to any more.
-fn is_only_file(map: &MemoryMap) -> bool {
-    let private = map.perms.contains(MMPermissions::PRIVATE);
-    let constant = private && !map.perms.contains(MMPermissions::WRITE);
-    constant
-        && matches!(map.pathname, MMapPath::Path(_))
-        && map.extension.map.get("Anonymous") == Some(&0)
+/// Whether a mapping shows a file as it is: nothing has `changed`. What the dynamic linker has
+/// relocated is not so, though it may not be written to any more.
+fn is_only_file(map: &MemoryMap, changed: Option<u64>) -> bool {
+    let can = map.permissions;
+    !can.shared() && !can.write() && map.path().is_some() && changed == Some(0)
+}
+
+/// The mappings of `/proc/PID/smaps`, each with one of the figures below it, KiB.
+fn mappings_with(smaps: &[u8], figure: &[u8]) -> Vec<(MemoryMap, Option<u64>)> {
+    let mut maps: Vec<(MemoryMap, Option<u64>)> = Vec::new();
+    for line in smaps.split(|byte| *byte == b'\n') {
+        if let Some(map) = parse_line(line) {
+            maps.push((map, None));
+        } else if let (Some(value), Some((_, last))) = (line.strip_prefix(figure), maps.last_mut())
+        {
+            let value = std::str::from_utf8(value).ok().and_then(|value| value.strip_suffix("kB"));
+            *last = value.and_then(|value| value.trim().parse().ok());
+        }
+    }
+    maps
 }
 
 #[cfg(test)]
@@ -53,8 +74,12 @@ mod tests {
 
     /// Memory of this process that is not on its own heap or stacks, in bytes.
     fn of_files() -> u64 {
-        let maps = Process::myself().unwrap().smaps().unwrap();
-        maps.iter().filter(|map| is_only_file(map)).map(|map| map.extension.map["Rss"]).sum()
+        let maps = fs::read(OWN_MAPPINGS).unwrap();
+        let maps =
+            mappings_with(&maps, b"Anonymous:").into_iter().zip(mappings_with(&maps, b"Rss:"));
+        maps.filter(|((map, changed), _)| is_only_file(map, *changed))
+            .map(|(_, (_, resident))| resident.unwrap() << 10)
+            .sum()
     }
 
     #[test]

@@ -58,6 +58,7 @@ async fn serve(config: &SessionConfig, selection: Selection) -> anyhow::Result<O
         }
     }
     tell(&[NotifyState::Stopping]);
+    session.check()?;
     Ok(Outcome::Complete)
 }
 

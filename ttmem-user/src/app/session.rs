@@ -174,7 +174,7 @@ impl Session {
                 _ = resync.recv() => self.control.send(Command::Resync),
                 report = next_report(&mut self.reports) => match report {
                     Some(report) => self.print_report(lines, &report)?,
-                    None => return Ok(()),
+                    None => return self.check(),
                 }
             }
         }
@@ -232,7 +232,24 @@ impl Session {
         tokio::select! {
             shown = tui::run(ui, self.reports.clone(), output, on_request, quit) => shown,
             () = listen => Ok(()),
+            error = self.failure() => Err(error),
         }
+    }
+
+    /// Completes when all has ended because something failed. After another end what was there last
+    /// stays on the screen.
+    async fn failure(&self) -> anyhow::Error {
+        let mut reports = self.reports.clone();
+        while next_report(&mut reports).await.is_some() {}
+        match self.check() {
+            Err(error) => error,
+            Ok(()) => std::future::pending().await,
+        }
+    }
+
+    /// Why there are no more reports, if that is not as it should be.
+    pub fn check(&self) -> anyhow::Result<()> {
+        self.agent.check()
     }
 
     /// The next report; `None` after the last.

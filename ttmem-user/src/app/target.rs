@@ -3,13 +3,13 @@
 use std::{sync::Arc, thread, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
-use procfs::process::MemoryMap;
 use ttmem_common::{
     layout::LayoutTable,
     probe::{PROBES, ProbeId},
 };
 
 use crate::{
+    format::one_line,
     ledger::snapshot::ProcessLabel,
     missing::Unresolved,
     resolve::{
@@ -19,6 +19,7 @@ use crate::{
     target::{
         library::{Finder, Library, LibraryError},
         live_buffers::Reader,
+        maps::MemoryMap,
         memory::{LiveMemory, TargetMemory as _},
         process::{Process, ProcessError},
     },
@@ -94,7 +95,7 @@ impl Target {
             pid: self.process.pid(),
             command: self.process.command(),
             namespace_pid: self.process.namespace_pid(),
-            library: Some(self.library.path.display().to_string()),
+            library: Some(one_line(&self.library.path.to_string_lossy())),
             build_id: self.library.image.build_id().map(str::to_owned),
         }
     }
@@ -141,9 +142,10 @@ impl Target {
         let stated = Svma(self.plan.layout.device.mesh_vptr);
         let Some(offset) = self.library.image.file_offset(stated) else { return Ok(false) };
         let maps = self.process.maps()?;
-        let map = maps.iter().find(|map| (map.address.0..map.address.1).contains(&slot.0));
+        let map = maps.iter().find(|map| map.addresses.contains(&slot.0));
         // The loader maps a library piece by piece: its data may not be where it belongs yet.
-        let in_place = |map: &&MemoryMap| map.offset + (slot.0 - map.address.0) == offset.0;
+        let in_place =
+            |map: &&MemoryMap| map.offset.wrapping_add(slot.0 - map.addresses.start) == offset.0;
         if !map.as_ref().is_some_and(in_place) {
             return Ok(true);
         }

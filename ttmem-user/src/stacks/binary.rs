@@ -15,16 +15,17 @@ use gimli::{
 use object::{
     LittleEndian as Little, elf,
     read::{
-        ReadCache, ReadRef,
+        ReadRef,
         elf::{FileHeader as _, ProgramHeader as _, SectionHeader as _, SectionTable, Sym as _},
     },
 };
 
-use crate::units::{FileOffset, Svma};
+use crate::{
+    target::bounded::Bounded,
+    units::{FileOffset, Svma},
+};
 
 type Header = elf::FileHeader64<Little>;
-/// Sections larger than this are not read; those of the largest libraries are a tenth of it.
-const MOST_BYTES: u64 = 1 << 30;
 
 /// Pieces of a file's sections.
 pub type Slice<'a> = EndianSlice<'a, LittleEndian>;
@@ -61,8 +62,8 @@ impl Binary {
     /// Reads a file.
     pub fn read(path: Arc<str>, file: File) -> Result<Self, String> {
         let text = |error: object::Error| error.to_string();
-        let cache = ReadCache::new(&file);
-        let data = &cache;
+        let bounded = Bounded::new(&file);
+        let data = &bounded;
         let header = Header::parse(data).map_err(text)?;
         let endian = header.endian().map_err(text)?;
         if header.e_machine(endian) != elf::EM_X86_64 {
@@ -89,7 +90,6 @@ impl Binary {
             }
         }
         let functions = functions(&sections, data);
-        drop(cache);
         Ok(Self { path, file, segments, eh_frame, eh_frame_hdr, bases, functions })
     }
 
@@ -161,8 +161,7 @@ fn section<'data, R: ReadRef<'data>>(
     data: R,
     name: &[u8],
 ) -> (Vec<u8>, u64) {
-    let found = sections.section_by_name(Little, name);
-    let Some((_, section)) = found.filter(|it| it.1.sh_size(Little) <= MOST_BYTES) else {
+    let Some((_, section)) = sections.section_by_name(Little, name) else {
         return (Vec::new(), 0);
     };
     let bytes = section.data(Little, data).unwrap_or_default();
@@ -175,12 +174,6 @@ fn functions<'data, R: ReadRef<'data>>(
 ) -> Vec<Function> {
     let mut functions = Vec::new();
     for kind in [elf::SHT_DYNSYM, elf::SHT_SYMTAB] {
-        let too_large = |section: &elf::SectionHeader64<Little>| {
-            section.sh_type(Little) == kind && section.sh_size(Little) > MOST_BYTES
-        };
-        if sections.iter().any(too_large) {
-            continue;
-        }
         let Ok(table) = sections.symbols(Little, data, kind) else { continue };
         let Ok(strings) = sections.section(table.string_section()) else { continue };
         let strings = strings.sh_offset(Little);
@@ -219,10 +212,14 @@ impl Binary {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, io::Write as _, path::PathBuf, sync::LazyLock};
+    use std::{
+        fs,
+        io::Write as _,
+        path::{Path, PathBuf},
+        sync::LazyLock,
+    };
 
     use object::{Object as _, ObjectSection as _};
-    use procfs::process::{MMPermissions, MMapPath};
     use proptest::prelude::*;
 
     use super::*;
@@ -235,10 +232,9 @@ mod tests {
     /// The smallest file with code that this process has mapped.
     fn small_file() -> Vec<u8> {
         let process = Process::open(Pid(std::process::id())).unwrap();
-        let files = process.maps().unwrap().into_iter().filter_map(|map| match map.pathname {
-            MMapPath::Path(path) if map.perms.contains(MMPermissions::EXECUTE) => Some(path),
-            _ => None,
-        });
+        let maps = process.maps().unwrap();
+        let code = maps.iter().filter(|map| map.permissions.execute());
+        let files = code.filter_map(|map| map.path().map(Path::to_owned));
         let size = |path: &PathBuf| fs::metadata(path).map_or(u64::MAX, |file| file.len());
         fs::read(files.min_by_key(size).unwrap()).unwrap()
     }

@@ -6,22 +6,19 @@
 use std::{
     collections::{HashMap, HashSet},
     fs::File,
-    io::{self, BufReader, Read as _, Seek as _},
+    io::{self, Read as _, Seek as _},
     ops::Range,
-    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
+    os::fd::OwnedFd,
     path::Path,
     sync::Arc,
 };
 
-use procfs::{
-    FromBufRead as _,
-    process::{MMPermissions, MMapPath, MemoryMap, MemoryMaps},
-};
-use rustix::fs::{Mode, OFlags, openat};
-
 use super::binary::Binary;
 use crate::{
-    target::process::{Process, ProcessError},
+    target::{
+        file, maps,
+        process::{Process, ProcessError},
+    },
     units::{Avma, FileOffset, Svma},
 };
 
@@ -32,13 +29,13 @@ const MOST_OPEN: usize = 256;
 const MOST_BINARIES: usize = 1024;
 
 /// Names a file: device numbers, inode.
-type FileId = (i32, i32, u64);
+type FileId = (u32, u32, u64);
 
 /// A target's code.
 #[derive(Debug)]
 pub struct Modules {
     maps: File,
-    root: Option<File>,
+    root: Option<OwnedFd>,
     opened: HashMap<FileId, File>,
     mapped: Vec<Mapped>,
     binaries: HashMap<FileId, Result<Arc<Binary>, Arc<str>>>,
@@ -50,7 +47,7 @@ struct Mapped {
     addresses: Range<u64>,
     offset: u64,
     file: FileId,
-    path: Arc<str>,
+    path: Arc<Path>,
 }
 
 /// What is at an address.
@@ -68,11 +65,9 @@ impl Modules {
     /// Opens what is needed of a process.
     pub fn open(process: &Process) -> Result<Self, ProcessError> {
         let maps = process.open_proc("maps")?;
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::open(process.proc_path("root"), flags, Mode::empty()).ok();
         let mut modules = Self {
             maps,
-            root: root.map(File::from),
+            root: file::root(process).ok(),
             opened: HashMap::new(),
             mapped: Vec::new(),
             binaries: HashMap::new(),
@@ -97,23 +92,20 @@ impl Modules {
         let mut text = Vec::new();
         self.maps.rewind()?;
         self.maps.read_to_end(&mut text)?;
-        let maps = MemoryMaps::from_buf_read(BufReader::new(&*text)).map_err(io::Error::other)?;
-        let mut paths: HashSet<Arc<str>> = HashSet::new();
-        let code = maps.into_iter().filter_map(|map: MemoryMap| {
-            let MMapPath::Path(path) = &map.pathname else { return None };
-            if !map.perms.contains(MMPermissions::EXECUTE) || map.inode == 0 {
-                return None;
-            }
-            let path = path.to_string_lossy();
-            let path = paths.get(&*path).cloned().unwrap_or_else(|| {
-                let path: Arc<str> = path.into();
+        let mut paths: HashSet<Arc<Path>> = HashSet::new();
+        let maps = maps::parse(&text)?;
+        let code = maps.iter().filter(|map| map.permissions.execute() && map.inode != 0);
+        let code = code.filter_map(|map| {
+            let path = map.path()?;
+            let path = paths.get(path).cloned().unwrap_or_else(|| {
+                let path: Arc<Path> = path.into();
                 paths.insert(Arc::clone(&path));
                 path
             });
             Some(Mapped {
-                addresses: map.address.0..map.address.1,
+                addresses: map.addresses.clone(),
                 offset: map.offset,
-                file: (map.dev.0, map.dev.1, map.inode),
+                file: (map.device.0, map.device.1, map.inode),
                 path,
             })
         });
@@ -129,9 +121,10 @@ impl Modules {
             if self.opened.len() >= MOST_OPEN || self.opened.contains_key(&mapped.file) {
                 continue;
             }
-            let Range { start, end } = mapped.addresses;
-            let of_mapping =
-                || File::open(process.proc_path(&format!("map_files/{start:x}-{end:x}")));
+            let of_mapping = || {
+                let entry = process.map_file(&mapped.addresses);
+                file::find_mapped(&entry)?.open()
+            };
             if let Ok(file) = open(self.root.as_ref(), mapped).or_else(|_| of_mapping()) {
                 self.opened.insert(mapped.file, file);
             }
@@ -146,26 +139,27 @@ impl Modules {
     /// What is at an address, as far as is known.
     pub fn at(&mut self, address: Avma) -> Place {
         let Some(mapped) = self.find(address).cloned() else { return Place::Nothing };
-        let offset = FileOffset(address.0 - mapped.addresses.start + mapped.offset);
+        let offset = FileOffset((address.0 - mapped.addresses.start).wrapping_add(mapped.offset));
         let Self { opened, root, binaries, .. } = self;
         if binaries.len() >= MOST_BINARIES && !binaries.contains_key(&mapped.file) {
             binaries.clear();
         }
         let binary = binaries.entry(mapped.file).or_insert_with(|| {
             let file = opened.remove(&mapped.file);
+            let path = shown(&mapped.path);
             file.map_or_else(|| open(root.as_ref(), &mapped), Ok)
                 .map_err(|error| error.to_string())
-                .and_then(|file| Binary::read(Arc::clone(&mapped.path), file))
+                .and_then(|file| Binary::read(Arc::clone(&path), file))
                 .map(Arc::new)
                 .map_err(|error| {
-                    log::debug!("{}: {error}", mapped.path);
-                    Arc::clone(&mapped.path)
+                    log::debug!("{path}: {error}");
+                    path
                 })
         });
         match binary {
             Ok(binary) => match binary.stated(offset) {
                 Some(stated) => Place::Code(Arc::clone(binary), stated),
-                None => Place::Unreadable(mapped.path, offset),
+                None => Place::Unreadable(Arc::clone(&binary.path), offset),
             },
             Err(path) => Place::Unreadable(Arc::clone(path), offset),
         }
@@ -177,27 +171,22 @@ impl Modules {
     }
 }
 
+/// A path as it is shown: a name may hold the end of a line.
+fn shown(path: &Path) -> Arc<str> {
+    path.to_string_lossy().replace('\n', " ").into()
+}
+
 /// Opens the file that is mapped, and nothing that may have taken its place.
-fn open(root: Option<&File>, mapped: &Mapped) -> io::Result<File> {
+fn open(root: Option<&OwnedFd>, mapped: &Mapped) -> io::Result<File> {
     let root = root.ok_or(io::ErrorKind::NotFound)?;
-    let path = Path::new(&*mapped.path);
-    let path = path.strip_prefix("/").unwrap_or(path);
-    // Not blocking: whatever is there now, it may be a pipe.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file = File::from(openat(root, path.as_os_str().as_bytes(), flags, Mode::empty())?);
-    // The device is not compared: overlay and btrfs show another one in the mappings.
-    let is_it = file.metadata()?;
-    if is_it.is_file() && is_it.ino() == mapped.file.2 {
-        return Ok(file);
-    }
-    Err(io::Error::other("another file is there now"))
+    file::find(root, &mapped.path, Some(mapped.file.2))?.open()
 }
 
 #[cfg(test)]
 mod tests {
     #![expect(unsafe_code, reason = "loads a library, to see that it is found")]
 
-    use std::io::Write as _;
+    use std::{io::Write as _, os::unix::fs::MetadataExt as _};
 
     use super::*;
     use crate::units::Pid;
@@ -225,9 +214,9 @@ mod tests {
     fn another_file_in_the_place_of_the_mapped_one_is_not_taken_for_it() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(b"something").unwrap();
-        let root = File::open("/").unwrap();
+        let root = file::root_at(Path::new("/")).unwrap();
         let inode = file.as_file().metadata().unwrap().ino();
-        let path: Arc<str> = file.path().to_str().unwrap().into();
+        let path: Arc<Path> = file.path().into();
         let mapped = |inode| Mapped {
             addresses: 0..1,
             offset: 0,

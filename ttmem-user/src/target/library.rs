@@ -4,23 +4,27 @@
 //! and a program may be linked statically. The file may have been deleted or replaced since.
 
 use std::{
-    collections::HashSet,
-    fs::{self, File},
+    collections::{HashMap, HashSet},
+    fs::File,
     io,
-    os::unix::fs::MetadataExt as _,
+    ops::Range,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
-use memchr::memmem;
-use object::{Object as _, ObjectSection as _, ObjectSymbol as _, read::ReadCache};
-use procfs::process::{MMPermissions, MMapPath, MemoryMap};
-
-use super::process::{Process, ProcessError};
+use super::{
+    bounded::Bounded,
+    file::{self, Found, Identity},
+    maps::MemoryMap,
+    process::{Process, ProcessError},
+};
 use crate::{
     image::{Image, ImageError},
     resolve,
     units::{Avma, FileOffset, Pid},
 };
+use memchr::memmem;
+use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 
 /// A process's tt-metal library.
 #[derive(Debug)]
@@ -44,7 +48,8 @@ pub enum LibraryError {
     /// No file has the symbol.
     #[error(
         "process {pid} ({command}) has no tt-metal: none of its {files} mapped files defines \
-         GraphTracker::track_allocate; with --wait ttmem waits until it loads the library"
+         GraphTracker::track_allocate{}; with --wait ttmem waits until it loads the library",
+        too_large.as_deref().map_or_else(String::new, not_looked_into)
     )]
     NotThere {
         /// The process.
@@ -53,6 +58,8 @@ pub enum LibraryError {
         command: String,
         /// How many files were looked at.
         files: usize,
+        /// One that is too large to look into.
+        too_large: Option<PathBuf>,
     },
     /// More than one file has it.
     #[error(
@@ -90,31 +97,47 @@ pub enum LibraryError {
 /// One file with code that a process has mapped.
 struct Candidate {
     path: PathBuf,
-    open_path: PathBuf,
-    start: Avma,
+    inode: u64,
+    addresses: Range<u64>,
     offset: FileOffset,
 }
 
 /// Finds libraries, and remembers which files are none: processes share most of their files.
 #[derive(Debug, Default)]
 pub struct Finder {
-    others: HashSet<FileIdentity>,
+    others: HashMap<Identity, Other>,
 }
 
-/// Names a file as it is now: device, inode, time of the last change (seconds, nanoseconds).
-type FileIdentity = (u64, u64, i64, i64);
+/// Why a file is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Other {
+    /// It does not define tt-metal's allocator.
+    Without,
+    /// To tell would take more memory than a file is worth.
+    TooLarge,
+}
 
 impl Finder {
     /// Finds the library of a process.
     pub fn find(&mut self, process: &Process) -> Result<Library, LibraryError> {
-        let candidates = candidates(process, &process.maps()?);
+        let candidates = candidates(&process.maps()?);
         let files = candidates.len();
+        let root = file::root(process).ok();
         let mut found: Option<Library> = None;
+        let mut too_large = None;
         for candidate in candidates {
-            if !self.could_be(&candidate.open_path) {
+            let Some((file, open_path)) = locate(process, root.as_ref(), &candidate) else {
                 continue;
+            };
+            match self.check(&file) {
+                Ok(()) => {}
+                Err(Other::Without) => continue,
+                Err(Other::TooLarge) => {
+                    too_large.get_or_insert(candidate.path);
+                    continue;
+                }
             }
-            let Some(library) = examine(process, candidate)? else { continue };
+            let Some(library) = examine(process, candidate, &file, open_path)? else { continue };
             if let Some(first) = found {
                 return Err(LibraryError::Two {
                     pid: process.pid(),
@@ -128,35 +151,37 @@ impl Finder {
             pid: process.pid(),
             command: shortened(&process.command()),
             files,
+            too_large,
         })
     }
 
     /// Whether the file at a path, as the process sees it, defines tt-metal's allocator.
     pub fn is_tt_metal(&mut self, pid: Pid, path: &Path) -> bool {
-        self.could_be(&seen_by(pid, path))
+        let root = file::root_at(&seen_by(pid, Path::new("")));
+        let file = root.and_then(|root| file::find(root, path, None));
+        file.is_ok_and(|file| self.check(&file).is_ok())
     }
 
     /// Whether it is known not to.
     pub fn is_known_other(&self, pid: Pid, path: &Path) -> bool {
-        identity(&seen_by(pid, path)).is_some_and(|identity| self.others.contains(&identity))
+        let there = rustix::fs::stat(seen_by(pid, path));
+        there.is_ok_and(|there| self.others.contains_key(&file::identity(&there)))
     }
 
-    fn could_be(&mut self, path: &Path) -> bool {
-        let identity = identity(path);
-        if identity.is_some_and(|identity| self.others.contains(&identity)) {
-            return false;
+    /// Whether a file could be it, or why not.
+    fn check(&mut self, file: &Found) -> Result<(), Other> {
+        let identity = file.identity();
+        if let Some(other) = self.others.get(&identity) {
+            return Err(*other);
         }
-        let is_it = defines_tt_metal(path);
-        if !is_it {
-            self.others.extend(identity);
+        // Not remembered: there may have been no descriptor left.
+        let opened = file.open().map_err(|_| Other::Without)?;
+        let checked = defines_tt_metal(opened);
+        if let Err(other) = checked {
+            self.others.insert(identity, other);
         }
-        is_it
+        checked
     }
-}
-
-fn identity(path: &Path) -> Option<FileIdentity> {
-    let file = fs::metadata(path).ok()?;
-    Some((file.dev(), file.ino(), file.ctime(), file.ctime_nsec()))
 }
 
 /// A path by which the file can be opened that a process sees at `path`.
@@ -176,40 +201,53 @@ fn shortened(command: &str) -> String {
     }
 }
 
+fn not_looked_into(path: &Path) -> String {
+    format!(", as far as they were looked into: the tables of {} are too large", path.display())
+}
+
 /// Each file once, by its first mapping of code.
-fn candidates(process: &Process, maps: &[MemoryMap]) -> Vec<Candidate> {
+fn candidates(maps: &[MemoryMap]) -> Vec<Candidate> {
     let mut seen = HashSet::new();
     maps.iter()
-        .filter(|map| map.perms.contains(MMPermissions::EXECUTE) && map.inode != 0)
+        .filter(|map| map.permissions.execute() && map.inode != 0)
         .filter_map(|map| {
-            let MMapPath::Path(path) = &map.pathname else { return None };
-            if !seen.insert((map.dev, map.inode)) {
+            let path = map.path()?;
+            if !seen.insert((map.device, map.inode)) {
                 return None;
             }
             Some(Candidate {
-                open_path: open_path(process, map, path),
-                path: path.clone(),
-                start: Avma(map.address.0),
+                path: path.to_owned(),
+                inode: map.inode,
+                addresses: map.addresses.clone(),
                 offset: FileOffset(map.offset),
             })
         })
         .collect()
 }
 
-/// A path to the file that is mapped, not to what may have taken its place.
-fn open_path(process: &Process, map: &MemoryMap, path: &Path) -> PathBuf {
-    let visible = process.proc_path("root").join(path.strip_prefix("/").unwrap_or(path));
-    // The device is not compared: overlay and btrfs show another one in the mappings.
-    if fs::metadata(&visible).is_ok_and(|file| file.ino() == map.inode) {
-        return visible;
+/// The file that is mapped, not what may have taken its place, and a path to it.
+fn locate(
+    process: &Process,
+    root: Option<&OwnedFd>,
+    candidate: &Candidate,
+) -> Option<(Found, PathBuf)> {
+    let Candidate { path, inode, addresses, .. } = candidate;
+    let visible = root.and_then(|root| file::find(root, path, Some(*inode)).ok());
+    if let Some(found) = visible {
+        return Some((found, seen_by(process.pid(), path)));
     }
-    let (start, end) = map.address;
-    process.proc_path("map_files").join(format!("{start:x}-{end:x}"))
+    let entry = process.map_file(addresses);
+    Some((file::find_mapped(&entry).ok()?, entry))
 }
 
 /// `None` if the file does not define tt-metal's allocator after all.
-fn examine(process: &Process, candidate: Candidate) -> Result<Option<Library>, LibraryError> {
-    let bytes = fs::read(&candidate.open_path).map_err(|source| LibraryError::Unreadable {
+fn examine(
+    process: &Process,
+    candidate: Candidate,
+    file: &Found,
+    open_path: PathBuf,
+) -> Result<Option<Library>, LibraryError> {
+    let bytes = file.read().map_err(|source| LibraryError::Unreadable {
         pid: process.pid(),
         path: candidate.path.clone(),
         source,
@@ -220,16 +258,21 @@ fn examine(process: &Process, candidate: Candidate) -> Result<Option<Library>, L
         return Ok(None);
     }
     let bias = image
-        .load_bias(candidate.start, candidate.offset)
+        .load_bias(Avma(candidate.addresses.start), candidate.offset)
         .ok_or_else(|| broken(ImageError::Damaged("its mapping fits no segment".to_owned())))?;
-    Ok(Some(Library { path: candidate.path, open_path: candidate.open_path, bias, image }))
+    Ok(Some(Library { path: candidate.path, open_path, bias, image }))
 }
 
 /// Whether a file defines the symbol. Reads little of it: most files do not even mention it.
-fn defines_tt_metal(path: &Path) -> bool {
-    let Ok(file) = File::open(path) else { return false };
-    let cache = ReadCache::new(file);
-    let Ok(elf) = object::File::parse(&cache) else { return false };
+fn defines_tt_metal(file: File) -> Result<(), Other> {
+    let file = Bounded::new(file);
+    if object::File::parse(&file).is_ok_and(|elf| has_marker(&elf)) {
+        return Ok(());
+    }
+    Err(if file.is_exceeded() { Other::TooLarge } else { Other::Without })
+}
+
+fn has_marker<'a>(elf: &object::File<'a, &'a Bounded<File>>) -> bool {
     let mentions = |section: &str| {
         elf.section_by_name(section)
             .and_then(|section| section.data().ok())
@@ -244,6 +287,8 @@ fn defines_tt_metal(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     #[test]
@@ -269,7 +314,62 @@ mod tests {
 
     #[test]
     fn what_is_no_elf_defines_nothing() {
-        assert!(!defines_tt_metal(Path::new("/proc/self/maps")));
-        assert!(!defines_tt_metal(Path::new("/nonexistent")));
+        let file = File::open("/proc/self/maps").unwrap();
+        assert_eq!(defines_tt_metal(file), Err(Other::Without));
+    }
+
+    /// The smallest file that says it has names, and how many bytes of them.
+    fn claims(bytes: u64) -> File {
+        let mut file = tempfile::tempfile().unwrap();
+        let mut header = vec![0; 64 + 3 * 64];
+        header[..8].copy_from_slice(b"\x7fELF\x02\x01\x01\0");
+        for (at, value) in
+            [(16, 3_u8), (18, 62), (20, 1), (40, 64), (52, 64), (58, 64), (60, 3), (62, 2)]
+        {
+            header[at] = value;
+        }
+        let mut section = |index: usize, kind: u8, offset: u64, size: u64| {
+            let at = 64 + 64 * index;
+            header[at] = [0, 1, 9][index];
+            header[at + 4] = kind;
+            header[at + 24..at + 32].copy_from_slice(&offset.to_le_bytes());
+            header[at + 32..at + 40].copy_from_slice(&size.to_le_bytes());
+        };
+        section(1, 3, 4096, bytes);
+        section(2, 3, 256, 20);
+        file.write_all(&header).unwrap();
+        file.write_all(b"\0.dynstr\0.shstrtab\0").unwrap();
+        file.set_len(4096 + bytes).unwrap();
+        file
+    }
+
+    #[test]
+    fn names_without_end_are_not_read() {
+        assert_eq!(defines_tt_metal(claims(4096)), Err(Other::Without));
+        assert_eq!(defines_tt_metal(claims(8 << 30)), Err(Other::TooLarge));
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_to_look_into_is_named() {
+        let error = LibraryError::NotThere {
+            pid: Pid(1),
+            command: "x".to_owned(),
+            files: 2,
+            too_large: Some("/a.so".into()),
+        };
+        assert!(error.to_string().contains("looked into: the tables of /a.so"), "{error}");
+    }
+
+    #[test]
+    fn a_pipe_in_the_place_of_a_mapped_file_stops_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.so");
+        let mode = rustix::fs::Mode::RWXU;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let pid = Pid(std::process::id());
+        assert!(!Finder::default().is_tt_metal(pid, &path));
+        let own = std::env::current_exe().unwrap();
+        let mut finder = Finder::default();
+        assert!(!finder.is_tt_metal(pid, &own) && finder.is_known_other(pid, &own));
     }
 }

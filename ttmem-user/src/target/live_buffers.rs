@@ -22,13 +22,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use procfs::{
-    FromRead as _,
-    process::{MemoryMap, MemoryMaps},
-};
 use ttmem_common::layout::LayoutTable;
 
 use super::{
+    maps::{self, MemoryMap},
     memory::{LiveMemory, TargetMemory},
     pages::Pages,
     process::{Process, ProcessError},
@@ -149,9 +146,7 @@ impl Reader {
         let mut file = &self.maps;
         file.rewind()?;
         file.read_to_end(&mut text)?;
-        let maps = MemoryMaps::from_read(text.as_slice());
-        let maps = maps.map_err(|error| io::Error::other(error.to_string()))?;
-        Ok(maps.into_iter().collect())
+        maps::parse(&text)
     }
 }
 

@@ -1,7 +1,10 @@
 //! What is known of a target: the process, its files and its memory.
 
+pub mod bounded;
+pub mod file;
 pub mod library;
 pub mod live_buffers;
+pub mod maps;
 pub mod memory;
 mod pages;
 pub mod process;

@@ -3,17 +3,18 @@
 use std::{
     fs::File,
     io::{self, Read as _},
+    ops::Range,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::PathBuf,
 };
 
-use procfs::process::MemoryMap;
 use rustix::{
     event::{PollFd, PollFlags, poll},
     fs::MetadataExt as _,
     process::{PidfdFlags, pidfd_open},
 };
 
+use super::maps::{self, MemoryMap};
 use crate::units::{Pid, Tid};
 
 /// Why a process cannot be looked at.
@@ -148,8 +149,12 @@ impl Process {
 
     /// Its mappings.
     pub fn maps(&self) -> Result<Vec<MemoryMap>, ProcessError> {
-        let maps = self.proc.maps().map_err(|error| self.proc_error("the mappings", error))?;
-        let maps: Vec<MemoryMap> = maps.into_iter().collect();
+        const WHAT: &str = "the mappings";
+        let file = self.proc.open_relative("maps");
+        let mut file = file.map_err(|error| self.proc_error(WHAT, error))?;
+        let mut text = Vec::new();
+        let read = file.read_to_end(&mut text).and_then(|_| maps::parse(&text));
+        let maps = read.map_err(|source| self.io_error(WHAT, source))?;
         // A process that has ended, and not been waited for, shows none.
         if maps.is_empty() { Err(ProcessError::Ended(self.pid)) } else { Ok(maps) }
     }
@@ -157,6 +162,11 @@ impl Process {
     /// A file of its `/proc` directory.
     pub fn proc_path(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/{name}", self.pid))
+    }
+
+    /// What leads to the file of a mapping, for those who may use it.
+    pub fn map_file(&self, addresses: &Range<u64>) -> PathBuf {
+        self.proc_path(&format!("map_files/{:x}-{:x}", addresses.start, addresses.end))
     }
 
     /// Opens a file of its `/proc` directory for reading.
@@ -237,6 +247,12 @@ fn leader_of(thread: Pid) -> Option<Pid> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(unsafe_code, reason = "maps a file, to see that it is shown")]
+
+    use std::{ffi::OsStr, io::Write as _, os::unix::ffi::OsStrExt as _};
+
+    use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+
     use super::*;
 
     #[test]
@@ -271,6 +287,25 @@ mod tests {
         child.wait().unwrap();
         assert!(process.has_ended() && !process.has_memory());
         assert!(matches!(process.maps(), Err(ProcessError::Ended(_))));
+    }
+
+    #[test]
+    fn a_file_may_be_called_anything() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(OsStr::from_bytes(b"a\nb\xff "));
+        let mut file = File::options().create_new(true).read(true).write(true).open(&path).unwrap();
+        file.write_all(b"something").unwrap();
+        let flags = MapFlags::PRIVATE;
+        // SAFETY: a fresh mapping at an address of the kernel's choice, which nobody reads.
+        let start = unsafe { mmap(std::ptr::null_mut(), 1, ProtFlags::READ, flags, &file, 0) };
+        let start = start.unwrap();
+        let maps = Process::open(Pid(std::process::id())).unwrap().maps();
+        // SAFETY: the mapping of above.
+        unsafe { munmap(start, 1) }.unwrap();
+        let maps = maps.unwrap();
+        let map = maps.iter().find(|map| map.addresses.start == start as u64).unwrap();
+        assert_eq!(map.path(), Some(&*path));
+        assert_eq!(map.inode, file.metadata().unwrap().ino());
     }
 
     #[test]

@@ -2,11 +2,17 @@
 //!
 //! Only pages that are present are read, so the target grows by nothing.
 
-use std::{fs::File, ops::Range, os::unix::fs::FileExt as _};
+use std::{
+    fs::File,
+    ops::Range,
+    os::unix::{ffi::OsStrExt as _, fs::FileExt as _},
+};
 
-use procfs::process::{MMPermissions, MMapPath, MemoryMap};
-
-use super::{memory::TargetMemory, pages::PAGE_BYTES};
+use super::{
+    maps::{MemoryMap, Name},
+    memory::TargetMemory,
+    pages::PAGE_BYTES,
+};
 use crate::units::Avma;
 
 const PAGE: u64 = PAGE_BYTES as u64;
@@ -16,18 +22,22 @@ const CHUNK: u64 = 1 << 20;
 const PIECE_PAGES: usize = 2048;
 /// Bits of a pagemap entry: in memory, or swapped out.
 const PRESENT_OR_SWAPPED: u64 = 0b11 << 62;
+/// Mappings without a file that hold none of the objects that are looked for.
+const STACK_AND_KERNEL: [&[u8]; 4] = [b"[stack]", b"[vdso]", b"[vvar]", b"[vsyscall]"];
 
 /// The mappings in which objects can be: private, writable, and not the image of a file.
 pub fn regions(maps: &[MemoryMap]) -> Vec<Range<u64>> {
-    let data = MMPermissions::READ | MMPermissions::WRITE | MMPermissions::PRIVATE;
     maps.iter()
-        .filter(|map| map.perms.contains(data))
-        .filter(|map| match &map.pathname {
-            MMapPath::Anonymous | MMapPath::Heap | MMapPath::Other(_) => true,
-            MMapPath::Path(path) => path.to_string_lossy().ends_with("(deleted)"),
-            _ => false,
+        .filter(|map| {
+            let can = map.permissions;
+            can.read() && can.write() && !can.shared()
         })
-        .map(|map| map.address.0..map.address.1)
+        .filter(|map| match &map.name {
+            Name::None => true,
+            Name::Special(name) => !STACK_AND_KERNEL.contains(&&**name),
+            Name::Path(path) => path.as_os_str().as_bytes().ends_with(b"(deleted)"),
+        })
+        .map(|map| map.addresses.clone())
         .collect()
 }
 

@@ -9,9 +9,7 @@
 
 use std::path::Path;
 
-use procfs::process::{MMPermissions, MMapPath, MemoryMap};
-
-use super::memory::TargetMemory;
+use super::{maps::MemoryMap, memory::TargetMemory};
 use crate::{
     event::{SharedBytes, SharedFile, SharedTotals},
     units::{Avma, ChipId, Pid},
@@ -60,15 +58,14 @@ pub struct Owner {
 
 /// The files that are mapped.
 pub fn mappings(maps: &[MemoryMap]) -> Vec<Mapping> {
-    let shared = maps.iter().filter(|map| {
-        map.offset == 0 && map.perms.contains(MMPermissions::READ | MMPermissions::SHARED)
-    });
+    let shared = maps
+        .iter()
+        .filter(|map| map.offset == 0 && map.permissions.read() && map.permissions.shared());
     shared
         .filter_map(|map| {
-            let MMapPath::Path(path) = &map.pathname else { return None };
-            let (name, asic) = name_of(path)?;
-            let size = map.address.1.checked_sub(map.address.0)?;
-            Some(Mapping { name, asic, start: Avma(map.address.0), size })
+            let (name, asic) = name_of(map.path()?)?;
+            let size = map.addresses.end.checked_sub(map.addresses.start)?;
+            Some(Mapping { name, asic, start: Avma(map.addresses.start), size })
         })
         .collect()
 }

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, mpsc},
 };
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail};
 use ttmem_common::layout::MAX_SLOTS;
 
 use crate::{
@@ -54,6 +54,11 @@ pub struct TargetOptions {
     /// Whether what is read again is compared with tt-metal's shared memory.
     pub audit: bool,
 }
+
+/// As many processes are watched as can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{MAX_SLOTS} processes are watched already, and no more can be until one of them ends")]
+pub struct NoSlot;
 
 struct Admitted {
     pid: Pid,
@@ -105,6 +110,15 @@ impl Admission {
         !self.admitted.is_empty()
     }
 
+    /// Whether another process could be watched.
+    pub fn has_room(&self) -> bool {
+        self.free_slot().is_some()
+    }
+
+    fn free_slot(&self) -> Option<u32> {
+        (0..MAX_SLOTS).find(|slot| !self.admitted.contains_key(slot))
+    }
+
     /// Attaches to a target. `fresh`: it has not run an instruction of its library yet, and so
     /// there is nothing older than the probes.
     pub fn admit(&mut self, target: Target, fresh: bool) -> anyhow::Result<()> {
@@ -120,10 +134,7 @@ impl Admission {
         if self.options.dispatches {
             target.check_dispatches()?;
         }
-        let slot =
-            (0..MAX_SLOTS).find(|slot| !self.admitted.contains_key(slot)).ok_or_else(|| {
-                anyhow!("{MAX_SLOTS} processes are watched already, and no more can be")
-            })?;
+        let slot = self.free_slot().ok_or(NoSlot)?;
         let pid = target.process.pid();
         if support::is_nested(pid) {
             bail!(

@@ -4,7 +4,6 @@
 //! looking at everything again.
 
 use std::{
-    collections::HashMap,
     os::fd::{AsFd as _, BorrowedFd},
     path::Path,
     sync::Arc,
@@ -23,11 +22,13 @@ use super::{
     admission::Admission,
     hold,
     mailbox::{Mailbox, Message},
+    pending::Pending,
+    refused::Refused,
 };
 use crate::{
     app::privileges,
     kernel::mappings::{Mappings, Scope, Seen},
-    pipeline::{Command, Notice},
+    pipeline::{Command, Gone, Notice},
     socket::End,
     table::writer::TableError,
     target::{
@@ -72,9 +73,9 @@ pub struct Search {
     /// When all are looked at again.
     next_look: Instant,
     /// To be looked at later.
-    pending: Vec<(Instant, Pid)>,
+    pending: Pending,
     /// Processes with tt-metal that could not be attached to.
-    unwatched: HashMap<Pid, Process>,
+    unwatched: Refused,
 }
 
 impl Search {
@@ -85,8 +86,8 @@ impl Search {
             mailbox,
             mappings: None,
             next_look: Instant::now() + POLL,
-            pending: Vec::new(),
-            unwatched: HashMap::new(),
+            pending: Pending::default(),
+            unwatched: Refused::default(),
         }
     }
 
@@ -159,17 +160,26 @@ impl Search {
 
     /// Looks at every process again, at those too that could not be watched.
     fn look_again(&mut self) {
-        for (pid, _) in self.unwatched.drain() {
+        for pid in self.unwatched.take() {
             self.admission.tell(Command::Gone(pid));
         }
+        self.pending.hurry(Instant::now());
         self.look_at_all();
     }
 
     /// Attaches to a process if it is selected and has tt-metal.
     fn consider(&mut self, pid: Pid, hint: Hint, others: &mut Vec<String>) {
         let own = Pid(std::process::id());
-        if pid == own || self.admission.has(pid) || self.unwatched.contains_key(&pid) {
+        let settled = self.unwatched.is_settled(pid, self.admission.has_room());
+        if pid == own || self.admission.has(pid) || settled {
             return;
+        }
+        // Where nothing has happened it is looked at when that is due.
+        if hint == Hint::None && self.pending.has(pid) {
+            return;
+        }
+        if self.unwatched.forget(pid) {
+            self.admission.tell(Command::Gone(pid));
         }
         let Ok(process) = Process::open(pid) else { return };
         let command = process.command();
@@ -218,7 +228,7 @@ impl Search {
                 // Until the other ttmem has ended.
                 self.later(pid, TAKEN_AGAIN);
             } else {
-                self.unwatched.insert(pid, process);
+                self.unwatched.add(process, error);
             }
         }
     }
@@ -231,16 +241,10 @@ impl Search {
                 Message::Stop => return false,
                 Message::LookAgain => self.look_again(),
                 Message::Notice(Notice::Ended(gone)) => {
-                    self.admission.release(gone, End::Exited);
                     // Another process may have its id by now, and have been taken for it.
-                    if self.selection.is_search() {
-                        self.later(gone.pid, Duration::ZERO);
-                    }
+                    self.release(gone, End::Exited);
                 }
-                Message::Notice(Notice::Replaced(gone)) => {
-                    self.admission.release(gone, End::Replaced);
-                    self.later(gone.pid, Duration::ZERO);
-                }
+                Message::Notice(Notice::Replaced(gone)) => self.release(gone, End::Replaced),
             }
         }
         if self.selection.is_search() {
@@ -249,13 +253,25 @@ impl Search {
         true
     }
 
+    /// Lets a target go, and has what has its process id now looked at.
+    fn release(&mut self, gone: Gone, end: End) {
+        self.admission.release(gone, end);
+        // Where nothing is searched for nobody would look, and the sleep would be over at once.
+        if self.selection.is_search() {
+            self.later(gone.pid, Duration::ZERO);
+            if self.unwatched.try_again() {
+                self.next_look = Instant::now();
+            }
+        }
+    }
+
     fn sleep(&self) {
         let mut fds: Vec<BorrowedFd<'_>> = vec![self.mailbox.as_fd()];
         fds.extend(self.mappings.iter().flat_map(Mappings::fds));
         let mut fds: Vec<PollFd<'_>> =
             fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
         let now = Instant::now();
-        let next = self.pending.iter().map(|(at, _)| at.saturating_duration_since(now)).min();
+        let next = self.pending.next().map(|at| at.saturating_duration_since(now));
         let prune = (!self.unwatched.is_empty()).then_some(PRUNE);
         let look =
             self.selection.is_search().then(|| self.next_look.saturating_duration_since(now));
@@ -266,14 +282,9 @@ impl Search {
     }
 
     fn look_around(&mut self) {
-        let Self { unwatched, admission, .. } = self;
-        unwatched.retain(|pid, process| {
-            let ended = process.has_ended();
-            if ended {
-                admission.tell(Command::Gone(*pid));
-            }
-            !ended
-        });
+        for pid in self.unwatched.take_ended() {
+            self.admission.tell(Command::Gone(pid));
+        }
         let seen = self.mappings.as_mut().map(Mappings::take).unwrap_or_default();
         for seen in seen {
             self.note(seen);
@@ -283,7 +294,7 @@ impl Search {
             self.next_look = now + if self.mappings.is_some() { POLL_ANYWAY } else { POLL };
             self.look_at_all();
         }
-        for (_, pid) in self.pending.extract_if(.., |(at, _)| *at <= now).collect::<Vec<_>>() {
+        for pid in self.pending.take_due(now) {
             self.consider(pid, Hint::Told, &mut Vec::new());
         }
     }
@@ -324,7 +335,7 @@ impl Search {
     }
 
     fn later(&mut self, pid: Pid, delay: Duration) {
-        self.pending.push((Instant::now() + delay, pid));
+        self.pending.add(pid, Instant::now() + delay);
     }
 }
 
