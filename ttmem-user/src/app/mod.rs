@@ -132,9 +132,9 @@ mod tests {
     #[test]
     fn closed_output_is_told_from_other_errors() {
         let closed = || io::Error::from(io::ErrorKind::BrokenPipe);
-        let output = anyhow::Error::from(NotWritten::to_nobody(closed()));
+        let output = anyhow::Error::from(NotWritten::to_stdout(closed()));
         assert!(is_broken_pipe(&output.context("while a report was printed")));
-        let full = anyhow::Error::from(NotWritten::to_nobody(io::ErrorKind::StorageFull.into()));
+        let full = anyhow::Error::from(NotWritten::to_stdout(io::ErrorKind::StorageFull.into()));
         assert!(!is_broken_pipe(&full));
         assert!(!is_broken_pipe(&anyhow::Error::from(closed()).context("a socket")));
     }

@@ -30,9 +30,9 @@ pub struct NotWritten {
 }
 
 impl NotWritten {
-    #[cfg(test)]
-    pub fn to_nobody(source: io::Error) -> Self {
-        Self { to: "nobody".to_owned(), source }
+    /// Of what was to go to standard output.
+    pub fn to_stdout(source: io::Error) -> Self {
+        Self { to: "standard output".to_owned(), source }
     }
 
     /// Whoever read the output has had enough.
@@ -45,7 +45,7 @@ impl NotWritten {
 pub fn print(text: &str) -> Result<(), NotWritten> {
     let mut stdout = io::stdout().lock();
     let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-    written.map_err(|source| NotWritten { to: "standard output".to_owned(), source })
+    written.map_err(NotWritten::to_stdout)
 }
 
 /// Where lines go.

@@ -5,14 +5,14 @@ mod json;
 
 use std::{
     collections::BTreeMap,
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, IsTerminal as _},
     path::PathBuf,
     pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use tokio::{
     sync::watch,
     time::{MissedTickBehavior, interval},
@@ -22,7 +22,7 @@ use super::{
     Outcome,
     ask::{START_ONE, places, watched},
     export,
-    output::{Lines, Stream, outcome},
+    output::{self, Lines, Stream, outcome},
     session::{next_report, quit_signal},
 };
 use crate::{
@@ -277,7 +277,7 @@ async fn print_all(
 fn print(lines: &mut Lines, report: &Report) -> anyhow::Result<()> {
     lines.print(report)?;
     let left_out = text::unwatched(&report.unwatched, None, false);
-    io::stdout().write_all(left_out.as_bytes()).context("cannot write to standard output")
+    Ok(output::print(&left_out)?)
 }
 
 fn left_out(pid: u32, reason: String) -> Unwatched {

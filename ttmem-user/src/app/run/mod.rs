@@ -60,7 +60,12 @@ async fn watch(config: &WatchConfig, args: &RunArgs) -> anyhow::Result<u8> {
         code = child.exit_code() => code?,
         never = &mut signals => match never {},
     };
-    Ok(if failed && code == 0 { 1 } else { code })
+    Ok(code_of(code, failed))
+}
+
+/// The exit code: the command's, unless that says that all went well and it did not.
+const fn code_of(command: u8, failed: bool) -> u8 {
+    if failed && command == 0 { 1 } else { command }
 }
 
 /// Says what failed before the command's end; `true`.

@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{
     begin,
     child::Child,
+    code_of, complain,
     invoker::Invoker,
     pass_on_signals,
     pty::{Pty, own_size},
@@ -37,11 +38,11 @@ pub async fn watch(config: &WatchConfig, args: &RunArgs) -> anyhow::Result<u8> {
         let over = or_over(child.ended(), config.session.duration);
         let shown = show(&mut session, args, over, &pty, &reader).await;
         reader.pass_on();
-        shown?;
+        let failed = shown.is_err_and(|error| complain(&error));
         // The view may have been closed, or its time be over, before the command's end.
         drop(session);
         tokio::select! {
-            code = child.exit_code() => code,
+            code = child.exit_code() => Ok(code_of(code?, failed)),
             error = follow_size(&pty) => Err(error),
         }
     };

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{START_ONE, Watch};
 use crate::{
-    app::Outcome,
+    app::{Outcome, output::NotWritten},
     format::one_line,
     socket::client::{Client, ClientError},
 };
@@ -86,12 +86,13 @@ impl Watch {
                 outcome = Outcome::Incomplete;
             }
             if self.chips.is_empty() {
-                out.write_all(line.as_bytes())?;
+                out.write_all(line.as_bytes())
             } else {
                 self.keep_chips(&mut snapshot);
-                writeln!(out, "{snapshot}")?;
+                writeln!(out, "{snapshot}")
             }
-            out.flush()?;
+            .and_then(|()| out.flush())
+            .map_err(NotWritten::to_stdout)?;
         }
         Ok(outcome)
     }
