@@ -110,12 +110,7 @@ pub fn decode_with<T>(
         len: bytes.len(),
         expected: size_of::<RecordHeader>(),
     })?;
-    let seen = Seen {
-        time_ns: header.time_ns,
-        slot: header.slot,
-        pid: Pid(header.tgid),
-        tid: Tid(header.tid),
-    };
+    let seen = seen_of(&header);
     match header.kind {
         KIND_ALLOCATE => {
             let record: AllocateRecord = whole(bytes, header.kind)?;
@@ -133,6 +128,16 @@ pub fn decode_with<T>(
         }
         kind => rare(bytes, kind).map(|event| take(seen, Fact::Other(&event))),
     }
+}
+
+/// When and where a record was seen of which the rest may not be understood; `None` if not even its
+/// header is whole.
+pub fn seen(bytes: &[u8]) -> Option<Seen> {
+    RecordHeader::read_from_prefix(bytes).ok().map(|(header, _)| seen_of(&header))
+}
+
+fn seen_of(header: &RecordHeader) -> Seen {
+    Seen { time_ns: header.time_ns, slot: header.slot, pid: Pid(header.tgid), tid: Tid(header.tid) }
 }
 
 /// What the beginning of a record says of a buffer's coming or going.

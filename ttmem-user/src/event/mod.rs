@@ -12,7 +12,7 @@ mod types;
 
 pub use baseline::{BaselineBuffer, FreeListSeen, LiveBaseline, SweptBuffer};
 pub use circular::{CircularBuffer, CircularKind, CircularPlaced, CoreRange, Dispatched, Place};
-pub use decode::{Ahead, DecodeError, Decoded, Fact, Seen, decode, decode_with, look_ahead};
+pub use decode::{Ahead, DecodeError, Decoded, Fact, Seen, decode, decode_with, look_ahead, seen};
 pub(crate) use decode::{geometry, sharded_shape};
 pub use failure::{AllocationFailed, FailureNumbers, FailurePlace};
 pub use resize::Resized;

@@ -2,7 +2,7 @@
 
 use super::watched::Watched;
 use crate::{
-    event::{self, Ahead},
+    event::{self, Ahead, Seen},
     ledger::Tag,
 };
 
@@ -35,23 +35,39 @@ pub(super) fn expect(targets: &mut Targets, announced: &mut Vec<(u32, Tag)>, rec
 /// Decodes a record and applies it to its target.
 #[inline]
 pub(super) fn apply(targets: &mut Targets, bytes: &[u8]) {
-    let applied = event::decode_with(bytes, |seen, fact| {
-        // A slot may have been somebody else's.
-        let of_it = |watched: &&mut Box<Watched>| watched.target.ledger.process().pid == seen.pid;
-        match at(targets, seen.slot).filter(of_it) {
-            Some(watched) => {
-                let ledger = &mut watched.target.ledger;
-                ledger.stamp(seen.time_ns, Some(seen.tid));
-                ledger.take_in(fact);
-            }
-            None => log::debug!("a record of a target that is not watched any more"),
+    let applied = event::decode_with(bytes, |seen, fact| match of(targets, &seen) {
+        Some(watched) => {
+            let ledger = &mut watched.target.ledger;
+            ledger.stamp(seen.time_ns, Some(seen.tid));
+            ledger.take_in(fact);
         }
+        None => log::debug!("a record of a target that is not watched any more"),
     });
     if let Err(error) = applied {
         log::debug!("{error}");
-        // Whose it was cannot be told.
-        for watched in targets.iter_mut().flatten() {
-            watched.target.ledger.count_undecodable();
+        count_undecodable(targets, event::seen(bytes));
+    }
+}
+
+/// Whose it is, as far as that can be told: else it may be anybody's.
+#[cold]
+fn count_undecodable(targets: &mut Targets, seen: Option<Seen>) {
+    match seen {
+        Some(seen) => {
+            if let Some(watched) = of(targets, &seen) {
+                watched.target.ledger.count_undecodable();
+            }
+        }
+        None => {
+            for watched in targets.iter_mut().flatten() {
+                watched.target.ledger.count_undecodable();
+            }
         }
     }
+}
+
+/// The target that a record is of. Its slot may have been somebody else's.
+#[inline]
+fn of<'a>(targets: &'a mut Targets, seen: &Seen) -> Option<&'a mut Box<Watched>> {
+    at(targets, seen.slot).filter(|watched| watched.target.ledger.process().pid == seen.pid)
 }

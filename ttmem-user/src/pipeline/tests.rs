@@ -153,6 +153,18 @@ async fn once_ends_with_the_baseline() {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn what_cannot_be_understood_of_one_says_nothing_of_another() {
+    let mut unknown = bulk_free(0);
+    unknown[8..12].copy_from_slice(&0xffff_u32.to_ne_bytes());
+    let options = Options { once: true, ..options() };
+    let targets = vec![target(0, nothing_older()), target(1, nothing_older())];
+    let mut rig = Rig::start(vec![unknown], targets, options);
+    let report = rig.last().await;
+    let undecodable = report.targets.iter().map(|target| target.anomalies.undecodable);
+    assert_eq!(undecodable.collect::<Vec<_>>(), [1, 0]);
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn a_stop_still_publishes_a_last_report() {
     let read_live: ReadLive = Arc::new(|| Err("no reason".to_owned()));
     let mut rig = Rig::start(Vec::new(), vec![target(0, read_live)], options());
