@@ -42,7 +42,11 @@ impl Ledger {
             (odd.double_allocation, "allocations of a live buffer"),
             (odd.undecodable, "records not understood"),
             (odd.size_mismatch, "buffers of unexpected size"),
-            (odd.overlap, "buffers that overlap others or leave their bank"),
+            // Memory itself may say so: then a reading sets nothing right.
+            (
+                odd.overlap.max(self.spaces.overlapped()),
+                "buffers that overlap others or leave their bank",
+            ),
             (odd.free_list_mismatch, "free lists that the live buffers contradict"),
             (self.unknown_devices, "allocations on a device that could not be resolved"),
             (self.live.unmeasured() as u64, "live buffers of unknown size per bank"),

@@ -128,7 +128,10 @@ impl Ledger {
         if self.lost != begun.lost || self.anomalies.undecodable != begun.undecodable {
             return Resynced::Unsettled;
         }
+        // The size of a buffer that no reading has to tell is computed in the way that was wrong once.
+        let size_mismatch = self.settled.anomalies.size_mismatch;
         self.settled = Settled { lost: self.lost, anomalies: self.anomalies };
+        self.settled.anomalies.size_mismatch = size_mismatch;
         self.unknown_devices = self.on_unknown_devices();
         self.per_core.settle();
         // Only now: what they contradict is a doubt of its own.

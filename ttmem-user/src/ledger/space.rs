@@ -192,7 +192,7 @@ impl Space {
         if self.bank.is_none() {
             return Err(Unknown::Bank);
         }
-        if self.given_up || !self.unplaced.is_empty() {
+        if self.is_overlapped() {
             return Err(Unknown::Overlap);
         }
         if self.contradicted {
@@ -200,6 +200,11 @@ impl Space {
         }
         let (holes, largest) = self.holes.count_and_largest();
         Ok(Free { bytes: self.free, largest, holes: holes as u64 })
+    }
+
+    /// Whether live buffers overlap others or leave their bank now.
+    pub fn is_overlapped(&self) -> bool {
+        self.banks != Banks::Differ && (self.given_up || !self.unplaced.is_empty())
     }
 
     /// The holes in order of address: first byte, first byte behind.

@@ -61,6 +61,12 @@ impl Spaces {
         self.of.values().flat_map(|spaces| spaces.iter().flatten()).any(Space::is_suspected)
     }
 
+    /// How many have live buffers that overlap others or leave their bank now.
+    pub fn overlapped(&self) -> u64 {
+        let spaces = self.of.values().flat_map(|spaces| spaces.iter().flatten());
+        spaces.filter(|space| space.is_overlapped()).count() as u64
+    }
+
     /// Notes that an allocator's free lists may have changed.
     #[inline]
     pub fn stir(&mut self, allocator: Avma) {

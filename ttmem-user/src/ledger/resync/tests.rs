@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::event::Event;
 use crate::ledger::tests::{allocate, baseline, free, started, view};
+use crate::{event::Event, units::Pid};
 
 const LOSS: Lost = Lost { ring_full: 3, read_fault: 0 };
 
@@ -72,6 +72,20 @@ fn programs_stay_unknown_after_a_loss() {
     ledger.set_lost(LOSS);
     resync(&mut ledger, &[]);
     assert!(view(&ledger).exact && unknown(&ledger), "no memory lists them");
+}
+
+#[test]
+fn a_size_that_was_wrong_once_stays_a_doubt() {
+    let unexpected = |buffers: &[u64]| {
+        let mut read = baseline(buffers);
+        read.buffers[0].block_bytes = Some(4096);
+        read
+    };
+    let mut ledger = Ledger::new(Pid(1), Vec::new());
+    ledger.finish_baseline(Ok(unexpected(&[1])));
+    let begun = ledger.begin_confirmation();
+    ledger.finish_resync(begun, 50, Ok(unexpected(&[1])));
+    assert_eq!(view(&ledger).inexact_because, ["buffers of unexpected size: 1"]);
 }
 
 #[test]

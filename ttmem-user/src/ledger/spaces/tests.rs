@@ -3,7 +3,10 @@
 use super::super::snapshot::{Detail, Snapshot, SpaceSnapshot, TargetState};
 use super::*;
 use crate::{
-    event::{Allocated, BufferShape, DeviceSeen, Event, FreeListSeen, Freed, Spread},
+    event::{
+        Allocated, BaselineBuffer, BufferShape, DeviceSeen, Event, FreeListSeen, Freed, Spread,
+    },
+    ledger::resync::Resynced,
     units::{ChipId, DeviceAddr, MeshId, Pid, Tid},
 };
 
@@ -131,6 +134,16 @@ fn the_map_names_buffers_and_holes() {
     assert_eq!(map, expected);
 }
 
+/// What a reading says of buffers, each with its address.
+fn read_with(buffers: &[(u64, u64)]) -> LiveBaseline {
+    let buffers = buffers.iter().map(|&(id, at)| {
+        let Event::Allocated(allocated) = allocate(id, at) else { unreachable!() };
+        let Allocated { buffer, allocator, device, shape, .. } = allocated;
+        BaselineBuffer { buffer, allocator, device, shape, block_bytes: Some(1024) }
+    });
+    LiveBaseline { free_lists: Vec::new(), buffers: buffers.collect(), ..read(&[], false) }
+}
+
 #[test]
 fn an_overlap_is_counted_and_makes_it_inexact() {
     let mut ledger = with_events(&[]);
@@ -143,6 +156,22 @@ fn an_overlap_is_counted_and_makes_it_inexact() {
     assert_eq!(row(&ledger).free_bank_bytes, None);
     ledger.apply(&free(2));
     assert_eq!(row(&ledger).free_bank_bytes, Some(BANK - 1024), "known again when it is gone");
+}
+
+#[test]
+fn an_overlap_that_memory_shows_too_is_not_set_right() {
+    let mut ledger = with_events(&[allocate(1, 0), allocate(2, 512)]);
+    ledger.finish_baseline(Ok(read_with(&[(1, 0), (2, 512)])));
+    for _ in 0..2 {
+        let begun = ledger.begin_reading();
+        let resynced = ledger.finish_resync(begun, 50, Ok(read_with(&[(1, 0), (2, 512)])));
+        assert_eq!(resynced, Resynced::Settled);
+        let doubts = view(&ledger).inexact_because;
+        assert_eq!(doubts, ["buffers that overlap others or leave their bank: 1"]);
+        assert!(!ledger.needs_resync(), "another reading would say the same");
+    }
+    ledger.apply(&free(2));
+    assert!(view(&ledger).exact);
 }
 
 #[test]
