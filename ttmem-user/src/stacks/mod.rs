@@ -18,7 +18,7 @@ mod unwind;
 mod worker;
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashSet, VecDeque},
     fmt, io,
     os::fd::OwnedFd,
     sync::{
@@ -75,8 +75,21 @@ struct Shared {
 #[derive(Default)]
 struct Known {
     targets: BTreeMap<u64, Calls>,
+    /// Those of them that have ended, in that order.
+    ended: VecDeque<u64>,
     /// The names of all sites, by number.
     sites: Vec<Arc<str>>,
+}
+
+impl Known {
+    /// One has ended: it is forgotten when enough others have ended since.
+    fn end(&mut self, serial: u64) {
+        self.ended.push_back(serial);
+        while self.ended.len() > KEPT_ENDED {
+            let oldest = self.ended.pop_front();
+            self.targets.retain(|serial, _| Some(*serial) != oldest);
+        }
+    }
 }
 
 /// What is known of one of them, while it is looked at.
@@ -138,13 +151,7 @@ impl Handle {
 
     /// A target is about to be attached to.
     pub fn add(&self, serial: u64, slot: u32, pid: Pid, modules: Modules) {
-        let mut known = self.shared.lock();
-        let targets = &mut known.targets;
-        while targets.len() > KEPT_ENDED + ttmem_common::layout::MAX_SLOTS as usize {
-            targets.pop_first();
-        }
-        targets.insert(serial, Calls::default());
-        drop(known);
+        self.shared.lock().targets.insert(serial, Calls::default());
         let (added, is_added) = channel::<()>();
         self.send(Message::Add(Box::new(Target::new(serial, slot, pid, modules)), added));
         // Hung up: it has been added, or there is nobody to add it.
@@ -153,6 +160,7 @@ impl Handle {
 
     /// A target is gone. What is known of its buffers stays for a while.
     pub fn remove(&self, serial: u64) {
+        self.shared.lock().end(serial);
         self.send(Message::Remove(serial));
     }
 
@@ -250,5 +258,23 @@ impl Shared {
         if let Some(calls) = self.lock().targets.get_mut(&serial) {
             calls.retain(time_ns, live);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_runs_is_known_however_many_have_ended() {
+        let mut known = Known::default();
+        known.targets.insert(1, Calls::default());
+        for serial in 2..200 {
+            known.targets.insert(serial, Calls::default());
+            known.end(serial);
+        }
+        let kept: Vec<u64> = known.targets.keys().copied().collect();
+        assert_eq!(kept[0], 1);
+        assert_eq!(kept[1..], (200 - KEPT_ENDED as u64..200).collect::<Vec<_>>());
     }
 }
