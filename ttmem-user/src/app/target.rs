@@ -17,6 +17,7 @@ use crate::{
         plan::{AttachPlan, AttachPoint},
     },
     target::{
+        file::Identity,
         library::{Finder, Library, LibraryError},
         live_buffers::Reader,
         maps::MemoryMap,
@@ -44,7 +45,7 @@ pub struct Target {
 pub struct Examiner {
     /// Which files are libraries of tt-metal.
     pub finder: Finder,
-    plans: PlanCache,
+    plans: PlanCache<Identity>,
 }
 
 impl Examiner {
@@ -77,7 +78,7 @@ impl Examiner {
     }
 
     fn target(&mut self, process: Process, library: Library) -> Target {
-        let plan = self.plans.plan(&library.image);
+        let plan = self.plans.plan(library.file, &library.image);
         Target { process, library, plan }
     }
 }

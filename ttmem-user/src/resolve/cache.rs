@@ -1,30 +1,35 @@
-//! Plans by the image they were made from: processes that map the same library share one.
+//! Plans by the file they were made from: processes that map the same library share one.
+//!
+//! Nothing in a file says reliably which one it is: whoever has made it may have given it the build id
+//! of another, and a plan put into a file that it was not made from breaks whoever runs that.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, hash::Hash, sync::Arc};
 
 use super::{plan::AttachPlan, resolve};
 use crate::image::Image;
 
-/// What an image is known by. A stripped copy has the build id of the original, but shows less.
-type Key = (String, usize);
+/// How many plans are kept.
+const MOST: usize = 256;
 
-/// The plans made so far.
-#[derive(Debug, Default)]
-pub struct PlanCache {
-    plans: HashMap<Key, Arc<AttachPlan>>,
+/// The plans made so far, by what names a file as it is.
+#[derive(Debug)]
+pub struct PlanCache<File> {
+    plans: HashMap<File, Arc<AttachPlan>>,
 }
 
-impl PlanCache {
-    /// The plan of an image. One without a build id is resolved each time.
-    pub fn plan(&mut self, image: &Image<'_>) -> Arc<AttachPlan> {
-        let make = || Arc::new(resolve(image));
-        match image.build_id() {
-            Some(build_id) => {
-                let key = (build_id.to_owned(), image.symbol_count());
-                Arc::clone(self.plans.entry(key).or_insert_with(make))
-            }
-            None => make(),
+impl<File> Default for PlanCache<File> {
+    fn default() -> Self {
+        Self { plans: HashMap::new() }
+    }
+}
+
+impl<File: Eq + Hash> PlanCache<File> {
+    /// The plan of an image, which is that of the file.
+    pub fn plan(&mut self, file: File, image: &Image<'_>) -> Arc<AttachPlan> {
+        if self.plans.len() >= MOST {
+            self.plans.clear();
         }
+        Arc::clone(self.plans.entry(file).or_insert_with(|| Arc::new(resolve(image))))
     }
 }
 
@@ -33,36 +38,20 @@ mod tests {
     use super::*;
     use crate::image::sample;
 
-    fn image(functions: &[&str], build_id: Option<&str>) -> Image<'static> {
+    #[test]
+    fn a_file_is_resolved_once_whatever_it_says_it_is() {
         let code = sample::hex("c3");
-        let pieces: Vec<sample::Piece<'_>> = (1_u64..)
-            .zip(functions)
-            .map(|(number, name)| (*name, number * 0x1000, &*code))
-            .collect();
-        let mut image = Image::parse(sample::elf(&pieces)).unwrap();
-        image.set_build_id(build_id);
-        image
-    }
-
-    #[test]
-    fn the_same_image_is_resolved_once() {
+        let mut image = Image::parse(sample::elf(&[("f", 0x1000, &code)])).unwrap();
+        image.set_build_id(Some("a1"));
         let mut cache = PlanCache::default();
-        let first = cache.plan(&image(&["f", "g"], Some("a1")));
-        assert!(Arc::ptr_eq(&first, &cache.plan(&image(&["f", "g"], Some("a1")))));
-        assert!(!Arc::ptr_eq(&first, &cache.plan(&image(&["f", "g"], Some("b2")))));
-    }
-
-    #[test]
-    fn a_stripped_copy_is_another_image() {
-        let mut cache = PlanCache::default();
-        let whole = cache.plan(&image(&["f", "g"], Some("a1")));
-        assert!(!Arc::ptr_eq(&whole, &cache.plan(&image(&["f"], Some("a1")))));
-    }
-
-    #[test]
-    fn without_a_build_id_nothing_is_shared() {
-        let mut cache = PlanCache::default();
-        let first = cache.plan(&image(&["f"], None));
-        assert!(!Arc::ptr_eq(&first, &cache.plan(&image(&["f"], None))));
+        let first = cache.plan(1, &image);
+        assert!(Arc::ptr_eq(&first, &cache.plan(1, &image)));
+        assert!(!Arc::ptr_eq(&first, &cache.plan(2, &image)), "the same build id");
+        for file in 3..=MOST {
+            cache.plan(file, &image);
+        }
+        assert!(Arc::ptr_eq(&first, &cache.plan(1, &image)) || cache.plans.len() < MOST);
+        cache.plan(MOST + 1, &image);
+        assert!(cache.plans.len() <= MOST);
     }
 }

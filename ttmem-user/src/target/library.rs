@@ -33,6 +33,8 @@ pub struct Library {
     pub path: PathBuf,
     /// A path by which this process can open the very file.
     pub open_path: PathBuf,
+    /// Which file it is.
+    pub file: Identity,
     /// What the loader added to the addresses in the file.
     pub bias: u64,
     /// The parsed file.
@@ -260,7 +262,8 @@ fn examine(
     let bias = image
         .load_bias(Avma(candidate.addresses.start), candidate.offset)
         .ok_or_else(|| broken(ImageError::Damaged("its mapping fits no segment".to_owned())))?;
-    Ok(Some(Library { path: candidate.path, open_path, bias, image }))
+    let file = file.identity();
+    Ok(Some(Library { path: candidate.path, open_path, file, bias, image }))
 }
 
 /// Whether a file defines the symbol. Reads little of it: most files do not even mention it.
