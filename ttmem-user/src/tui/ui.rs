@@ -15,8 +15,12 @@ use super::{
     view::{self, Command, Scene},
 };
 use crate::{
+    format::one_line,
     history::recorder::Histories,
-    ledger::{call::Calls, report::Report},
+    ledger::{
+        call::Calls,
+        report::{Report, Unwatched},
+    },
 };
 
 /// What an event calls for.
@@ -106,7 +110,7 @@ impl Ui {
         } else {
             let panes = [Constraint::Fill(1), Constraint::Length(state.output_height())];
             let [top, bottom] = Layout::vertical(panes).areas(frame.area());
-            no_target(frame, top);
+            no_target(frame, top, &report.unwatched);
             if let Some(command) = command {
                 view::output(frame, bottom, theme, command);
             }
@@ -127,7 +131,15 @@ impl Ui {
     }
 }
 
-fn no_target(frame: &mut Frame, area: Rect) {
-    let text = " ttmem: no process with tt-metal yet; waiting for one  (q quits)";
+fn no_target(frame: &mut Frame, area: Rect, unwatched: &[Unwatched]) {
+    let waits = " ttmem: no process with tt-metal yet; waiting for one  (q quits)".to_owned();
+    let found =
+        " ttmem: no process that could be watched yet; waiting for one  (q quits)".to_owned();
+    let mut lines = vec![if unwatched.is_empty() { waits } else { found }];
+    lines.extend(unwatched.iter().map(|process| {
+        let Unwatched { pid, command, reason } = process;
+        one_line(&format!(" not watched: pid {pid} {command}: {reason}"))
+    }));
+    let text = lines.join("\n");
     frame.render_widget(Paragraph::new(text).wrap(Wrap { trim: false }), area);
 }

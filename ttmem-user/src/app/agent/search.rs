@@ -302,7 +302,10 @@ impl Search {
     fn note(&mut self, seen: Seen) {
         match seen {
             Seen::Missed => drop(self.look_at_all()),
-            Seen::Forked { parent, child } if self.admission.has(parent) => {
+            // A daemon is a fork's fork: the one between may have come and gone meanwhile.
+            Seen::Forked { parent, child }
+                if self.admission.has(parent) || self.pending.has(parent) =>
+            {
                 self.later(child, AFTER_FORK);
             }
             Seen::Forked { .. } => {}
