@@ -144,14 +144,17 @@ impl Allocation {
     }
 
     fn argument_of(&self, callee: &str) -> Result<u32, Refusal> {
-        let found = self.paths.iter().flat_map(Path::calls).filter_map(|call| match &call.target {
-            Target::Named(name) if name.ends_with(callee) => {
-                let field = Field::of(&call.arguments[0], 0)?;
-                (field.width == 8 && field.steps.len() == 1).then(|| field.steps[0])
-            }
-            _ => None,
+        let calls =
+            self.paths.iter().flat_map(Path::calls).filter(
+                |call| matches!(&call.target, Target::Named(name) if name.ends_with(callee)),
+            );
+        // Every call has to be understood: another one may be made with another object.
+        let found = calls.map(|call| {
+            let field = Field::of(&call.arguments[0], 0)?;
+            (field.width == 8 && field.steps.len() == 1).then(|| field.steps[0])
         });
-        agreed(&format!("what allocate_impl calls {callee} with"), found)
+        agreed(&format!("what allocate_impl calls {callee} with"), found)?
+            .ok_or_else(|| format!("what allocate_impl calls {callee} with is no field"))
     }
 
     /// Where the result of `allocate_buffer` goes.

@@ -204,6 +204,20 @@ fn says_why_a_field_is_refused() {
 }
 
 #[test]
+fn an_allocator_that_is_not_always_the_field_is_refused() {
+    let name = "BufferImpl13allocate_implERNS0_6BufferE";
+    let (_, _, whole) = GCC.into_iter().find(|(found, ..)| found.ends_with(name)).unwrap();
+    // mov rdi,rbp; mov rsi,rbp; call allocate_buffer; jmp to where it went on.
+    let other = whole.replace("48894358ebca", "488943584889ef4889eee8e5c1ffffebbf");
+    assert_ne!(other, whole);
+    let refusal = decode(&replaced(&GCC, name, &other)).unwrap_err();
+    assert!(
+        refusal.contains("calls 15allocate_bufferEPNS0_6BufferE with is ambiguous"),
+        "{refusal}"
+    );
+}
+
+#[test]
 fn a_missing_function_is_named() {
     for (missing, reason) in [
         ("Buffer9page_sizeEv", "there is no function _ZNK2tt8tt_metal6Buffer9page_sizeEv"),
