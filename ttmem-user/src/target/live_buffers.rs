@@ -30,6 +30,7 @@ use super::{
     pages::Pages,
     process::{Process, ProcessError},
     scan, shm,
+    timed::Timed,
 };
 use crate::{
     event::{AllocatorSeen, BaselineBuffer, LiveBaseline, SharedFile},
@@ -90,7 +91,7 @@ impl Reader {
     pub fn read(&self) -> Result<LiveBaseline, String> {
         let maps = self.mappings().map_err(|error| format!("its mappings: {error}"))?;
         let shared = if self.shared.is_some() { shm::mappings(&maps) } else { Vec::new() };
-        let objects = self.find_objects(&maps, &shared);
+        let objects = self.find_objects(&maps, &shared)?;
         let mut baseline = match &self.memory_layout {
             Ok(memory_layout) => {
                 let walk = Walk { memory: &self.memory, layout: &self.layout, memory_layout };
@@ -110,7 +111,11 @@ impl Reader {
 
     /// Every word that is the vtable pointer of an allocator, device or mesh, or the address of
     /// shared memory.
-    fn find_objects(&self, maps: &[MemoryMap], shared: &[shm::Mapping]) -> Vec<(Avma, Class)> {
+    fn find_objects(
+        &self,
+        maps: &[MemoryMap],
+        shared: &[shm::Mapping],
+    ) -> Result<Vec<(Avma, Class)>, String> {
         let allocators = self.memory_layout.iter().flat_map(|layout| &layout.allocator_vptrs);
         let mut classes: HashMap<u64, Class> = allocators
             .map(|(_, vptr)| (vptr.0.wrapping_add(self.bias), Class::Allocator))
@@ -127,8 +132,8 @@ impl Reader {
                 None => vec![region],
             })
             .collect();
-        let found = scan::find_words(&self.memory, &runs, &wanted);
-        found.into_iter().map(|(at, word)| (at, classes[&word])).collect()
+        let found = scan::find_words(&self.memory, &runs, &wanted)?;
+        Ok(found.into_iter().map(|(at, word)| (at, classes[&word])).collect())
     }
 
     fn read_shared(&self, files: &[shm::Mapping], objects: &[(Avma, Class)]) -> Vec<SharedFile> {
@@ -175,8 +180,8 @@ enum Held {
     NotASet,
 }
 
-/// A reading does not begin with another allocator after this time. A million buffers take a few
-/// seconds; but what only looks like an allocator may be made to take long, and there may be many.
+/// After this time a reading is given up. A million buffers take a few seconds; but what only looks
+/// like an allocator may be made to take long, and there may be many.
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// One reading.
@@ -192,13 +197,19 @@ pub struct Walk<'a> {
 impl Walk<'_> {
     /// Reads all from the objects that were found, unless that takes longer than `until`.
     pub fn read(&self, objects: &[(Avma, Class)], until: Instant) -> Result<LiveBaseline, String> {
+        let timed = Timed::new(self.memory, until);
+        let read = Walk { memory: &timed, ..*self }.read_all(objects);
+        if timed.is_over() {
+            return Err("it takes too long to look at all that may be an allocator".to_owned());
+        }
+        read
+    }
+
+    fn read_all(&self, objects: &[(Avma, Class)]) -> Result<LiveBaseline, String> {
         let mut baseline = LiveBaseline::default();
         let mut blocks = BlockTables::default();
         let (mut closed, mut broken) = (Vec::new(), Vec::new());
         for allocator in of_class(objects, Class::Allocator) {
-            if Instant::now() >= until {
-                return Err("it takes too long to look at all that may be an allocator".to_owned());
-            }
             match self.read_allocator(allocator, &mut blocks, &mut baseline)? {
                 Held::Buffers => {}
                 Held::NoBlocks => closed.push(allocator),

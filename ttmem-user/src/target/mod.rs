@@ -10,3 +10,4 @@ mod pages;
 pub mod process;
 pub mod scan;
 pub mod shm;
+mod timed;

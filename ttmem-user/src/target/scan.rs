@@ -71,14 +71,19 @@ pub fn present(pagemap: &File, region: &Range<u64>) -> Vec<Range<u64>> {
     runs
 }
 
-/// Every aligned word with one of the `wanted` values, and where it is.
+/// How many words are looked for at most. A target has some hundred; one that maps the same file again
+/// and again may show any number at no cost.
+const MOST_WORDS: usize = 1 << 16;
+
+/// Every aligned word with one of the `wanted` values, and where it is; an error if there are more than
+/// a target can have.
 pub fn find_words(
     memory: &dyn TargetMemory,
     runs: &[Range<u64>],
     wanted: &[u64],
-) -> Vec<(Avma, u64)> {
+) -> Result<Vec<(Avma, u64)>, String> {
     let (Some(&low), Some(&high)) = (wanted.iter().min(), wanted.iter().max()) else {
-        return Vec::new();
+        return Ok(Vec::new());
     };
     let mut found = Vec::new();
     let mut buffer = Vec::new();
@@ -92,10 +97,15 @@ pub fn find_words(
             } else {
                 search_by_page(memory, at..at + len, low..=high, wanted, &mut found);
             }
+            if found.len() > MOST_WORDS {
+                return Err(format!(
+                    "more than {MOST_WORDS} words of its memory look like an object"
+                ));
+            }
             at += len;
         }
     }
-    found
+    Ok(found)
 }
 
 /// Part of a chunk may have been unmapped meanwhile.
@@ -164,7 +174,7 @@ mod tests {
         bytes[1028..1036].copy_from_slice(&0x7f00_1234_5678_u64.to_le_bytes()); // not aligned
         let mut memory = SavedMemory::default();
         memory.add(Avma(0x10000), bytes);
-        let found = find_words(&memory, &RUNS, &[0x7f00_1234_5678, 0x7f00_1234_5690]);
+        let found = find_words(&memory, &RUNS, &[0x7f00_1234_5678, 0x7f00_1234_5690]).unwrap();
         let places: Vec<u64> = found.iter().map(|(at, _)| at.0 - 0x10000).collect();
         assert_eq!(places, [0, 8, 512, 4096, 12280]);
     }
@@ -174,8 +184,20 @@ mod tests {
         let mut memory = SavedMemory::default();
         memory.add(Avma(0x10000), vec![1; PAGE_BYTES]);
         memory.add(Avma(0x12000), vec![1; PAGE_BYTES]);
-        let found = find_words(&memory, &RUNS, &[0x0101_0101_0101_0101]);
+        let found = find_words(&memory, &RUNS, &[0x0101_0101_0101_0101]).unwrap();
         assert_eq!(found.len(), 1024);
+    }
+
+    #[test]
+    fn more_than_there_can_be_are_refused() {
+        let mut memory = SavedMemory::default();
+        memory.add(Avma(0x10000), vec![1; 8 * (MOST_WORDS + 1)]);
+        let run = |words: usize| {
+            let runs = vec![0x10000..0x10000 + 8 * words as u64; 1];
+            find_words(&memory, &runs, &[0x0101_0101_0101_0101]).map(|found| found.len())
+        };
+        assert_eq!(run(MOST_WORDS), Ok(MOST_WORDS));
+        assert!(run(MOST_WORDS + 1).is_err());
     }
 
     #[test]
