@@ -16,8 +16,19 @@ pub fn only(request: Request) -> Option<String> {
     let Request::Export(file) = request else { return None };
     Some(match write(Path::new("."), &file) {
         Ok(name) => format!("written: {name}"),
-        Err(error) => format!("cannot write {} into this folder: {error}", file.name),
+        Err(error) => {
+            format!("cannot write {} into this folder: {error}{}", file.name, hint(&error))
+        }
     })
+}
+
+/// A folder of the user's is not root's to write to, once root is only the owner of its own files.
+fn hint(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::PermissionDenied && rustix::process::geteuid().is_root() {
+        " (ttmem has given up root's rights: start it in a folder that belongs to root)"
+    } else {
+        ""
+    }
 }
 
 /// Writes a file, and says under which name: with a number, if there is one of that name. An
