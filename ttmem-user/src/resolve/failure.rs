@@ -52,7 +52,7 @@ pub fn resolve(image: &Image<'_>, facts: &mut Facts) -> Failures {
         Failures { points: Vec::new(), layout: FailureLayout::ABSENT, refused: Vec::new() };
     let mut refuse = |what: &str, reason| failures.refused.push((what.to_owned(), reason));
     let functions = image.symbols_with_prefix(BANK_MANAGER);
-    let mut sites = Vec::new();
+    let (mut sites, mut unread) = (Vec::new(), Vec::new());
     for (name, function) in &functions {
         let walk = Walk::of(image, *function);
         if !walk.complete {
@@ -60,7 +60,11 @@ pub fn resolve(image: &Image<'_>, facts: &mut Facts) -> Failures {
             continue;
         }
         for (step, throw) in walk.calls(image, &message::THROW) {
-            match site(image, &walk, &step, throw) {
+            let Some(text) = text_of(image, &walk, &step) else {
+                unread.push((step.instruction.ip(), throw));
+                continue;
+            };
+            match site(text, &step, throw) {
                 Ok(Some((site, said))) => {
                     facts.note(&format!("failed allocation {}", sites.len() + 1), &said, throw);
                     sites.push((site, throw));
@@ -69,6 +73,11 @@ pub fn resolve(image: &Image<'_>, facts: &mut Facts) -> Failures {
                 Err(reason) => refuse(ProbeId::Failure.name(), reason),
             }
         }
+    }
+    // It throws what a failure throws, and may be one: to leave it out would be to miss them.
+    for (at, _) in unread.iter().filter(|(_, throw)| sites.iter().any(|(_, known)| known == throw))
+    {
+        refuse(ProbeId::Failure.name(), format!("what is thrown at {at:#x} was not understood"));
     }
     for (_, throw) in &sites {
         if failures.points.iter().any(|point| point.symbol == *throw) {
@@ -101,13 +110,7 @@ pub fn resolve(image: &Image<'_>, facts: &mut Facts) -> Failures {
 pub const BUFFER: &str = "buffer of a failed allocation";
 
 /// A call of the throwing function; `None` if it is about something else.
-fn site(
-    image: &Image<'_>,
-    walk: &Walk,
-    step: &Step,
-    throw: &str,
-) -> Result<Option<(FailureSite, String)>, Refusal> {
-    let Some(text) = text_of(image, walk, step) else { return Ok(None) };
+fn site(text: &str, step: &Step, throw: &str) -> Result<Option<(FailureSite, String)>, Refusal> {
     if !text.starts_with(message::START) {
         return Ok(None);
     }

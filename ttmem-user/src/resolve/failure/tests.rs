@@ -95,6 +95,14 @@ fn a_text_that_is_not_the_one_is_no_failure() {
 }
 
 #[test]
+fn a_throw_of_that_kind_whose_text_is_not_there_is_refused() {
+    let (failures, _) = resolved("x", &sample::hex(ALLOCATOR_CODE));
+    assert_eq!(failures.layout.sites[0].return_address, 0x65_2a32);
+    let reason = "what is thrown at 0x652e5e was not understood".to_owned();
+    assert_eq!(failures.refused, [("failure".to_owned(), reason)]);
+}
+
+#[test]
 fn without_the_functions_nothing_is_known() {
     let image = Image::parse(sample::elf(&[(FREE_NAME, 0x1000, &[0xc3])])).unwrap();
     let failures = resolve(&image, &mut Facts::default());
