@@ -463,6 +463,9 @@ mod tests {
         assert!(run("488b07 480fc8 c3")[0].starts_with('?'));
         // mov eax,[rdi]; mov ah,3; ret: the high byte of ax is not modelled
         assert!(run("8b07 b403 c3")[0].starts_with('?'));
+        // mov [rsp-8],rdi; lea rdi,[rsp-8]; stosq; mov rax,[rsp-8]; ret
+        let written = run("48897c24f8 488d7c24f8 48ab 488b4424f8 c3");
+        assert!(!written[0].contains("arg0"), "{written:?}");
     }
 
     #[test]

@@ -156,7 +156,13 @@ fn forget_written(state: &mut State<'_>, instruction: &Instruction) {
     };
     for used in info.used_memory() {
         if writes(used.access()) {
-            let address = address(state, instruction);
+            // A string is written through a register, and how much of it is not looked at.
+            let address = if instruction.is_string_instruction() {
+                state.forget_whole_stack();
+                register(state, used.base())
+            } else {
+                address(state, instruction)
+            };
             let value = state.unknown();
             let width = u8::try_from(used.memory_size().size()).unwrap_or(u8::MAX).max(1);
             state.write(&address, width, &value);

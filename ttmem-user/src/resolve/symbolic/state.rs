@@ -207,6 +207,11 @@ impl<'i> State<'i> {
         self.stack.retain(|at, (size, _)| *at >= end || at.saturating_add((*size).into()) <= start);
     }
 
+    /// Forgets all that the stack holds: any of it may have been written.
+    pub fn forget_whole_stack(&mut self) {
+        self.stack.clear();
+    }
+
     /// Moves the stack pointer.
     pub fn move_stack(&mut self, by: i64) {
         let moved =
