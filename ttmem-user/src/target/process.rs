@@ -32,7 +32,7 @@ pub enum ProcessError {
         process: Pid,
     },
     /// It belongs to somebody else.
-    #[error("not allowed to look into process {pid} of user {owner}: run ttmem with sudo")]
+    #[error("not allowed to look into process {pid} of user {owner}: {}", advice())]
     NotAllowed {
         /// The process.
         pid: Pid,
@@ -60,6 +60,15 @@ pub enum ProcessError {
         /// Why not.
         source: io::Error,
     },
+}
+
+/// What to do where one is not allowed to look.
+fn advice() -> &'static str {
+    if rustix::process::geteuid().is_root() {
+        "a container, a security module or a capability that it has keeps even root out; run ttmem outside"
+    } else {
+        "run ttmem with sudo"
+    }
 }
 
 /// A process that existed when it was opened.
