@@ -4,6 +4,7 @@ use std::{
     fs::{self, Permissions},
     io::Read as _,
     os::unix::fs::PermissionsExt as _,
+    path::PathBuf,
     process::{Command, Stdio},
     time::Instant,
 };
@@ -17,6 +18,7 @@ use e2e::{
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use tempfile::TempDir;
 
 fn code(ttmem: &Ttmem, words: &[&str]) -> Option<i32> {
     ttmem.run(&[&["run", "--headless", "--"], words].concat()).unwrap().status.code()
@@ -187,8 +189,11 @@ impl Drop for Tmux {
     }
 }
 
+/// Seconds.
+const NEVER_OVER: &str = "100000";
+
 fn shown(name: &str, script: &str) -> Result<Tmux, String> {
-    shown_for(name, "100000", script)
+    shown_for(name, NEVER_OVER, script)
 }
 
 fn shown_for(name: &str, duration: &str, script: &str) -> Result<Tmux, String> {
@@ -216,33 +221,43 @@ fn an_interrupt_ends_the_command_and_its_output_stays() {
     assert!(!after.contains("o hides") && !after.contains("1%"), "{after}");
 }
 
+/// A command in a view that is there for so many seconds at most; it waits at a pipe.
+struct Waiting {
+    tmux: Tmux,
+    pipe: PathBuf,
+    _folder: TempDir,
+}
+
+impl Waiting {
+    fn start(name: &str, duration: &str) -> Result<Self, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        let script = format!("echo before; cat {}; exit 3", pipe.display());
+        let tmux = shown_for(name, duration, &script)?;
+        tmux.until(|screen| screen.contains("o hides") && screen.contains("\nbefore\n")).unwrap();
+        Ok(Self { tmux, pipe, _folder: folder })
+    }
+
+    /// Waits until the view has closed, and lets the command go on.
+    fn is_passed_on(&self) {
+        let Self { tmux, pipe, .. } = self;
+        tmux.until(|screen| screen.contains("before") && !screen.contains("o hides")).unwrap();
+        fs::write(pipe, "after").unwrap();
+        let screen = tmux.until(|screen| screen.contains("the code is 3")).unwrap();
+        assert!(screen.contains("before\nafter\nthe code is 3"), "{screen}");
+    }
+}
+
 #[test]
 fn once_the_view_is_closed_the_output_is_passed_on() {
-    let folder = tempfile::tempdir().unwrap();
-    let pipe = folder.path().join("pipe");
-    let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
-    assert!(made.success());
-    let script = format!("echo before; cat {}; exit 3", pipe.display());
-    let tmux = or_skip!(shown("passed", &script));
-    tmux.until(|screen| screen.contains("o hides") && screen.contains("\nbefore\n")).unwrap();
-    tmux.call(&["send-keys", "q"]).unwrap();
-    tmux.until(|screen| screen.contains("before") && !screen.contains("o hides")).unwrap();
-    fs::write(&pipe, "after").unwrap();
-    let screen = tmux.until(|screen| screen.contains("the code is 3")).unwrap();
-    assert!(screen.contains("before\nafter\nthe code is 3"), "{screen}");
+    let waiting = or_skip!(Waiting::start("passed", NEVER_OVER));
+    waiting.tmux.call(&["send-keys", "q"]).unwrap();
+    waiting.is_passed_on();
 }
 
 #[test]
 fn when_its_time_is_over_the_view_closes_and_the_command_runs_on() {
-    let folder = tempfile::tempdir().unwrap();
-    let pipe = folder.path().join("pipe");
-    let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
-    assert!(made.success());
-    let script = format!("echo before; cat {}; exit 3", pipe.display());
-    let tmux = or_skip!(shown_for("over", "1", &script));
-    tmux.until(|screen| screen.contains("o hides") && screen.contains("\nbefore\n")).unwrap();
-    tmux.until(|screen| screen.contains("before") && !screen.contains("o hides")).unwrap();
-    fs::write(&pipe, "after").unwrap();
-    let screen = tmux.until(|screen| screen.contains("the code is 3")).unwrap();
-    assert!(screen.contains("before\nafter\nthe code is 3"), "{screen}");
+    or_skip!(Waiting::start("over", "1")).is_passed_on();
 }

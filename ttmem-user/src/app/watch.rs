@@ -28,7 +28,7 @@ use super::{
 use crate::{
     cli::args::{Format, readers::WatchArgs},
     ledger::{
-        report::{Report, Unwatched},
+        report::{KEPT_ENDED, Report, Unwatched},
         snapshot::{Snapshot, TargetState},
     },
     pipeline::now_ns,
@@ -41,8 +41,6 @@ use crate::{
     units::{ChipId, Pid},
 };
 
-/// How many of the processes that ended are still shown.
-const KEPT_ENDED: usize = 16;
 /// How long a table is left alone that was in the midst of a write: each look takes a second, in which
 /// nothing is shown.
 const TORN: Duration = Duration::from_secs(10);

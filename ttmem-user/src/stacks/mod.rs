@@ -35,6 +35,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use crate::{
     ledger::{
         call::{self, Call, CallStack, Calls as _, Lookup, Site, StackCounts},
+        report::KEPT_ENDED,
         snapshot::Snapshot,
     },
     source::StackSource,
@@ -46,9 +47,6 @@ pub use modules::Modules;
 use target::Target;
 pub use worker::AskLive;
 use worker::{Message, Worker};
-
-/// How many of the targets that ended are still known.
-const KEPT_ENDED: usize = 16;
 
 /// The running thread. Dropping it ends it.
 pub struct Unwinding {

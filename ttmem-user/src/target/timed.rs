@@ -8,7 +8,7 @@ use std::{cell::Cell, time::Instant};
 use super::memory::{TargetMemory, Unreadable};
 use crate::units::Avma;
 
-/// The clock is looked at once in so many reads: it costs a tenth of one.
+/// The clock is looked at once in so many reads.
 const READS: u32 = 64;
 
 /// Memory until a time.

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 use ttmem_bench::Line;
 
 use super::agent::{self, Agent, delivered};
@@ -60,10 +61,14 @@ fn target(rig: &Rig) -> Result<Target> {
 }
 
 /// The first line that holds every event up to now.
-fn settled(agent: &mut Agent) -> Result<Delivered> {
+fn up_to_now(agent: &mut Agent) -> Result<&Value> {
     let now = agent::monotonic_ns()?;
-    let line = agent.find(|line| line["time_ns"].as_u64().is_some_and(|time| time >= now))?;
-    delivered(line)
+    agent.find(|line| line["time_ns"].as_u64().is_some_and(|time| time >= now))
+}
+
+/// What has arrived up to now.
+fn settled(agent: &mut Agent) -> Result<Delivered> {
+    up_to_now(agent).and_then(delivered)
 }
 
 fn with_ring(rig: &Rig, plan: &Plan, kibibytes: u64, title: &str) -> Result<Vec<Line>> {
@@ -177,8 +182,7 @@ fn with_stacks(rig: &Rig, plan: &Plan) -> Result<Vec<Line>> {
 
 /// What became of the stacks up to now.
 fn stacks(agent: &mut Agent) -> Result<Delivered> {
-    let now = agent::monotonic_ns()?;
-    let line = agent.find(|line| line["time_ns"].as_u64().is_some_and(|time| time >= now))?;
+    let line = up_to_now(agent)?;
     let count =
         |key: &str| line["stacks"][key].as_u64().with_context(|| format!("no {key}: {line}"));
     Ok(Delivered { received: count("seen")?, lost: count("lost")? })
