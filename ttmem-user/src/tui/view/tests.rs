@@ -113,6 +113,7 @@ fn states() -> [(&'static str, Snapshot); 9] {
 }
 
 mod behaviour;
+mod empty;
 mod held;
 mod shared;
 mod sites;
@@ -301,22 +302,6 @@ fn golden_output() {
     let mut ui = with_output(&many);
     terminal.draw(|frame| ui.draw(frame, &Arc::default())).unwrap();
     assert_snapshot!("output_no_target_80x24", text(terminal.backend().buffer()));
-}
-
-#[test]
-fn a_process_that_cannot_be_watched_is_shown_while_there_is_no_other() {
-    let unwatched = crate::ledger::report::Unwatched {
-        pid: crate::units::Pid(4711),
-        command: "python serve.py".to_owned(),
-        reason: "it is watched already".to_owned(),
-    };
-    let report = Arc::new(Report { unwatched: vec![unwatched], ..Report::default() });
-    let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
-    let mut ui = Ui::new(Theme::colored());
-    terminal.draw(|frame| ui.draw(frame, &report)).unwrap();
-    let shown = text(terminal.backend().buffer());
-    assert!(shown.contains("not watched: pid 4711 python serve.py: it is watched already"));
-    assert!(!shown.contains("no process with tt-metal"));
 }
 
 #[test]
