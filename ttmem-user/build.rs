@@ -27,6 +27,8 @@ fn main() -> anyhow::Result<()> {
         Ok(toolchain) => Some(toolchain),
         Err(_) => prepared_toolchain(root)?,
     };
+    // Each line that the inner cargo prints would be a warning of the outer one.
+    set_env("CARGO_TERM_QUIET", "true");
     aya_build::build_ebpf(
         [Package {
             name: "ttmem-ebpf",
