@@ -9,6 +9,7 @@ mod export;
 mod fits;
 mod launch;
 mod memory;
+mod metrics;
 mod output;
 mod privileges;
 pub mod record;
@@ -64,6 +65,7 @@ pub fn main() -> ExitCode {
         Command::Fits(args) => fits::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Watch(args) => watch::run(args),
+        Command::Metrics(args) => metrics::run(args),
         Command::Ask(args) => ask::run(args),
         Command::Serve(args) => serve::run(args),
     };

@@ -113,7 +113,8 @@ enum Until {
     Left,
 }
 
-struct Watch {
+/// What others share of the chosen processes.
+pub(super) struct Watch {
     places: Vec<PathBuf>,
     /// Only these; none: all that there are.
     pids: Vec<u32>,
@@ -128,13 +129,29 @@ struct Watch {
 }
 
 impl Watch {
+    /// Looks at these places; at all processes and all chips if none are given.
+    pub(super) fn of(places: Vec<PathBuf>, pids: Vec<u32>, chips: Vec<ChipId>) -> Self {
+        let (refresh, theme) = (Duration::MAX, Theme::default());
+        let (tables, torn) = (BTreeMap::new(), BTreeMap::new());
+        Self { places, pids, chips, refresh, theme, tables, torn }
+    }
+
     /// The processes to look at.
     fn chosen(&self) -> Vec<u32> {
         if self.pids.is_empty() { watched(&self.places) } else { self.pids.clone() }
     }
 
-    /// What the tables say now.
+    /// What the tables say now; an error if there are none.
     fn read(&mut self) -> anyhow::Result<Report> {
+        let report = self.look()?;
+        if report.targets.is_empty() && report.unwatched.is_empty() && self.pids.is_empty() {
+            bail!("nothing is watched: {START_ONE}");
+        }
+        Ok(report)
+    }
+
+    /// What the tables say now.
+    pub(super) fn look(&mut self) -> anyhow::Result<Report> {
         let mut unwatched = Vec::new();
         let pids = self.chosen();
         for pid in pids.iter().copied() {
@@ -154,9 +171,6 @@ impl Watch {
         tables.retain(|pid, _| pids.contains(pid) || !torn.contains_key(pid));
         let mut targets = self.read_tables(&mut unwatched)?;
         self.forget_ended(&mut targets);
-        if targets.is_empty() && unwatched.is_empty() && self.pids.is_empty() {
-            bail!("nothing is watched: {START_ONE}");
-        }
         Ok(Report { time_ns: now_ns(), targets, unwatched, health: None })
     }
 

@@ -2,6 +2,7 @@
 
 pub mod fits;
 pub mod json;
+pub mod prometheus;
 pub mod text;
 
 use std::sync::Arc;

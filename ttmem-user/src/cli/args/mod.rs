@@ -78,6 +78,13 @@ Exit codes: 0 it fits, 3 it does not, 1 failed, 2 it cannot be told (the output 
 
 Somebody has to watch for it: `sudo ttmem attach --pid N` in another shell, or `ttmem serve`.")]
     Watch(readers::WatchArgs),
+    /// Print, or serve to Prometheus, what another ttmem watches; no privilege is needed.
+    #[command(after_help = "Examples:
+  ttmem metrics --listen 9464                        at http://127.0.0.1:9464/metrics
+  ttmem metrics > /var/lib/node_exporter/ttmem.prom  once, for a collector of files
+
+Somebody has to watch for it: `ttmem serve`, or `sudo ttmem attach --pid N`.")]
+    Metrics(readers::MetricsArgs),
     /// Ask a running ttmem about a process; one JSON object there, JSON lines back.
     #[command(after_help = "Examples:
   ttmem ask '{\"get\":\"buffers\",\"type\":\"L1\",\"sort\":\"-size\",\"limit\":3}'

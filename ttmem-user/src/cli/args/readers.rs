@@ -1,6 +1,9 @@
 //! Arguments of the commands that read what another ttmem shares.
 
-use std::path::PathBuf;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
 
 use clap::Args;
 use regex::Regex;
@@ -37,6 +40,32 @@ pub struct WatchArgs {
     /// Where the tables are [default: /run/ttmem, and ttmem in XDG_RUNTIME_DIR].
     #[arg(long, value_name = "DIR")]
     pub table_dir: Option<PathBuf>,
+}
+
+/// Arguments of `metrics`.
+#[derive(Debug, Args)]
+pub struct MetricsArgs {
+    /// Serve them at this address by HTTP, under /metrics [without one: print them once].
+    #[arg(short, long, value_name = "[ADDRESS:]PORT", value_parser = address)]
+    pub listen: Option<SocketAddr>,
+    /// Only this process; may be repeated.
+    #[arg(short, long, value_name = "PID")]
+    pub pid: Vec<u32>,
+    /// Only this device; may be repeated.
+    #[arg(short, long, value_name = "N")]
+    pub device: Vec<i32>,
+    /// Where the tables are [default: /run/ttmem, and ttmem in XDG_RUNTIME_DIR].
+    #[arg(long, value_name = "DIR")]
+    pub table_dir: Option<PathBuf>,
+}
+
+/// A port alone is one of this machine that only this machine reaches.
+fn address(typed: &str) -> Result<SocketAddr, String> {
+    if let Ok(port) = typed.parse() {
+        return Ok((Ipv4Addr::LOCALHOST, port).into());
+    }
+    let problem = "neither a port nor ADDRESS:PORT, such as 0.0.0.0:9464 or [::]:9464";
+    typed.parse().map_err(|_| problem.to_owned())
 }
 
 /// Arguments of `ask`.
@@ -90,4 +119,19 @@ pub struct ServeArgs {
     #[cfg(feature = "tracy")]
     #[command(flatten)]
     pub tracy: super::tracy::TracyArgs,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_alone_is_of_this_machine() {
+        assert_eq!(address("9464"), Ok(SocketAddr::from(([127, 0, 0, 1], 9464))));
+        assert_eq!(address("0.0.0.0:9464"), Ok(SocketAddr::from(([0, 0, 0, 0], 9464))));
+        assert_eq!(address("[::1]:80").map(|address| address.is_ipv6()), Ok(true));
+        for wrong in ["", ":9464", "65536", "localhost:9464", "9464/metrics"] {
+            assert!(address(wrong).is_err(), "{wrong}");
+        }
+    }
 }
