@@ -228,7 +228,7 @@ fn examine_plan(report: &mut Report, plan: &AttachPlan) {
     for point in &plan.points {
         let cost = match point.cost {
             InstructionCost::Emulated => "emulated",
-            InstructionCost::SingleStepped => "SINGLE-STEPPED: about 20 times dearer",
+            InstructionCost::SingleStepped => "SINGLE-STEPPED: some 16 times dearer and more",
         };
         let behind = match point.behind_entry {
             0 => String::new(),
