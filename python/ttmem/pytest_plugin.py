@@ -95,6 +95,7 @@ class Measure:
         self._binary = str(config.getoption("--ttmem-binary"))
         self._directory: Optional[str] = config.getoption("--ttmem-table-dir")
         self._agent: Optional[Agent] = None
+        self._not_attached: Optional[str] = None
         self._monitor: Optional[Monitor] = None
         self._rows: list[Row] = []
         self._unmeasured: dict[str, int] = {}
@@ -102,13 +103,23 @@ class Measure:
     def monitor(self) -> Monitor:
         """ttmem's view of this process; started first if that was asked for."""
         if self._monitor is None and self._attach:
-            if not has_library():
-                raise TtmemError("this process has not loaded tt-metal: import ttnn at the top of the test file")
-            self._agent = self._agent or Agent(self._binary, self._directory, self._stacks)
-            self._monitor = self._agent.wait()
+            self._monitor = self._attached()
         elif self._monitor is None:
             self._monitor = Monitor(directory=self._directory)
         return self._monitor
+
+    def _attached(self) -> Monitor:
+        """Attaches once: what has failed is told again at once, not tried again by each test."""
+        if self._not_attached is not None:
+            raise TtmemError(self._not_attached)
+        if not has_library():
+            raise TtmemError("this process has not loaded tt-metal: import ttnn at the top of the test file")
+        try:
+            self._agent = Agent(self._binary, self._directory, self._stacks)
+            return self._agent.wait()
+        except TtmemError as error:
+            self._agent, self._not_attached = None, str(error)
+            raise
 
     def how(self, error: TtmemError) -> str:
         """The error, and what to do."""
