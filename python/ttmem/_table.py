@@ -136,6 +136,8 @@ class Table:
         return Broken(f"{self.path} is no table of ttmem: {why}")
 
     def _read(self, offset: int, size: int) -> bytes:
+        if self._fd < 0:
+            raise TtmemError(f"{self.path} was closed by close(): use a new Monitor")
         found = os.pread(self._fd, size, offset)
         if len(found) != size:
             raise self._broken("it was cut short")
