@@ -158,7 +158,7 @@ def answers(request: dict[str, Any]) -> Union[dict[str, Any], list[dict[str, Any
     if "mark" in request:
         return {"schema": "ttmem.mark/1", "name": request["mark"], "previous": None}
     if "since" in request:
-        since = {"marked_ns": 8, "devices": [{"chip": 0, "pools": [GROWTH]}]}
+        since = {"marked_ns": 8, "exact": True, "inexact_because": [], "devices": [{"chip": 0, "pools": [GROWTH]}]}
         return {"schema": "ttmem.since/1", "name": request["since"], "since": since}
     if request.get("subscribe") == "deltas":
         delta = {**BUFFER, "sequence": 5, "time_ns": 1, "change": "allocated", "cause": "event", "buffer": 1}
@@ -168,6 +168,15 @@ def answers(request: dict[str, Any]) -> Union[dict[str, Any], list[dict[str, Any
             {"schema": "ttmem.end/1", "state": "exited"},
         ]
     return {"schema": "ttmem.error/1", "error": {"code": "bad_request", "message": "no such request"}}
+
+
+def answers_after_a_loss(request: dict[str, Any]) -> Union[dict[str, Any], list[dict[str, Any]]]:
+    """What a ttmem would say that has lost records since the mark, and set the live buffers right again."""
+    answer = answers(request)
+    if "since" in request:
+        assert isinstance(answer, dict)
+        answer["since"].update(exact=False, inexact_because=["records lost: 2"])
+    return answer
 
 
 @pytest.fixture

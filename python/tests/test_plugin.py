@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import HandMade, FakeServer
+from conftest import FakeServer, HandMade, answers_after_a_loss
 
 MARKED = """
 import pytest
@@ -46,6 +46,17 @@ def test_within_limits_all_pass(pytester: pytest.Pytester, table: HandMade, serv
     result = run(pytester, table, "--ttmem", "--strict-markers")
     result.assert_outcomes(passed=4)
     result.stdout.fnmatch_lines(["*ttmem: the heaviest tests*", "*12.0 KiB *8.0 KiB *– *test_limited"])
+
+
+def test_after_a_loss_in_the_test_it_cannot_be_judged(pytester: pytest.Pytester, table: HandMade) -> None:
+    table.write()
+    server = FakeServer(table.directory / f"{table.pid}.sock", answers_after_a_loss)
+    pytester.makepyfile(MARKED.format(limit="1 MiB", allow='(allow="1 MiB")'))
+    result = run(pytester, table)
+    result.assert_outcomes(passed=2, failed=2)
+    told = "*ttmem: the test cannot be judged, the numbers are not exact: records lost: 2"
+    result.stdout.fnmatch_lines([told, told])
+    server.close()
 
 
 def test_unmarked_tests_are_left_alone(pytester: pytest.Pytester, table: HandMade, server: FakeServer) -> None:
