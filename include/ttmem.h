@@ -605,7 +605,7 @@ TTMEM_SLOW_ static int ttmem_stopped_(struct ttmem_table *table) {
     }
 }
 
-/* TTMEM_OK if somebody writes the numbers; else TTMEM_STALE or TTMEM_ENDED. Some 10 ns. */
+/* TTMEM_OK if somebody writes the numbers; else TTMEM_STALE or TTMEM_ENDED. Some 3 ns. */
 static inline int ttmem_freshness(struct ttmem_table *table) {
     const uint64_t beat = ttmem_at_(table, TTMEM_HEADER_HEARTBEAT_NS);
 #ifdef CLOCK_MONOTONIC_COARSE
@@ -667,7 +667,8 @@ static inline void ttmem_read_pool_(const uint64_t *from, struct ttmem_pool *poo
 }
 
 /* All numbers of one chip at one instant. TTMEM_STALE and TTMEM_ENDED fill `device` in, too, if the
- * chip is there; after any other failure all of it is unknown. The numbers may be up to some 5 ms behind while allocations flow: ttmem_sync() first makes them now. */
+ * chip is there; after any other failure all of it is unknown. While allocations flow the numbers are some 5 ms behind,
+ * more where the processor is busy: ttmem_sync() first makes them now. */
 static inline int ttmem_query_device(struct ttmem_table *table, int64_t chip, struct ttmem_device *device) {
     const uint64_t block = ttmem_block_(table, chip);
     if (block == 0) {
@@ -848,7 +849,7 @@ TTMEM_SLOW_ static int ttmem_ask_(int connection, uint64_t deadline, char *answe
 }
 
 /* Has ttmem bring the table up to date: after TTMEM_OK it holds every event from before this call.
- * At most `timeout_ms`; 0.1 ms and more. */
+ * At most `timeout_ms`; most often some 0.07 ms. */
 TTMEM_SLOW_ static int ttmem_sync(struct ttmem_table *table, int timeout_ms) {
     const int fresh = ttmem_freshness(table);
     if (fresh != TTMEM_OK) {

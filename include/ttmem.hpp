@@ -258,7 +258,8 @@ public:
         check(ttmem_open(table_.get(), pid, directory.empty() ? nullptr : directory.c_str()));
     }
 
-    /// All numbers of a chip at one instant, up to some 5 ms behind while allocations flow.
+    /// All numbers of a chip at one instant; while allocations flow some 5 ms behind, more where the
+    /// processor is busy.
     Device query_device(int chip = 0) {
         ttmem_device device;
         check(retried([&] { return ttmem_query_device(table_.get(), chip, &device); }));
