@@ -22,8 +22,9 @@
 #ifndef TTMEM_H
 #define TTMEM_H
 
-/* With -std=c11 the system's headers hide what this one needs, unless they are told. */
-#if !defined(_GNU_SOURCE) && !defined(_POSIX_C_SOURCE) && !defined(_DEFAULT_SOURCE)
+/* With -std=c11 the system's headers hide what this one needs, unless they are told. Not so with
+ * -std=gnu11 or none: what is told there hides what the caller has by default, such as M_PI. */
+#if defined(__STRICT_ANSI__) && !defined(_GNU_SOURCE) && !defined(_POSIX_C_SOURCE) && !defined(_DEFAULT_SOURCE)
 #define _POSIX_C_SOURCE 200809L /* NOLINT */
 #endif
 
