@@ -194,6 +194,8 @@ struct ttmem_device {
     uint64_t core_capacity_bytes;       /* what a core's L1 has for buffers */
     uint64_t headroom_state;            /* enum ttmem_headroom */
     int64_t headroom_bytes;             /* highest circular buffer to lowest tensor; nothing if unknown */
+    uint64_t circular_programs;         /* programs seen that keep circular buffers on this chip */
+    uint64_t circular_buffers;          /* their circular and dataflow buffers with memory of their own */
 };
 
 /* What the header says of the process and of the numbers; of one instant, but for the heartbeat. */
@@ -695,6 +697,8 @@ static inline int ttmem_query_device(struct ttmem_table *table, int64_t chip, st
             device->core_capacity_bytes = ttmem_load(words + TTMEM_CHIP_CORE_CAPACITY_BYTES / 8);
             device->headroom_state = ttmem_load(words + TTMEM_CHIP_HEADROOM_STATE / 8);
             device->headroom_bytes = (int64_t)ttmem_load(words + TTMEM_CHIP_HEADROOM_BYTES / 8);
+            device->circular_programs = ttmem_load(words + TTMEM_CHIP_CIRCULAR_PROGRAMS / 8);
+            device->circular_buffers = ttmem_load(words + TTMEM_CHIP_CIRCULAR_BUFFERS / 8);
             __atomic_thread_fence(__ATOMIC_ACQUIRE);
             if (ttmem_load(words + TTMEM_CHIP_SEQUENCE / 8) == before) {
                 break;

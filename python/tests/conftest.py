@@ -56,6 +56,11 @@ class HandMade:
             block = CHIPS_OFFSET + place * CHIP_BYTES
             self.word(block + layout.CHIP["CHIP"], chip)
             self.word(block + layout.CHIP["CIRCULAR_CORE_BYTES"], layout.UNKNOWN)
+            # Chip 3 clashes; of chip 0 it is not known.
+            for name, value in {"HEADROOM_STATE": chip, "HEADROOM_BYTES": (1 << 64) - 512}.items():
+                self.word(block + layout.CHIP[name], value)
+            for name, value in {"CIRCULAR_PROGRAMS": 2, "CIRCULAR_BUFFERS": 9}.items():
+                self.word(block + layout.CHIP[name], value)
             dram = block + POOLS_OFFSET
             figures = {"BUFFERS": 2, "USED_BYTES": 4096 * (chip + 1), "CAPACITY_BYTES": 1 << 20, "PRESENT": 1}
             for name, value in figures.items():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import re
 import signal
 import threading
 import time
@@ -26,6 +28,14 @@ def test_requests_are_as_documented(monitor: ttmem.Monitor, server: FakeServer) 
         {"get": "buffers", "type": "L1", "chip": 0, "sort": "-size", "limit": 3},
         {"get": "failures"},
     ]
+
+
+def test_buffers_have_every_documented_key() -> None:
+    text = (Path(__file__).parents[2] / "docs/json.md").read_text()
+    part = text.split("## `buffers[]`\n")[1].split("\n## ")[0]
+    cells = [line.split("|")[1] for line in part.splitlines() if line.startswith("| `")]
+    documented = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+    assert documented == {field.name for field in dataclasses.fields(ttmem.Buffer)}
 
 
 def test_a_refusal_says_why(monitor: ttmem.Monitor) -> None:

@@ -20,6 +20,7 @@ from ._layout import (
     CHIP_LAST_BYTE,
     HEADER,
     HEADER_BYTES,
+    HEADROOM_STATES,
     MAGIC,
     MAX_FILE_BYTES,
     POOL,
@@ -262,6 +263,8 @@ class Table:
             start = self._pools_offset + number * self._pool_bytes
             return _pool(TYPES[number], lambda name: words[(start + POOL[name]) // 8])
 
+        state = words[CHIP["HEADROOM_STATE"] // 8]
+        headroom = HEADROOM_STATES[state] if state < len(HEADROOM_STATES) else None
         return Device(
             chip=chip,
             exact=self._header_word("EXACT") == 1,
@@ -269,6 +272,10 @@ class Table:
             circular_core_bytes=figure("CIRCULAR_CORE_BYTES"),
             circular_peak_core_bytes=figure("CIRCULAR_PEAK_CORE_BYTES"),
             core_capacity_bytes=figure("CORE_CAPACITY_BYTES"),
+            headroom_state=headroom,
+            headroom_bytes=None if headroom is None else _signed(words[CHIP["HEADROOM_BYTES"] // 8]),
+            circular_programs=words[CHIP["CIRCULAR_PROGRAMS"] // 8],
+            circular_buffers=words[CHIP["CIRCULAR_BUFFERS"] // 8],
         )
 
 

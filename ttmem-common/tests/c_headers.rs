@@ -147,6 +147,17 @@ fn a_layout_that_is_not_this_one_does_not_compile() {
 }
 
 #[test]
+fn every_figure_of_a_chip_and_a_pool_is_read() {
+    let header = fs::read_to_string(root().join("include/ttmem.h")).expect("it is there");
+    for (part, fields) in [("CHIP", chip::FIELDS), ("POOL", pool::FIELDS)] {
+        for field in fields {
+            let loaded = format!("TTMEM_{part}_{} / 8)", field.name);
+            assert!(header.contains(&loaded), "nobody reads {part}_{}", field.name);
+        }
+    }
+}
+
+#[test]
 fn what_a_caller_has_by_default_is_not_hidden() {
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("first.c");
     let text = "#include \"ttmem.h\"\n#include <math.h>\n#include <unistd.h>\n\
