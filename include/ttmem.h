@@ -60,6 +60,8 @@ extern "C" {
 
 /* A number that is not known. */
 #define TTMEM_UNKNOWN UINT64_MAX
+/* What stands in a user namespace for every user who has no number in it. */
+#define TTMEM_OVERFLOW_UID_ 65534
 /* "TTMEMTAB", and the version of the layout that this header reads. */
 #define TTMEM_MAGIC UINT64_C(0x4241544d454d5454)
 #define TTMEM_VERSION 1
@@ -363,8 +365,12 @@ TTMEM_SLOW_ static int ttmem_map_(struct ttmem_table *table, int file) {
     }
     if (found.st_uid != 0 && found.st_uid != geteuid()) {
         return ttmem_fail_(table, TTMEM_BROKEN,
-                           "%s is refused: it belongs to user %u, and only those of root and of the caller are read",
-                           table->path, (unsigned)found.st_uid);
+                           "%s is refused: it belongs to user %u%s, and only those of root and of the caller are read",
+                           table->path, (unsigned)found.st_uid,
+                           found.st_uid == TTMEM_OVERFLOW_UID_
+                               ? " (in a user namespace, as in a rootless container: some user of the host, root "
+                                 "or any other; have ttmem run as the user of the container, or read outside of it)"
+                               : "");
     }
     if (found.st_size < TTMEM_HEADER_LAST_BYTE || found.st_size > (INT64_C(64) << 20)) {
         return ttmem_fail_(table, TTMEM_BROKEN, "%s is no table of ttmem: it has %" PRId64 " bytes", table->path,

@@ -196,5 +196,8 @@ def test_a_link_and_a_file_of_others_are_refused(table: HandMade) -> None:
     moved.rename(table.path)
     if os.geteuid() == 0:
         os.chown(table.path, 12345, -1)
-        with pytest.raises(ttmem.Broken, match="belongs to user 12345"):
+        with pytest.raises(ttmem.Broken, match="belongs to user 12345, and"):
+            ttmem.Monitor(directory=str(table.directory))
+        os.chown(table.path, 65534, -1)
+        with pytest.raises(ttmem.Broken, match="belongs to user 65534 .in a user namespace, as in a rootless container"):
             ttmem.Monitor(directory=str(table.directory))

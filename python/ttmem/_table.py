@@ -35,6 +35,12 @@ from ._types import Device, Pool, Process
 #: How long a write may take, seconds: the writer may be put to sleep in the midst of it.
 PATIENCE = 1.0
 _RUNNING = 1
+#: What stands in a user namespace for every user who has no number in it.
+_OVERFLOW_UID = 65534
+_OVERFLOW_MEANS = (
+    " (in a user namespace, as in a rootless container: some user of the host, root or any other; "
+    "have ttmem run as the user of the container, or read outside of it)"
+)
 _HEADER_WORDS = struct.Struct("<28Q")
 
 
@@ -103,7 +109,8 @@ class Table:
         if not stat.S_ISREG(found.st_mode):
             raise self._broken("it is no file")
         if found.st_uid not in (0, os.geteuid()):
-            raise self._broken(f"it belongs to user {found.st_uid}, and only those of root and of the caller are read")
+            user = f"{found.st_uid}{_OVERFLOW_MEANS if found.st_uid == _OVERFLOW_UID else ''}"
+            raise self._broken(f"it belongs to user {user}, and only those of root and of the caller are read")
         if not HEADER_BYTES <= found.st_size <= MAX_FILE_BYTES:
             raise self._broken(f"it has {found.st_size} bytes")
         word = self._header_word
