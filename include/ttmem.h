@@ -22,8 +22,9 @@
 #ifndef TTMEM_H
 #define TTMEM_H
 
-/* With -std=c11 the system's headers hide what this one needs, unless they are told. */
-#if !defined(_GNU_SOURCE) && !defined(_POSIX_C_SOURCE) && !defined(_DEFAULT_SOURCE)
+/* With -std=c11 the system's headers hide what this one needs, unless they are told. Not so with
+ * -std=gnu11 or none: what is told there hides what the caller has by default, such as M_PI. */
+#if defined(__STRICT_ANSI__) && !defined(_GNU_SOURCE) && !defined(_POSIX_C_SOURCE) && !defined(_DEFAULT_SOURCE)
 #define _POSIX_C_SOURCE 200809L /* NOLINT */
 #endif
 
@@ -59,6 +60,8 @@ extern "C" {
 
 /* A number that is not known. */
 #define TTMEM_UNKNOWN UINT64_MAX
+/* What stands in a user namespace for every user who has no number in it. */
+#define TTMEM_OVERFLOW_UID_ 65534
 /* "TTMEMTAB", and the version of the layout that this header reads. */
 #define TTMEM_MAGIC UINT64_C(0x4241544d454d5454)
 #define TTMEM_VERSION 1
@@ -193,6 +196,8 @@ struct ttmem_device {
     uint64_t core_capacity_bytes;       /* what a core's L1 has for buffers */
     uint64_t headroom_state;            /* enum ttmem_headroom */
     int64_t headroom_bytes;             /* highest circular buffer to lowest tensor; nothing if unknown */
+    uint64_t circular_programs;         /* programs seen that keep circular buffers on this chip */
+    uint64_t circular_buffers;          /* their circular and dataflow buffers with memory of their own */
 };
 
 /* What the header says of the process and of the numbers; of one instant, but for the heartbeat. */
@@ -360,8 +365,12 @@ TTMEM_SLOW_ static int ttmem_map_(struct ttmem_table *table, int file) {
     }
     if (found.st_uid != 0 && found.st_uid != geteuid()) {
         return ttmem_fail_(table, TTMEM_BROKEN,
-                           "%s is refused: it belongs to user %u, and only those of root and of the caller are read",
-                           table->path, (unsigned)found.st_uid);
+                           "%s is refused: it belongs to user %u%s, and only those of root and of the caller are read",
+                           table->path, (unsigned)found.st_uid,
+                           found.st_uid == TTMEM_OVERFLOW_UID_
+                               ? " (in a user namespace, as in a rootless container: some user of the host, root "
+                                 "or any other; have ttmem run as the user of the container, or read outside of it)"
+                               : "");
     }
     if (found.st_size < TTMEM_HEADER_LAST_BYTE || found.st_size > (INT64_C(64) << 20)) {
         return ttmem_fail_(table, TTMEM_BROKEN, "%s is no table of ttmem: it has %" PRId64 " bytes", table->path,
@@ -605,7 +614,7 @@ TTMEM_SLOW_ static int ttmem_stopped_(struct ttmem_table *table) {
     }
 }
 
-/* TTMEM_OK if somebody writes the numbers; else TTMEM_STALE or TTMEM_ENDED. Some 10 ns. */
+/* TTMEM_OK if somebody writes the numbers; else TTMEM_STALE or TTMEM_ENDED. Some 3 ns. */
 static inline int ttmem_freshness(struct ttmem_table *table) {
     const uint64_t beat = ttmem_at_(table, TTMEM_HEADER_HEARTBEAT_NS);
 #ifdef CLOCK_MONOTONIC_COARSE
@@ -667,7 +676,8 @@ static inline void ttmem_read_pool_(const uint64_t *from, struct ttmem_pool *poo
 }
 
 /* All numbers of one chip at one instant. TTMEM_STALE and TTMEM_ENDED fill `device` in, too, if the
- * chip is there; after any other failure all of it is unknown. The numbers may be up to some 5 ms behind while allocations flow: ttmem_sync() first makes them now. */
+ * chip is there; after any other failure all of it is unknown. While allocations flow the numbers are some 5 ms behind,
+ * more where the processor is busy: ttmem_sync() first makes them now. */
 static inline int ttmem_query_device(struct ttmem_table *table, int64_t chip, struct ttmem_device *device) {
     const uint64_t block = ttmem_block_(table, chip);
     if (block == 0) {
@@ -693,6 +703,8 @@ static inline int ttmem_query_device(struct ttmem_table *table, int64_t chip, st
             device->core_capacity_bytes = ttmem_load(words + TTMEM_CHIP_CORE_CAPACITY_BYTES / 8);
             device->headroom_state = ttmem_load(words + TTMEM_CHIP_HEADROOM_STATE / 8);
             device->headroom_bytes = (int64_t)ttmem_load(words + TTMEM_CHIP_HEADROOM_BYTES / 8);
+            device->circular_programs = ttmem_load(words + TTMEM_CHIP_CIRCULAR_PROGRAMS / 8);
+            device->circular_buffers = ttmem_load(words + TTMEM_CHIP_CIRCULAR_BUFFERS / 8);
             __atomic_thread_fence(__ATOMIC_ACQUIRE);
             if (ttmem_load(words + TTMEM_CHIP_SEQUENCE / 8) == before) {
                 break;
@@ -848,7 +860,7 @@ TTMEM_SLOW_ static int ttmem_ask_(int connection, uint64_t deadline, char *answe
 }
 
 /* Has ttmem bring the table up to date: after TTMEM_OK it holds every event from before this call.
- * At most `timeout_ms`; 0.1 ms and more. */
+ * At most `timeout_ms`; most often some 0.07 ms. */
 TTMEM_SLOW_ static int ttmem_sync(struct ttmem_table *table, int timeout_ms) {
     const int fresh = ttmem_freshness(table);
     if (fresh != TTMEM_OK) {

@@ -193,6 +193,30 @@ struct Pool {
           banks(pool.banks) {}
 };
 
+/// What lies between the highest circular buffer and the lowest tensor in the L1 of a chip's cores.
+class Headroom {
+public:
+    explicit Headroom(const ttmem_device& device)
+        : state_(device.headroom_state <= TTMEM_HEADROOM_CLASH ? static_cast<ttmem_headroom>(device.headroom_state)
+                                                               : TTMEM_HEADROOM_UNKNOWN),
+          bytes_(device.headroom_bytes) {}
+
+    ttmem_headroom state() const noexcept { return state_; }
+    bool known() const noexcept { return state_ != TTMEM_HEADROOM_UNKNOWN; }
+
+    /// Negative if they clash. Throws Unknown if it is not known.
+    std::int64_t bytes() const {
+        if (!known()) {
+            throw Unknown();
+        }
+        return bytes_;
+    }
+
+private:
+    ttmem_headroom state_;
+    std::int64_t bytes_;
+};
+
 /// One chip; all numbers but `exact` are of one instant.
 struct Device {
     int chip;                         ///< tt-metal's id
@@ -205,6 +229,9 @@ struct Device {
     Figure circular_core_bytes;       ///< of all programs, the most that circular buffers take of a core
     Figure circular_peak_core_bytes;  ///< highest of that
     Figure core_capacity_bytes;       ///< what a core's L1 has for buffers
+    Headroom headroom;                ///< between circular buffers and tensors in L1
+    Figure circular_programs;         ///< programs seen that keep circular buffers on this chip
+    Figure circular_buffers;          ///< their circular and dataflow buffers with memory of their own
 
     explicit Device(const ttmem_device& device)
         : chip(static_cast<int>(device.chip)),
@@ -216,7 +243,10 @@ struct Device {
           trace(device.trace),
           circular_core_bytes(device.circular_core_bytes),
           circular_peak_core_bytes(device.circular_peak_core_bytes),
-          core_capacity_bytes(device.core_capacity_bytes) {}
+          core_capacity_bytes(device.core_capacity_bytes),
+          headroom(device),
+          circular_programs(device.circular_programs),
+          circular_buffers(device.circular_buffers) {}
 };
 
 /// What ttmem says of the process and of its own numbers.
@@ -258,7 +288,8 @@ public:
         check(ttmem_open(table_.get(), pid, directory.empty() ? nullptr : directory.c_str()));
     }
 
-    /// All numbers of a chip at one instant, up to some 5 ms behind while allocations flow.
+    /// All numbers of a chip at one instant; while allocations flow some 5 ms behind, more where the
+    /// processor is busy.
     Device query_device(int chip = 0) {
         ttmem_device device;
         check(retried([&] { return ttmem_query_device(table_.get(), chip, &device); }));

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import HandMade, FakeServer
+from conftest import FakeServer, HandMade, answers_after_a_loss
 
 MARKED = """
 import pytest
@@ -46,6 +46,77 @@ def test_within_limits_all_pass(pytester: pytest.Pytester, table: HandMade, serv
     result = run(pytester, table, "--ttmem", "--strict-markers")
     result.assert_outcomes(passed=4)
     result.stdout.fnmatch_lines(["*ttmem: the heaviest tests*", "*12.0 KiB *8.0 KiB *– *test_limited"])
+
+
+def test_the_heaviest_may_have_failed(pytester: pytest.Pytester, table: HandMade, server: FakeServer) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        def test_out_of_memory():
+            raise RuntimeError("Out of Memory")
+
+        def test_skipped():
+            pytest.skip("not here")
+        """
+    )
+    result = run(pytester, table, "--ttmem")
+    result.assert_outcomes(failed=1, skipped=1)
+    result.stdout.fnmatch_lines(["*ttmem: the heaviest tests*", "*12.0 KiB *8.0 KiB *test_out_of_memory"])
+    assert "test_skipped" not in result.stdout.str().split("the heaviest tests")[1]
+
+
+#: Each worker is a process of its own, and only the one that runs these tests is watched.
+ONE_FOR_ALL = """
+import ttmem
+from ttmem import pytest_plugin
+
+pytest_plugin.Monitor = lambda directory: ttmem.Monitor({pid}, directory)
+"""
+
+
+def test_the_workers_of_xdist_are_listed(pytester: pytest.Pytester, table: HandMade, server: FakeServer) -> None:
+    pytest.importorskip("xdist")
+    pytester.makeconftest(ONE_FOR_ALL.format(pid=table.pid))
+    for name in ("one", "two"):
+        pytester.makepyfile(**{f"test_{name}": f"def test_{name}(): pass"})
+    result = run(pytester, table, "--ttmem", "-n", "2", "--dist", "loadfile")
+    result.assert_outcomes(passed=2)
+    for name in ("one", "two"):
+        result.stdout.fnmatch_lines(["*ttmem: the heaviest tests*", f"*12.0 KiB *8.0 KiB *::test_{name}"])
+
+
+def test_what_workers_of_xdist_did_not_measure_is_told(pytester: pytest.Pytester, table: HandMade) -> None:
+    pytest.importorskip("xdist")
+    pytester.makepyfile(
+        """
+        import os
+
+        def test_one():
+            pass
+
+        def test_crash():
+            os._exit(1)
+        """
+    )
+    result = run(pytester, table, "--ttmem", "-n", "1")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*1 workers have crashed: what they measured is not listed"])
+    pytester.makepyfile("def test_one(): pass")
+    run(pytester, table, "--ttmem", "-n", "1").stdout.fnmatch_lines(["1 tests were not measured: ttmem: no table*"])
+
+
+def test_after_a_loss_in_the_test_it_cannot_be_judged(pytester: pytest.Pytester, table: HandMade) -> None:
+    table.write()
+    server = FakeServer(table.directory / f"{table.pid}.sock", answers_after_a_loss)
+    pytester.makepyfile(MARKED.format(limit="1 MiB", allow='(allow="1 MiB")'))
+    result = run(pytester, table)
+    result.assert_outcomes(passed=2, failed=2)
+    told = "*ttmem: the test cannot be judged, the numbers are not exact: records lost: 2"
+    result.stdout.fnmatch_lines([told, told])
+    pytester.makepyfile("def test_one(): pass")
+    run(pytester, table, "--ttmem").stdout.fnmatch_lines(["*12.0 KiB *::test_one (not exact)"])
+    server.close()
 
 
 def test_unmarked_tests_are_left_alone(pytester: pytest.Pytester, table: HandMade, server: FakeServer) -> None:

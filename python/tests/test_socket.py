@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import re
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any, Callable, Iterator
@@ -25,6 +28,14 @@ def test_requests_are_as_documented(monitor: ttmem.Monitor, server: FakeServer) 
         {"get": "buffers", "type": "L1", "chip": 0, "sort": "-size", "limit": 3},
         {"get": "failures"},
     ]
+
+
+def test_buffers_have_every_documented_key() -> None:
+    text = (Path(__file__).parents[2] / "docs/json.md").read_text()
+    part = text.split("## `buffers[]`\n")[1].split("\n## ")[0]
+    cells = [line.split("|")[1] for line in part.splitlines() if line.startswith("| `")]
+    documented = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+    assert documented == {field.name for field in dataclasses.fields(ttmem.Buffer)}
 
 
 def test_a_refusal_says_why(monitor: ttmem.Monitor) -> None:
@@ -74,6 +85,70 @@ def test_deltas_until_the_end(monitor: ttmem.Monitor) -> None:
     with monitor.subscribe("deltas") as deltas:
         assert deltas.sequence == 4
         assert [(delta.sequence, delta.change) for delta in deltas] == [(5, "allocated"), (6, "freed")]
+
+
+def test_the_end_stays_the_end(monitor: ttmem.Monitor) -> None:
+    deltas = monitor.subscribe("deltas")
+    assert len(list(deltas)) == 2
+    assert list(deltas) == [] and next(deltas, None) is None
+    deltas.close()
+    left = monitor.subscribe("deltas")
+    left.close()
+    assert list(left) == [], "what had come, too"
+
+
+@pytest.fixture
+def silent(table: HandMade) -> Iterator[ttmem.Monitor]:
+    """Of a ttmem that says nothing after it has accepted a subscription."""
+    table.write()
+    said = {"schema": "ttmem.subscribed/1", "sequence": 4}
+    server = FakeServer(table.directory / f"{table.pid}.sock", lambda _: said)
+    with ttmem.Monitor(directory=str(table.directory)) as monitor:
+        yield monitor
+    server.close()
+
+
+def until_it_reads(thread: threading.Thread) -> None:
+    """Waits until a thread is asleep in the kernel's code for sockets."""
+    place = Path(f"/proc/self/task/{thread.native_id}/syscall")
+    # `recvfrom`, of whatever machine.
+    while place.read_text().split()[0] not in ("45", "207"):
+        assert thread.is_alive()
+
+
+def test_another_thread_may_close_it(silent: ttmem.Monitor) -> None:
+    deltas = silent.subscribe("deltas")
+    came: list[object] = []
+    reading = threading.Thread(target=lambda: came.append(list(deltas)), daemon=True)
+    reading.start()
+    until_it_reads(reading)
+    closing = threading.Thread(target=deltas.close, daemon=True)
+    closing.start()
+    closing.join(20)
+    reading.join(20)
+    assert came == [[]]
+    connection = silent.connect()
+    connection.close()
+    with pytest.raises(ttmem.Ended, match="was closed, by close()"):
+        connection.line()
+
+
+def test_a_signal_handler_may_close_it(silent: ttmem.Monitor) -> None:
+    deltas = silent.subscribe("deltas")
+    before = signal.getsignal(signal.SIGALRM)
+    in_a_moment(deltas.close)
+    assert list(deltas) == []
+    signal.signal(signal.SIGALRM, before)
+
+
+def test_a_closed_monitor_says_so(monitor: ttmem.Monitor) -> None:
+    monitor.sync()
+    monitor.close()
+    monitor.close()
+    asks = (monitor.sync, monitor.devices, monitor.process, monitor.check, lambda: monitor.query_device(sync=False))
+    for ask in asks:
+        with pytest.raises(ttmem.TtmemError, match=r"was closed by close\(\): use a new Monitor"):
+            ask()
 
 
 def test_a_lost_connection_is_made_anew(table: HandMade) -> None:
@@ -153,7 +228,6 @@ def test_a_signal_handler_may_ask(slow: ttmem.Monitor) -> None:
 @pytest.mark.parametrize("said", [b"nonsense\n", b"[]\n", b'{"schema":7}\n'])
 def test_a_stranger_is_refused(table: HandMade, said: bytes) -> None:
     import socket
-    import threading
 
     table.write()
     listener = socket.socket(socket.AF_UNIX)

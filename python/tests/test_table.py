@@ -45,6 +45,10 @@ def test_figures_and_what_is_not_known(table: HandMade) -> None:
     assert (chip.chip, chip.exact, chip.dram.used, chip.dram.buffers) == (3, True, 16384, 2)
     assert chip.dram.peak_used is None
     assert chip.circular_core_bytes is None
+    assert (chip.headroom_state, chip.headroom_bytes) == ("clash", -512)
+    assert (chip.circular_programs, chip.circular_buffers) == (2, 9)
+    other = monitor.query_device(0, sync=False)
+    assert (other.headroom_state, other.headroom_bytes) == (None, None)
     assert chip.dram.present and not chip.l1.present
     assert monitor.query_device(0, sync=False).dram.used == 4096
     process = monitor.process()
@@ -192,5 +196,8 @@ def test_a_link_and_a_file_of_others_are_refused(table: HandMade) -> None:
     moved.rename(table.path)
     if os.geteuid() == 0:
         os.chown(table.path, 12345, -1)
-        with pytest.raises(ttmem.Broken, match="belongs to user 12345"):
+        with pytest.raises(ttmem.Broken, match="belongs to user 12345, and"):
+            ttmem.Monitor(directory=str(table.directory))
+        os.chown(table.path, 65534, -1)
+        with pytest.raises(ttmem.Broken, match="belongs to user 65534 .in a user namespace, as in a rootless container"):
             ttmem.Monitor(directory=str(table.directory))

@@ -10,6 +10,8 @@ UNKNOWN = (1 << 64) - 1
 TYPES = ("DRAM", "L1", "SYSTEM_MEMORY", "L1_SMALL", "TRACE")
 #: What has become of the process.
 STATES = ("starting", "running", "exited", "replaced", "unwatched")
+#: How near circular buffers and tensors are in L1; unknown is None.
+HEADROOM_STATES = (None, "ok", "low", "clash")
 #: What a broken header can ask for, at most.
 MAX_FILE_BYTES = 64 << 20
 

@@ -53,7 +53,8 @@ class Monitor:
         """All numbers of a chip at one instant.
 
         With `sync` they hold every event from before the call; ttmem is asked for that,
-        0.2 ms and more. Without, they are read from memory and may be some 5 ms behind.
+        some 0.1 ms. Without, they are read from memory in some 25 µs, and may be some 5 ms behind,
+        more where the processor is busy.
         """
         if sync:
             self.sync()

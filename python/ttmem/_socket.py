@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -15,11 +16,12 @@ PATIENCE = 30.0
 
 
 class Connection:
-    """A connection. One thread at a time uses it; marks live and die with it."""
+    """A connection. One thread at a time uses it; any may close it. Marks live and die with it."""
 
     def __init__(self, directory: str, pid: int, patience: float = PATIENCE) -> None:
         #: The socket's file.
         self.path = os.path.join(directory, f"{pid}.sock")
+        self._closing = False
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(patience)
         try:
@@ -54,8 +56,14 @@ class Connection:
             os.close(folder)
 
     def close(self) -> None:
-        """Ends it, and with it its marks and subscriptions."""
-        self._lines.close()
+        """Ends it, and with it its marks and subscriptions. A thread that waits for a line is woken."""
+        self._closing = True
+        # First: who waits for a line holds the lock without which `_lines` cannot be closed.
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        # In a signal handler that came amid `line`, which then closes it itself.
+        with contextlib.suppress(RuntimeError):
+            self._lines.close()
         self._socket.close()
 
     def __enter__(self) -> Connection:
@@ -85,16 +93,16 @@ class Connection:
     @property
     def closed(self) -> bool:
         """Whether it has been closed on this side."""
-        return self._socket.fileno() < 0
+        return self._closing
 
     def send(self, **request: Any) -> None:
         """Sends one request."""
-        if self.closed:
-            raise Ended(f"the connection to {self.path} was closed, by close() or because a request was interrupted")
+        if self._closing:
+            raise self._was_closed()
         try:
             self._socket.sendall(json.dumps(request).encode() + b"\n")
         except OSError as error:
-            raise Ended(f"{self.path} was closed: ttmem has ended ({error.strerror})") from None
+            raise self._broken_off(error) from None
 
     def wait_for_ever(self) -> None:
         """From now on a line may take as long as it takes."""
@@ -107,14 +115,28 @@ class Connection:
         except socket.timeout:
             raise TtmemError(f"{self.path}: no answer in time; is that ttmem stopped?") from None
         except OSError as error:
-            raise Ended(f"{self.path} was closed: ttmem has ended ({error.strerror})") from None
+            raise self._broken_off(error) from None
+        except ValueError:
+            # What Python says of reading a file that was closed.
+            raise self._was_closed() from None
         if not raw.endswith(b"\n"):
+            if self._closing:
+                self._lines.close()
+                raise self._was_closed()
             raise Ended(f"{self.path} was closed: ttmem has ended and not said so: it was killed, or this reader too slow")
         try:
             found = json.loads(raw)
         except ValueError:
             raise Broken(f"{self.path} does not speak ttmem's language: {raw[:80]!r}") from None
         return self._checked(found)
+
+    def _broken_off(self, error: OSError) -> Ended:
+        if self._closing:
+            return self._was_closed()
+        return Ended(f"{self.path} was closed: ttmem has ended ({error.strerror})")
+
+    def _was_closed(self) -> Ended:
+        return Ended(f"the connection to {self.path} was closed, by close() or because a request was interrupted")
 
     def _checked(self, found: Any) -> Optional[dict[str, Any]]:
         schema = found.get("schema") if isinstance(found, dict) else None

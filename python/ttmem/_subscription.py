@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Callable, Generic, Iterable, Iterator, TypeVar
+from typing import Any, Callable, Generic, Iterable, Iterator, Optional, TypeVar
 
+from ._errors import Ended
 from ._socket import Connection
 from ._types import Delta, from_json
 
@@ -12,7 +13,7 @@ T = TypeVar("T")
 
 
 class Subscription(Generic[T]):
-    """Lines of a subscription as they come; ends when the process or ttmem does.
+    """Lines of a subscription as they come; ends when the process or ttmem does, or by `close`, of any thread.
 
     Raises `Refused` (``too_slow``) if the caller does not keep up, and `Ended` if ttmem was killed, so
     that what came is not all there was.
@@ -43,16 +44,27 @@ class Subscription(Generic[T]):
         return self
 
     def __next__(self) -> T:
-        while not self._ready:
-            line = self._connection.line()
+        while not self._connection.closed:
+            if self._ready:
+                return self._ready.popleft()
+            line = self._next_line()
             if line is None:
                 self.close()
-                raise StopIteration
-            self._take(line)
-        return self._ready.popleft()
+            else:
+                self._take(line)
+        raise StopIteration
+
+    def _next_line(self) -> Optional[dict[str, Any]]:
+        """The next line; None at the end."""
+        try:
+            return self._connection.line()
+        except Ended:
+            if self._connection.closed:
+                return None
+            raise
 
     def close(self) -> None:
-        """Ends it."""
+        """Ends it: what has not been taken yet is dropped, and a thread that waits for more is woken."""
         self._connection.close()
 
     def __enter__(self) -> Subscription[T]:

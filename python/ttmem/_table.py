@@ -20,6 +20,7 @@ from ._layout import (
     CHIP_LAST_BYTE,
     HEADER,
     HEADER_BYTES,
+    HEADROOM_STATES,
     MAGIC,
     MAX_FILE_BYTES,
     POOL,
@@ -34,6 +35,12 @@ from ._types import Device, Pool, Process
 #: How long a write may take, seconds: the writer may be put to sleep in the midst of it.
 PATIENCE = 1.0
 _RUNNING = 1
+#: What stands in a user namespace for every user who has no number in it.
+_OVERFLOW_UID = 65534
+_OVERFLOW_MEANS = (
+    " (in a user namespace, as in a rootless container: some user of the host, root or any other; "
+    "have ttmem run as the user of the container, or read outside of it)"
+)
 _HEADER_WORDS = struct.Struct("<28Q")
 
 
@@ -102,7 +109,8 @@ class Table:
         if not stat.S_ISREG(found.st_mode):
             raise self._broken("it is no file")
         if found.st_uid not in (0, os.geteuid()):
-            raise self._broken(f"it belongs to user {found.st_uid}, and only those of root and of the caller are read")
+            user = f"{found.st_uid}{_OVERFLOW_MEANS if found.st_uid == _OVERFLOW_UID else ''}"
+            raise self._broken(f"it belongs to user {user}, and only those of root and of the caller are read")
         if not HEADER_BYTES <= found.st_size <= MAX_FILE_BYTES:
             raise self._broken(f"it has {found.st_size} bytes")
         word = self._header_word
@@ -136,6 +144,8 @@ class Table:
         return Broken(f"{self.path} is no table of ttmem: {why}")
 
     def _read(self, offset: int, size: int) -> bytes:
+        if self._fd < 0:
+            raise TtmemError(f"{self.path} was closed by close(): use a new Monitor")
         found = os.pread(self._fd, size, offset)
         if len(found) != size:
             raise self._broken("it was cut short")
@@ -260,6 +270,8 @@ class Table:
             start = self._pools_offset + number * self._pool_bytes
             return _pool(TYPES[number], lambda name: words[(start + POOL[name]) // 8])
 
+        state = words[CHIP["HEADROOM_STATE"] // 8]
+        headroom = HEADROOM_STATES[state] if state < len(HEADROOM_STATES) else None
         return Device(
             chip=chip,
             exact=self._header_word("EXACT") == 1,
@@ -267,6 +279,10 @@ class Table:
             circular_core_bytes=figure("CIRCULAR_CORE_BYTES"),
             circular_peak_core_bytes=figure("CIRCULAR_PEAK_CORE_BYTES"),
             core_capacity_bytes=figure("CORE_CAPACITY_BYTES"),
+            headroom_state=headroom,
+            headroom_bytes=None if headroom is None else _signed(words[CHIP["HEADROOM_BYTES"] // 8]),
+            circular_programs=words[CHIP["CIRCULAR_PROGRAMS"] // 8],
+            circular_buffers=words[CHIP["CIRCULAR_BUFFERS"] // 8],
         )
 
 

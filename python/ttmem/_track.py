@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional, Union
+from typing import Any, Optional
 
 from ._errors import NoDevice, TtmemError
 from ._monitor import Monitor
@@ -115,11 +115,12 @@ class track:  # noqa: N801 - reads like a statement
 
     @property
     def exact(self) -> bool:
-        """Whether ttmem vouches for the figures."""
-        return bool(self._now()[1]["exact"])
+        """Whether ttmem vouches for the figures: nothing was in doubt at any time since."""
+        # An older ttmem only says whether the live buffers are exact at the end.
+        return all(answer.get("exact", True) for answer in self._now())
 
     @property
     def inexact_because(self) -> str:
         """Why not; empty if it does."""
-        reasons: Union[str, list[str]] = self._now()[1]["inexact_because"]
-        return reasons if isinstance(reasons, str) else "; ".join(reasons)
+        reasons = [reason for answer in self._now() for reason in answer.get("inexact_because", [])]
+        return "; ".join(dict.fromkeys(reasons))

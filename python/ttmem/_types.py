@@ -75,6 +75,14 @@ class Device:
     circular_peak_core_bytes: Optional[int]
     #: What a core's L1 has for buffers, bytes.
     core_capacity_bytes: Optional[int]
+    #: How near they and the tensors in L1 are: ``ok``, ``low`` or ``clash``.
+    headroom_state: Optional[str]
+    #: From the highest circular buffer to the lowest tensor in L1, bytes; negative if they clash.
+    headroom_bytes: Optional[int]
+    #: Programs seen that keep circular buffers on this chip.
+    circular_programs: int
+    #: Their circular and dataflow buffers with memory of their own.
+    circular_buffers: int
 
     @property
     def dram(self) -> Pool:
@@ -144,7 +152,7 @@ class Buffer:
     unique_id: Optional[int]
     #: Buffer type.
     type: str
-    #: Address on the device, the same on every chip and bank.
+    #: Address on the device, the same on every chip and bank; with `cores`, that on the first core.
     address: int
     #: ``Buffer::size()``, bytes.
     size: int
@@ -162,6 +170,8 @@ class Buffer:
     allocated_ns: Optional[int]
     #: Whether it is from before the attach.
     pre_attach: bool
+    #: Cores on which it lies, each at an address of its own; None: on all, at one address.
+    cores: Optional[int] = None
     #: What called for it; None without ``--stacks``, or if it is not known.
     site: Optional[str] = None
     #: Its call stack, the innermost frame first; None likewise.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Optional
 
 import pytest
@@ -78,6 +78,12 @@ class Row:
     test: str
     chip: int
     pools: dict[str, Growth]
+    exact: bool
+
+    @classmethod
+    def received(cls, row: dict[str, Any]) -> Row:
+        """One that another process has sent as a ``dict``."""
+        return cls(**{**row, "pools": {kind: Growth(**growth) for kind, growth in row["pools"].items()}})
 
     def weight(self) -> tuple[int, int]:
         """What the heaviest tests are found by: peak of DRAM, then of L1, bytes."""
@@ -95,20 +101,32 @@ class Measure:
         self._binary = str(config.getoption("--ttmem-binary"))
         self._directory: Optional[str] = config.getoption("--ttmem-table-dir")
         self._agent: Optional[Agent] = None
+        self._not_attached: Optional[str] = None
         self._monitor: Optional[Monitor] = None
         self._rows: list[Row] = []
         self._unmeasured: dict[str, int] = {}
+        self._workers_lost = 0
 
     def monitor(self) -> Monitor:
         """ttmem's view of this process; started first if that was asked for."""
         if self._monitor is None and self._attach:
-            if not has_library():
-                raise TtmemError("this process has not loaded tt-metal: import ttnn at the top of the test file")
-            self._agent = self._agent or Agent(self._binary, self._directory, self._stacks)
-            self._monitor = self._agent.wait()
+            self._monitor = self._attached()
         elif self._monitor is None:
             self._monitor = Monitor(directory=self._directory)
         return self._monitor
+
+    def _attached(self) -> Monitor:
+        """Attaches once: what has failed is told again at once, not tried again by each test."""
+        if self._not_attached is not None:
+            raise TtmemError(self._not_attached)
+        if not has_library():
+            raise TtmemError("this process has not loaded tt-metal: import ttnn at the top of the test file")
+        try:
+            self._agent = Agent(self._binary, self._directory, self._stacks)
+            return self._agent.wait()
+        except TtmemError as error:
+            self._agent, self._not_attached = None, str(error)
+            raise
 
     def how(self, error: TtmemError) -> str:
         """The error, and what to do."""
@@ -135,13 +153,15 @@ class Measure:
         except TtmemError as error:
             if demands:
                 pytest.fail(self.how(error), pytrace=False)
-            self._unmeasured[self.how(error)] = self._unmeasured.get(self.how(error), 0) + 1
+            self._note_unmeasured(self.how(error))
             return (yield)
         try:
             result = yield
         except BaseException as error:
             # It fails by itself. What its frames hold is no leak.
             measured.__exit__(type(error), error, error.__traceback__)
+            if not isinstance(error, pytest.skip.Exception):
+                self._note_failed(item, measured)
             raise
         gc.collect()
         problems = self._judge(item, demands, measured)
@@ -149,12 +169,25 @@ class Measure:
             pytest.fail("\n".join(problems), pytrace=False)
         return result
 
+    def _note(self, item: pytest.Item, measured: track) -> None:
+        rows = [Row(item.nodeid, chip, pools, measured.exact) for chip, pools in measured.devices.items()]
+        self._rows += rows
+
+    def _note_failed(self, item: pytest.Item, measured: track) -> None:
+        # One that ran out of memory is the heaviest of all.
+        try:
+            self._note(item, measured)
+        except TtmemError as error:
+            self._note_unmeasured(f"ttmem: {error}")
+
+    def _note_unmeasured(self, why: str, count: int = 1) -> None:
+        self._unmeasured[why] = self._unmeasured.get(why, 0) + count
+
     def _judge(self, item: pytest.Item, demands: Demands, measured: track) -> list[str]:
         try:
             measured.__exit__(None, None, None)
+            self._note(item, measured)
             devices = measured.devices
-            for chip, pools in devices.items():
-                self._rows.append(Row(item.nodeid, chip, pools))
             if not demands:
                 return []
             if not measured.exact:
@@ -163,10 +196,31 @@ class Measure:
             problems += broken_leaks(demands.allowed_leak, measured.leaked)
             return [f"ttmem: {problems[0]}", *problems[1:]] if problems else []
         except TtmemError as error:
-            return [f"ttmem: the test cannot be judged: {error}"] if demands else []
+            if not demands:
+                self._note_unmeasured(f"ttmem: {error}")
+                return []
+            return [f"ttmem: the test cannot be judged: {error}"]
 
     def _capacity(self, chip: int, kind: str) -> Optional[int]:
         return self.monitor().query_device(chip).pools[kind].capacity
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """In a worker of pytest-xdist: has what was measured sent to the process that lists it."""
+        output = getattr(session.config, "workeroutput", None)
+        if output is not None:
+            rows = [asdict(row) for row in self._rows]
+            output["ttmem"] = {"rows": rows, "unmeasured": self._unmeasured}
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """In the process that lists: takes what a worker of pytest-xdist has measured."""
+        found = getattr(node, "workeroutput", {}).get("ttmem")
+        if found is None:
+            self._workers_lost += 1
+            return
+        self._rows += map(Row.received, found["rows"])
+        for why, count in found["unmeasured"].items():
+            self._note_unmeasured(why, count)
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Lists the heaviest tests."""
@@ -180,9 +234,12 @@ class Measure:
             for kind in ("DRAM", "L1"):
                 pool = row.pools.get(kind)
                 figures += [format_bytes(pool.peak if pool else None), format_bytes(pool.peak_growth if pool else None)]
-            terminalreporter.write_line(line(*figures, row.chip, row.test))
+            doubt = "" if row.exact else " (not exact)"
+            terminalreporter.write_line(line(*figures, row.chip, row.test + doubt))
         for why, count in self._unmeasured.items():
             terminalreporter.write_line(f"{count} tests were not measured: {why}")
+        if self._workers_lost:
+            terminalreporter.write_line(f"{self._workers_lost} workers have crashed: what they measured is not listed")
 
     def pytest_unconfigure(self) -> None:
         """Ends the ttmem that was started."""

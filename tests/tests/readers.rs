@@ -308,7 +308,14 @@ fn hostile_tables_are_refused() {
             let noise: Vec<u8> = (0..len).map(|_| random.below(256).to_le_bytes()[0]).collect();
             refuse(&noise, &["error broken", "no table of ttmem"])?;
         }
-        changed_words(&good, &mut random, &mut askers, &file, driver.pid())
+        changed_words(&good, &mut random, &mut askers, &file, driver.pid())?;
+        // So does root of the host look in a rootless container.
+        std::os::unix::fs::chown(&file, Some(65_534), None)?;
+        for asker in &mut askers {
+            let line = format!("open {} {}", driver.pid(), hostile.display());
+            asker.expect(&line, &["error broken", "user 65534 (in a user namespace"])?;
+        }
+        Ok(())
     };
     refused().unwrap();
 }
@@ -385,6 +392,28 @@ fn the_user_of_the_target_may_read_and_others_may_not() {
         Ok(())
     };
     may().unwrap();
+}
+
+#[test]
+fn what_a_test_run_starts_ends_though_it_is_root_s() {
+    let rig = or_skip!(Rig::new());
+    let ends = || -> Result<()> {
+        let folder = rig.folder.path().join("bin");
+        fs::create_dir(&folder)?;
+        open_to_all(&folder)?;
+        let sudo = folder.join("sudo");
+        fs::copy(compile("tests/readers/sudo.c", rig.folder.path())?, &sudo)?;
+        fs::set_permissions(&sudo, fs::Permissions::from_mode(0o4755))?;
+        let mut command = Command::new(python().map_err(anyhow::Error::msg)?);
+        command.arg(root().join("tests/readers/attach.py")).arg(USERS[0].to_string());
+        command.arg(rig.ttmem.path()).arg(rig.standin.library()).arg(rig.tables());
+        let path = std::env::var("PATH")?;
+        command.env("PATH", format!("{}:{path}", folder.display()));
+        let (lines, success) = Spoken::start(command)?.rest()?;
+        ensure!(lines == ["chips []", "it is root's", "ended with 0"] && success, "{lines:?}");
+        Ok(())
+    };
+    ends().unwrap();
 }
 
 #[test]

@@ -147,6 +147,31 @@ fn a_layout_that_is_not_this_one_does_not_compile() {
 }
 
 #[test]
+fn every_figure_of_a_chip_and_a_pool_is_read() {
+    let header = fs::read_to_string(root().join("include/ttmem.h")).expect("it is there");
+    for (part, fields) in [("CHIP", chip::FIELDS), ("POOL", pool::FIELDS)] {
+        for field in fields {
+            let loaded = format!("TTMEM_{part}_{} / 8)", field.name);
+            assert!(header.contains(&loaded), "nobody reads {part}_{}", field.name);
+        }
+    }
+}
+
+#[test]
+fn what_a_caller_has_by_default_is_not_hidden() {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("first.c");
+    let text = "#include \"ttmem.h\"\n#include <math.h>\n#include <unistd.h>\n\
+                int main(void) { return MAP_ANONYMOUS == 0 || usleep((useconds_t)M_PI) != 0; }\n";
+    fs::write(&file, text).expect("written");
+    for compiler in ["gcc", "clang"] {
+        for standard in ["gnu11", "gnu17"] {
+            let said = complaints(compiler, &arguments(standard, &file)).unwrap_or_default();
+            assert_eq!(said, "", "{compiler} -std={standard}");
+        }
+    }
+}
+
+#[test]
 fn figures_of_cpp_compute_and_refuse() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/figures.cpp");
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("figures");

@@ -38,7 +38,31 @@ std::string printed(const T& value) {
 
 #define CHECK(holds) check(holds, __LINE__)
 
+/// A chip whose circular buffers and tensors are so near.
+ttmem::Device chip_with(std::uint64_t headroom_state, std::int64_t headroom_bytes) {
+    ttmem_device device{};
+    device.headroom_state = headroom_state;
+    device.headroom_bytes = headroom_bytes;
+    device.circular_programs = 2;
+    device.circular_buffers = 9;
+    return ttmem::Device(device);
+}
+
+void check_chips() {
+    const ttmem::Device clash = chip_with(TTMEM_HEADROOM_CLASH, -512);
+    CHECK(clash.headroom.state() == TTMEM_HEADROOM_CLASH);
+    CHECK(clash.headroom.bytes() == -512);
+    CHECK(clash.circular_programs == 2);
+    CHECK(clash.circular_buffers == 9);
+    for (const std::uint64_t state : {std::uint64_t{0}, std::uint64_t{4}, TTMEM_UNKNOWN}) {
+        const ttmem::Device unknown = chip_with(state, 0);
+        CHECK(!unknown.headroom.known());
+        CHECK(refuses([&] { return unknown.headroom.bytes(); }));
+    }
+}
+
 int main() {
+    check_chips();
     const ttmem::Figure ten(10), seven(7), unknown(TTMEM_UNKNOWN);
     const std::size_t most = 5;
     const int negative = -1;

@@ -2,6 +2,9 @@
 //!
 //! A pool keeps one running maximum, whatever the number of marks: it is folded into each mark
 //! and restarted whenever a mark is set or asked for.
+//!
+//! Invariant: what was in doubt at any time since a mark makes the figures since it doubtful, also if a
+//! reading has set it right: of what was lost no peak is known, nor when a buffer was allocated.
 
 use hashbrown::HashMap;
 use serde::Serialize;
@@ -22,6 +25,9 @@ pub struct MarkKey {
 /// Marks that a target can have at a time.
 const MAX_MARKS: usize = 1024;
 
+/// What was in doubt since a mark and is not any more, of which so much is kept.
+const MAX_SETTLED: usize = 16;
+
 /// There are too many marks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there are {MAX_MARKS} marks already: end a connection that has set some")]
@@ -32,6 +38,10 @@ pub struct TooManyMarks;
 pub struct SinceMark {
     /// When the mark was set, CLOCK_MONOTONIC nanoseconds.
     pub marked_ns: u64,
+    /// Whether all that follows is known to be right: nothing was in doubt at any time since.
+    pub exact: bool,
+    /// Why it may be wrong, one sentence per reason.
+    pub inexact_because: Vec<String>,
     /// Chips in id order.
     pub devices: Vec<ChipSince>,
 }
@@ -83,6 +93,10 @@ struct Mark {
     time_ns: u64,
     /// By the chip's place. A chip that came later had nothing.
     chips: Vec<[Then; BUFFER_TYPES]>,
+    /// What had been found different in memory before.
+    differences: u64,
+    /// What was in doubt then or later; it may have been set right since.
+    doubts: Vec<String>,
 }
 
 /// The marks of one target.
@@ -97,7 +111,8 @@ impl Ledger {
             return Err(TooManyMarks);
         }
         let chips = (0..self.chips.len()).map(|chip| self.pools_now(chip)).collect();
-        self.marks.0.insert(key, Mark { time_ns, chips });
+        let (differences, doubts) = (self.anomalies.differences(), self.doubts());
+        self.marks.0.insert(key, Mark { time_ns, chips, differences, doubts });
         Ok(())
     }
 
@@ -112,7 +127,31 @@ impl Ledger {
             })
             .collect();
         devices.sort_by_key(|chip| chip.chip);
-        Some(SinceMark { marked_ns: mark.time_ns, devices })
+        let inexact_because = self.doubts_since(mark);
+        let exact = inexact_because.is_empty();
+        Some(SinceMark { marked_ns: mark.time_ns, exact, inexact_because, devices })
+    }
+
+    fn doubts_since(&self, mark: &Mark) -> Vec<String> {
+        let mut doubts = mark.doubts.clone();
+        note(&mut doubts, self.doubts());
+        let found = self.anomalies.differences() - mark.differences;
+        if found > 0 {
+            doubts.push(format!("buffers that were found different in memory: {found}"));
+        }
+        doubts
+    }
+
+    /// Notes for each mark what is in doubt, since it is about to be set right.
+    pub(super) fn note_doubts_for_marks(&mut self) {
+        if self.marks.0.is_empty() {
+            return;
+        }
+        let doubts = self.doubts();
+        for mark in self.marks.0.values_mut() {
+            note(&mut mark.doubts, doubts.clone());
+            mark.doubts.truncate(MAX_SETTLED);
+        }
     }
 
     /// Forgets all that an owner has marked.
@@ -167,6 +206,15 @@ impl Ledger {
     }
 }
 
+/// Adds what is not among them yet.
+fn note(doubts: &mut Vec<String>, more: Vec<String>) {
+    for doubt in more {
+        if !doubts.contains(&doubt) {
+            doubts.push(doubt);
+        }
+    }
+}
+
 impl PoolSince {
     fn between(buffer_type: BufferType, then: &Then, now: &Then) -> Self {
         let growth = |now: u64, then: u64| now.wrapping_sub(then).cast_signed();
@@ -186,9 +234,11 @@ impl PoolSince {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::tests::{allocate, free, started},
-        *,
+    use super::*;
+    use crate::ledger::{
+        resync::Resynced,
+        snapshot::Lost,
+        tests::{allocate, baseline, free, started, view},
     };
 
     fn key(name: &str) -> MarkKey {
@@ -221,6 +271,59 @@ mod tests {
             (Some(-one.cast_signed()), Some(2 * one))
         );
         assert_eq!(late.peak_growth_bytes, Some(0));
+    }
+
+    /// What is in doubt since a mark.
+    fn doubts(ledger: &mut Ledger, name: &str) -> Vec<String> {
+        let since = ledger.since_mark(&key(name)).expect("it was set");
+        assert_eq!(since.exact, since.inexact_because.is_empty());
+        since.inexact_because
+    }
+
+    #[test]
+    fn what_was_lost_since_stays_in_doubt_when_the_live_buffers_are_exact_again() {
+        let mut ledger = started();
+        ledger.mark(key("before"), 10).expect("room");
+        assert_eq!(doubts(&mut ledger, "before"), [""; 0]);
+        ledger.apply(&allocate(1));
+        ledger.set_lost(Lost { ring_full: 2, read_fault: 0 });
+        ledger.mark(key("amid"), 15).expect("room");
+        assert_eq!(doubts(&mut ledger, "before"), ["records lost: 2"]);
+        // What was lost came and went: nothing in memory tells of it.
+        let begun = ledger.begin_reading();
+        let read = ledger.finish_resync(begun, 20, Ok(baseline(&[1])));
+        assert_eq!((read, view(&ledger).exact), (Resynced::Settled, true));
+        ledger.mark(key("after"), 30).expect("room");
+        for name in ["before", "amid"] {
+            assert_eq!(doubts(&mut ledger, name), ["records lost: 2"], "{name}");
+        }
+        assert_eq!(doubts(&mut ledger, "after"), [""; 0]);
+        ledger.mark(key("before"), 40).expect("it is there already");
+        assert_eq!(doubts(&mut ledger, "before"), [""; 0], "marked anew");
+    }
+
+    #[test]
+    fn what_a_reading_finds_different_makes_figures_since_a_mark_doubtful() {
+        let mut ledger = started();
+        ledger.mark(key("before"), 10).expect("room");
+        let begun = ledger.begin_reading();
+        while ledger.finish_resync(begun, 20, Ok(baseline(&[7]))) == Resynced::Suspicious {}
+        assert!(view(&ledger).exact);
+        let found = doubts(&mut ledger, "before");
+        assert_eq!(found, ["buffers that were found different in memory: 1"]);
+    }
+
+    #[test]
+    fn what_was_in_doubt_is_no_leak() {
+        let mut ledger = started();
+        ledger.mark(key("long"), 10).expect("room");
+        for round in 1..=2 * MAX_SETTLED as u64 {
+            ledger.set_lost(Lost { ring_full: round * (round + 1) / 2, read_fault: 0 });
+            let begun = ledger.begin_reading();
+            let read = ledger.finish_resync(begun, 20, Ok(baseline(&[])));
+            assert_eq!(read, Resynced::Settled);
+        }
+        assert_eq!(doubts(&mut ledger, "long").len(), MAX_SETTLED);
     }
 
     #[test]

@@ -117,6 +117,7 @@ impl Ledger {
             }
             found.retain(|buffer, how| seen_before(buffer, how));
         }
+        self.note_doubts_for_marks();
         let differ = self.because(Cause::Resync, |ledger| ledger.set_right(found, &reading));
         if !begun.confirms || differ != Differences::default() || self.needs_resync() {
             self.resync.done += 1;

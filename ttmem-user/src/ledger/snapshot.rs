@@ -263,9 +263,12 @@ impl Anomalies {
             + self.size_mismatch
             + self.overlap
             + self.free_list_mismatch
-            + self.missed_allocation
-            + self.missed_free
-            + self.changed
+            + self.differences()
+    }
+
+    /// Live buffers that a reading found other than they were known.
+    pub const fn differences(&self) -> u64 {
+        self.missed_allocation + self.missed_free + self.changed
     }
 
     /// What was counted since `earlier`.

@@ -4,7 +4,7 @@
 //! here ever follows a link that somebody has put in its place.
 
 use std::{
-    env, io,
+    env, io, iter,
     os::{
         fd::{AsFd as _, AsRawFd as _, OwnedFd},
         unix::net::UnixListener,
@@ -72,11 +72,17 @@ pub fn usual() -> Result<PathBuf, DirectoryError> {
     if geteuid().is_root() { Ok(SYSTEM.into()) } else { of_user().ok_or(DirectoryError::NoPlace) }
 }
 
-/// Where a reader looks, if it is not told.
+/// Where a reader looks, if it is not told: where TTMEM_TABLE_DIR says, which agents do not heed.
 pub fn usual_for_readers() -> Vec<PathBuf> {
-    let mut places = vec![PathBuf::from(SYSTEM)];
-    places.extend(of_user());
-    places
+    let chosen = env::var_os("TTMEM_TABLE_DIR").filter(|path| !path.is_empty());
+    places_for_readers(chosen.map(PathBuf::from), of_user())
+}
+
+fn places_for_readers(chosen: Option<PathBuf>, of_user: Option<PathBuf>) -> Vec<PathBuf> {
+    match chosen {
+        Some(place) => vec![place],
+        None => iter::once(PathBuf::from(SYSTEM)).chain(of_user).collect(),
+    }
 }
 
 fn of_user() -> Option<PathBuf> {
@@ -282,6 +288,15 @@ mod tests {
     use std::{fs, os::unix::fs::PermissionsExt as _};
 
     use super::*;
+
+    #[test]
+    fn readers_look_where_the_environment_says_and_nowhere_else_then() {
+        let own = || Some(PathBuf::from("/run/user/7/ttmem"));
+        let places = |chosen: Option<&str>| places_for_readers(chosen.map(Into::into), own());
+        assert_eq!(places(Some("/tables")), [Path::new("/tables")]);
+        assert_eq!(places(None), [Path::new(SYSTEM), Path::new("/run/user/7/ttmem")]);
+        assert_eq!(places_for_readers(None, None), [Path::new(SYSTEM)]);
+    }
 
     #[test]
     fn a_directory_that_others_may_write_to_is_refused() {

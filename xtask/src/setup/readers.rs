@@ -1,4 +1,5 @@
-//! What the tests of the Python package run by: a venv with pytest, mypy and the package itself.
+//! What the tests of the Python package run by: a venv with pytest, pytest-xdist, mypy and the package
+//! itself.
 //!
 //! It sees the real target's packages, and leaves that venv as it is.
 
@@ -14,7 +15,8 @@ use crate::say::{self, Step};
 use crate::{paths, run};
 
 /// Pinned: a new version of one of these is a change like any other.
-const PACKAGES: [&str; 3] = ["pytest==8.3.5", "mypy==1.15.0", "setuptools==75.8.0"];
+const PACKAGES: [&str; 4] =
+    ["pytest==8.3.5", "pytest-xdist==3.6.1", "mypy==1.15.0", "setuptools==75.8.0"];
 
 /// Makes the venv, or finds it made; its interpreter.
 pub fn ensure(target: &RealTarget) -> Result<PathBuf> {

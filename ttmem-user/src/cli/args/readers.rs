@@ -37,7 +37,8 @@ pub struct WatchArgs {
     /// How the live view looks.
     #[command(flatten)]
     pub look: super::look::LookArgs,
-    /// Where the tables are [default: /run/ttmem, and ttmem in XDG_RUNTIME_DIR].
+    /// Where the tables are [default: TTMEM_TABLE_DIR if it is set, else /run/ttmem, and ttmem in
+    /// XDG_RUNTIME_DIR].
     #[arg(long, value_name = "DIR")]
     pub table_dir: Option<PathBuf>,
 }
@@ -77,7 +78,8 @@ pub struct AskArgs {
     /// The process to ask about [default: the only one that is watched].
     #[arg(short, long, value_name = "PID")]
     pub pid: Option<u32>,
-    /// Where the sockets are [default: /run/ttmem, and ttmem in XDG_RUNTIME_DIR].
+    /// Where the sockets are [default: TTMEM_TABLE_DIR if it is set, else /run/ttmem, and ttmem in
+    /// XDG_RUNTIME_DIR].
     #[arg(long, value_name = "DIR")]
     pub table_dir: Option<PathBuf>,
 }
