@@ -67,7 +67,9 @@ impl Terminal {
         command.extend(variables.iter().map(String::as_str));
         // Monitor mode gives ttmem the foreground, and the script its process id.
         command.extend(["bash", "-m", &script]);
-        command.extend(arguments);
+        let typed = ttmem.typed(arguments);
+        let typed: Option<Vec<&str>> = typed.iter().map(|word| word.to_str()).collect();
+        command.extend(typed.context("not UTF-8")?);
         terminal.tmux(&command)?;
         Ok(terminal)
     }

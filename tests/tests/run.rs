@@ -134,9 +134,9 @@ fn it_is_exact_from_the_first_instruction() {
     let standin = or_skip!(Standin::locate("pimpl"));
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("lines");
-    let mut command = Command::new(ttmem.path());
-    command.args(["run", "--refresh", "50", "--format", "json", "-o"]).arg(&file);
-    command.arg("--").arg(standin.driver());
+    let (lines, program) = (file.display().to_string(), standin.driver().display().to_string());
+    let options = ["run", "--refresh", "50", "--format", "json", "-o", &lines, "--", &program];
+    let mut command = ttmem.command(&options);
     let (mut driver, pid) = Driver::start_by(&mut command).unwrap();
     line_of(&file, |line| line["pid"] == pid && line["state"] == "running").unwrap();
     driver
