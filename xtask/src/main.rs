@@ -3,6 +3,7 @@
 //! What a person, the documentation or CI calls is here; the work is in a module per command.
 
 mod bench;
+mod build;
 mod demo;
 mod drift;
 mod lint;

@@ -11,7 +11,7 @@ use super::bpftrace::{self, Bpftrace, Fields};
 use crate::privilege::Privilege;
 use crate::real_target::RealTarget;
 use crate::say::{self, Step};
-use crate::{demo, paths, run, setup};
+use crate::{build, paths, run, setup};
 
 /// Everything that the suites use.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl Rig {
             bail!("probes need root's rights: run `cargo xtask bench` as root");
         }
         let real = setup::for_everything()?;
-        demo::build()?;
+        let ttmem = build::ttmem()?;
         let native = folder().join("native");
         let step = Step::begin("building", "loads to measure");
         let mut make = Command::new("make");
@@ -59,7 +59,7 @@ impl Rig {
         if bpftraces.is_empty() {
             say::warn("no bpftrace here: its rows will be missing");
         }
-        Ok(Self { ttmem: paths::ttmem(), native, scratch, bpftraces, real })
+        Ok(Self { ttmem, native, scratch, bpftraces, real })
     }
 
     /// Options of ttmem that change nothing of what it costs, but where its tables are.

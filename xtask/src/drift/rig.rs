@@ -22,12 +22,12 @@ const TESTS: &str = "real_exactness";
 const PASSES: &str = "passes";
 
 /// What comes of the exactness tests on a version.
-pub fn exactness(version: Version, target: &RealTarget) -> Result<String> {
+pub fn exactness(version: Version, target: &RealTarget, ttmem: &Path) -> Result<String> {
     let RealTarget::Python(venv) = target else {
         bail!("the exactness tests need ttnn in a venv: {}", target.describe());
     };
     let rig = Rig::prepare(version, venv)?;
-    let outcome = rig.test();
+    let outcome = rig.test(ttmem);
     fetch::empty("rig")?;
     outcome
 }
@@ -83,12 +83,12 @@ impl Rig {
         Ok(())
     }
 
-    fn test(&self) -> Result<String> {
+    fn test(&self, ttmem: &Path) -> Result<String> {
         let skips = self.folder.join("skipped");
         fs::write(&skips, "")?;
         let variables = [
             ("TTMEM_PRIVILEGED", PathBuf::from("1")),
-            ("TTMEM_BIN", paths::ttmem()),
+            ("TTMEM_BIN", ttmem.to_path_buf()),
             ("TTMEM_REAL_DIR", self.folder.clone()),
             ("TTMEM_REAL_PYTHON", self.python.clone()),
             ("TTMEM_SKIP_FILE", skips.clone()),

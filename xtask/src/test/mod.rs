@@ -26,7 +26,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::privilege::Privilege;
 use crate::real_target::RealTarget;
-use crate::{bench, demo, paths, run, say, setup};
+use crate::{bench, build, paths, run, say, setup};
 use tally::Counts;
 pub use tally::Tally;
 
@@ -36,12 +36,12 @@ const PRIVILEGED: &str = "ttmem-e2e";
 /// Prepares, builds, runs everything, and says what came of it.
 pub fn perform(cargo_arguments: &[String]) -> Result<ExitCode> {
     let target = setup::for_everything()?;
-    demo::build()?;
+    let ttmem = build::ttmem()?;
     let skips = fresh_skip_file()?;
     let mut tally = Tally::default();
     say::heading("Unit tests");
     let mut unit = cargo_test(&["--workspace", "--exclude", PRIVILEGED], cargo_arguments);
-    unit.env("TTMEM_SKIP_FILE", &skips).env("TTMEM_BIN", paths::ttmem());
+    unit.env("TTMEM_SKIP_FILE", &skips).env("TTMEM_BIN", &ttmem);
     unit.envs(target.library().map(|library| ("TTMEM_REAL_LIBRARY", library)));
     count("unit tests", &mut unit, &mut tally)?;
     let readers = setup::readers::ensure(&target);
@@ -49,7 +49,7 @@ pub fn perform(cargo_arguments: &[String]) -> Result<ExitCode> {
     let mut notes = python_package(readers.as_ref(), &mut tally)?;
     say::heading("Privileged tests");
     let readers = readers.as_deref().ok();
-    notes.extend(privileged(&target, readers, cargo_arguments, &skips, &mut tally)?);
+    notes.extend(privileged((&target, &ttmem), readers, cargo_arguments, &skips, &mut tally)?);
     if cargo_arguments.is_empty() {
         notes.extend(bench_works(&mut tally)?);
     }
@@ -113,7 +113,7 @@ fn python_package(
 
 /// Runs the privileged tests, or returns why they are not run.
 fn privileged(
-    target: &RealTarget,
+    (target, ttmem): (&RealTarget, &Path),
     readers: Option<&Path>,
     arguments: &[String],
     skips: &Path,
@@ -124,7 +124,7 @@ fn privileged(
     }
     let mut variables = target.test_environment();
     variables.push(("TTMEM_PRIVILEGED", "1".into()));
-    variables.push(("TTMEM_BIN", paths::ttmem()));
+    variables.push(("TTMEM_BIN", ttmem.to_path_buf()));
     variables.push(("TTMEM_STANDIN_DIR", paths::standin()));
     variables.push(("TTMEM_TRACY_DIR", setup::tracy::folder()));
     variables.push(("TTMEM_SKIP_FILE", skips.to_path_buf()));
