@@ -245,9 +245,13 @@ pub fn changed_code(pid: u32, library: &Path) -> Result<(usize, usize)> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
     let (mut changed, mut total) = (0, 0);
     for line in maps.lines() {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let [range, permissions, offset, _, _, path] = words[..] else { continue };
-        if !permissions.contains('x') || Path::new(path) != library {
+        // A path may have spaces in it, and is the last.
+        let Some(rest) = library.to_str().and_then(|path| line.strip_suffix(path)) else {
+            continue;
+        };
+        let words: Vec<&str> = rest.split_whitespace().collect();
+        let [range, permissions, offset, _, _] = words[..] else { continue };
+        if !permissions.contains('x') {
             continue;
         }
         let (start, end) = range.split_once('-').context("no range")?;
