@@ -13,7 +13,7 @@ use super::fetch;
 use super::version::Version;
 use crate::real_target::{self, RealTarget, compiler};
 use crate::say::{self, Step};
-use crate::test::{Tally, cargo_test, with_rights};
+use crate::test::{Tally, cargo_test, give_back, with_rights};
 use crate::{paths, run};
 
 /// The test program.
@@ -98,6 +98,7 @@ impl Rig {
         tests.args(["--", "--test-threads=1"]);
         let mut tally = Tally::default();
         let status = run::tee(&mut tests, |line| tally.line(line))?;
+        give_back()?;
         tally.ended(TESTS, status.success(), 0);
         if let Some(line) = fs::read_to_string(&skips)?.lines().next() {
             bail!("an exactness test could not run: {line}");

@@ -138,7 +138,21 @@ fn privileged(
         command.args(["--", "--test-threads=1"]);
     }
     count("privileged tests", &mut command, tally)?;
+    give_back()?;
     Ok(Vec::new())
+}
+
+/// What test programs have left in `target/` as root belongs to the user again, who called by sudo:
+/// caches and logs of tt-metal are written to by the demo too, and all of it is to be deletable.
+pub fn give_back() -> Result<()> {
+    if Privilege::find() != Privilege::Sudo {
+        return Ok(());
+    }
+    let user = rustix::process::getuid().as_raw();
+    let group = rustix::process::getgid().as_raw();
+    let mut chown = Command::new("sudo");
+    chown.args(["-n", "chown", "-R", "--no-dereference", "--from=0"]);
+    run::run(chown.arg(format!("{user}:{group}")).arg(paths::prepared()))
 }
 
 /// Makes cargo run the test programs with root's rights and these variables.
@@ -148,8 +162,10 @@ pub fn with_rights(command: &mut Command, variables: &[(&'static str, PathBuf)])
         Privilege::Sudo => {
             let names: Vec<&str> = variables.iter().map(|(name, _)| *name).collect();
             let keep = format!("--preserve-env={},CI", names.join(","));
-            // Only the test programs run as root: cargo's own files stay the user's.
-            command.env(runner_variable(), format!("sudo -n {keep}"));
+            // Only the test programs run as root: cargo's own files stay the user's, and so do the
+            // folders beside Python's sources.
+            let runner = format!("sudo -n {keep} env PYTHONDONTWRITEBYTECODE=1");
+            command.env(runner_variable(), runner);
         }
         Privilege::None => {
             bail!("no root's rights: type `sudo -v` before `cargo xtask test`, or run it as root")
