@@ -1,7 +1,7 @@
 //! A client of the socket, made from `docs/socket.md` alone.
 
 use std::{
-    io::{BufRead as _, BufReader, Write as _},
+    io::{BufRead as _, BufReader, ErrorKind, Write as _},
     os::unix::net::UnixStream,
     path::Path,
 };
@@ -38,9 +38,50 @@ impl Asking {
         Ok(Some(serde_json::from_str(&line).with_context(|| format!("not JSON: {line}"))?))
     }
 
+    /// What comes until the other side closes, line by line, which must happen. It may do so in the
+    /// midst of a line; that one is left out.
+    pub fn rest(&mut self) -> Result<Vec<Value>> {
+        let mut lines = Vec::new();
+        loop {
+            let mut line = String::new();
+            match self.0.read_line(&mut line) {
+                // Whoever still had something to say to us is told so by a reset.
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(lines),
+                Err(error) => return Err(error).context("the socket is still open"),
+                Ok(_) if !line.ends_with('\n') => return Ok(lines),
+                Ok(_) => lines.push(
+                    serde_json::from_str(&line).with_context(|| format!("not JSON: {line}"))?,
+                ),
+            }
+        }
+    }
+
     /// Sends a request; the answer.
     pub fn ask(&mut self, request: &Value) -> Result<Value> {
         self.tell(request)?;
         self.line()?.with_context(|| format!("no answer to {request}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair() -> (Asking, UnixStream) {
+        let (here, there) = UnixStream::pair().unwrap();
+        (Asking(BufReader::new(here)), there)
+    }
+
+    #[test]
+    fn the_rest_ends_with_the_other_side_and_not_with_patience() {
+        let (mut asking, mut there) = pair();
+        there.write_all(b"1\n2\n[3").unwrap();
+        drop(there);
+        assert_eq!(asking.rest().unwrap(), [1, 2]);
+        let (mut asking, mut there) = pair();
+        asking.0.get_ref().set_read_timeout(Some(std::time::Duration::from_millis(1))).unwrap();
+        there.write_all(b"1\n").unwrap();
+        let error = asking.rest().unwrap_err();
+        assert_eq!(error.to_string(), "the socket is still open");
     }
 }

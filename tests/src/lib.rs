@@ -3,6 +3,7 @@
 //! `cargo xtask test` sets the environment up and runs them; without it every test skips itself,
 //! and says so.
 
+pub mod alone;
 pub mod asking;
 pub mod failure;
 pub mod programs;

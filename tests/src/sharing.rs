@@ -4,11 +4,12 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command},
+    process::{Child, Command, Stdio},
     time::Instant,
 };
 
 use anyhow::{Context as _, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -72,9 +73,8 @@ impl Rig {
 
     /// A command that reads what is shared.
     pub fn reading(&self, arguments: &[&str]) -> Command {
-        let place = self.place();
-        let mut command = self.ttmem.command(arguments);
-        command.arg("--table-dir").arg(place);
+        let mut command = Command::new(self.ttmem.path());
+        command.args(arguments).arg("--table-dir").arg(self.place()).stdin(Stdio::null());
         command
     }
 }
@@ -89,6 +89,14 @@ pub fn said(command: &mut Command) -> Result<(String, Option<i32>)> {
 
 /// A running program. Killed when dropped.
 pub struct Service(pub Child);
+
+impl Service {
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw).context("pid")?;
+        Ok(kill_process(pid, signal)?)
+    }
+}
 
 impl Drop for Service {
     fn drop(&mut self) {

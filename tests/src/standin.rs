@@ -13,6 +13,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
+use tempfile::TempDir;
+
 use crate::{
     skip,
     ttmem::{PATIENCE, ended_within, readable_within},
@@ -34,6 +36,15 @@ impl Standin {
         } else {
             Err(format!("the stand-in's variant {variant} is not built"))
         }
+    }
+
+    /// A copy in a folder of its own, by whose name no other process can be found.
+    pub fn copied(&self) -> Result<Copied> {
+        let folder = tempfile::Builder::new().prefix("ttmem-standin-").tempdir()?;
+        let copy = Self { folder: folder.path().to_owned() };
+        fs::copy(self.driver(), copy.driver())?;
+        fs::copy(self.library(), copy.library())?;
+        Ok(Copied { standin: copy, folder })
     }
 
     /// The driver's program.
@@ -65,6 +76,27 @@ impl Standin {
             "free c",
         ])?;
         Ok(driver)
+    }
+}
+
+/// A copy of a variant. Removed when dropped.
+#[derive(Debug)]
+pub struct Copied {
+    /// The copy.
+    pub standin: Standin,
+    folder: TempDir,
+}
+
+impl Copied {
+    /// A copy of a variant, or why the test cannot run.
+    pub fn locate(variant: &str) -> Result<Self, String> {
+        Standin::locate(variant)?.copied().map_err(|error| format!("{error:#}"))
+    }
+
+    /// What is in the command line of each of its drivers, and of no other process's.
+    pub fn name(&self) -> Result<&str> {
+        let name = self.folder.path().file_name().context("no name")?;
+        name.to_str().context("not UTF-8")
     }
 }
 
@@ -213,9 +245,13 @@ pub fn changed_code(pid: u32, library: &Path) -> Result<(usize, usize)> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
     let (mut changed, mut total) = (0, 0);
     for line in maps.lines() {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let [range, permissions, offset, _, _, path] = words[..] else { continue };
-        if !permissions.contains('x') || Path::new(path) != library {
+        // A path may have spaces in it, and is the last.
+        let Some(rest) = library.to_str().and_then(|path| line.strip_suffix(path)) else {
+            continue;
+        };
+        let words: Vec<&str> = rest.split_whitespace().collect();
+        let [range, permissions, offset, _, _] = words[..] else { continue };
+        if !permissions.contains('x') {
             continue;
         }
         let (start, end) = range.split_once('-').context("no range")?;

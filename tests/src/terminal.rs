@@ -1,11 +1,12 @@
 //! A real terminal in which the live view runs: what it shows, and that it gives the terminal back.
 //!
-//! It is a tmux server of its own; there is no event for a change of the screen, so it is looked at.
+//! It is a tmux server of its own, which ends with the test, however that ends. There is no event for
+//! a change of the screen, so it is looked at.
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -17,10 +18,66 @@ use crate::ttmem::Ttmem;
 /// How long the screen may take to become what is expected.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A terminal of its own, in a tmux server of its own. Ended when dropped.
+/// A tmux server of its own. Ended when dropped, or when this process ends in whatever way: a server
+/// goes into the background by itself, where nobody would end it after Ctrl-C.
+#[derive(Debug)]
+pub struct Tmux {
+    socket: String,
+}
+
+impl Tmux {
+    /// Starts a server with a session of so many columns and lines, in which a command runs.
+    pub fn start(name: &str, (columns, lines): (u32, u32), words: &[&str]) -> Result<Self> {
+        Self::start_for(std::process::id(), name, (columns, lines), words)
+    }
+
+    fn start_for(
+        pid: u32,
+        name: &str,
+        (columns, lines): (u32, u32),
+        words: &[&str],
+    ) -> Result<Self> {
+        let tmux = Self { socket: format!("ttmem-test-{}-{name}", std::process::id()) };
+        let size = [columns.to_string(), lines.to_string()];
+        let session = ["-f", "/dev/null", "new-session", "-d", "-x", &size[0], "-y", &size[1]];
+        // The server's own job: it ends with the server, and the server with it.
+        let wait = format!("tail --pid={pid} -f /dev/null; tmux -L {} kill-server", tmux.socket);
+        tmux.call(&[&session, words, &[";", "run-shell", "-b", &wait]].concat())?;
+        Ok(tmux)
+    }
+
+    /// Whether there is such a terminal on this machine.
+    pub fn locate() -> Result<(), String> {
+        let found = Command::new("tmux").arg("-V").output();
+        found.map(drop).map_err(|error| format!("no tmux: {error}"))
+    }
+
+    /// Has it do something; what it says.
+    pub fn call(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new("tmux");
+        command.args(["-L", &self.socket]).args(arguments).stdin(Stdio::null());
+        let output = command.output().context("tmux")?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "tmux {arguments:?}: {errors}");
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// What is on the screen.
+    pub fn screen(&self) -> Result<String> {
+        self.call(&["capture-pane", "-p"])
+    }
+}
+
+impl Drop for Tmux {
+    fn drop(&mut self) {
+        let _ = self.call(&["kill-server"]);
+    }
+}
+
+/// A terminal of its own. Ended when dropped.
 #[derive(Debug)]
 pub struct Terminal {
-    socket: String,
+    tmux: Tmux,
     folder: tempfile::TempDir,
 }
 
@@ -48,34 +105,30 @@ impl Terminal {
     pub fn start_sized(
         ttmem: &Ttmem,
         name: &str,
-        (columns, lines): (u32, u32),
+        size: (u32, u32),
         arguments: &[&str],
     ) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let socket = format!("ttmem-test-{}-{name}", std::process::id());
-        let terminal = Self { socket, folder };
-        let script = terminal.file("script");
+        let script = folder.path().join("script");
         fs::write(&script, SCRIPT)?;
         let variables = [
-            format!("FOLDER={}", terminal.folder.path().display()),
+            format!("FOLDER={}", folder.path().display()),
             format!("TTMEM={}", ttmem.path().display()),
         ];
         let script = script.display().to_string();
-        let size = [columns.to_string(), lines.to_string()];
-        let mut command = vec!["-f", "/dev/null", "new-session", "-d"];
-        command.extend(["-x", &size[0], "-y", &size[1], "env"]);
+        let mut command = vec!["env"];
         command.extend(variables.iter().map(String::as_str));
         // Monitor mode gives ttmem the foreground, and the script its process id.
         command.extend(["bash", "-m", &script]);
-        command.extend(arguments);
-        terminal.tmux(&command)?;
-        Ok(terminal)
+        let typed = ttmem.typed(arguments);
+        let typed: Option<Vec<&str>> = typed.iter().map(|word| word.to_str()).collect();
+        command.extend(typed.context("not UTF-8")?);
+        Ok(Self { tmux: Tmux::start(name, size, &command)?, folder })
     }
 
     /// Whether there is such a terminal on this machine.
     pub fn locate() -> Result<(), String> {
-        let found = Command::new("tmux").arg("-V").output();
-        found.map(drop).map_err(|error| format!("no tmux: {error}"))
+        Tmux::locate()
     }
 
     /// The folder of what it keeps; it goes with the terminal.
@@ -89,17 +142,12 @@ impl Terminal {
 
     /// Has tmux do something; what it says.
     pub fn tmux(&self, arguments: &[&str]) -> Result<String> {
-        let mut command = Command::new("tmux");
-        command.args(["-L", &self.socket]).args(arguments);
-        let output = command.output().context("tmux")?;
-        let errors = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "tmux {arguments:?}: {errors}");
-        Ok(String::from_utf8(output.stdout)?)
+        self.tmux.call(arguments)
     }
 
     /// What is on the screen.
     pub fn screen(&self) -> Result<String> {
-        self.tmux(&["capture-pane", "-p"])
+        self.tmux.screen()
     }
 
     /// Presses keys, as tmux names them.
@@ -149,8 +197,23 @@ impl Terminal {
     }
 }
 
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        let _ = self.tmux(&["kill-server"]);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{or_skip, sharing::Service};
+
+    #[test]
+    fn it_ends_with_whom_it_is_for() {
+        or_skip!(Tmux::locate());
+        let held = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let held = Service(held);
+        let tmux = Tmux::start_for(held.0.id(), "ends", (80, 24), &["cat"]).unwrap();
+        tmux.screen().unwrap();
+        drop(held);
+        let deadline = Instant::now() + PATIENCE;
+        while tmux.call(&["list-sessions"]).is_ok() {
+            assert!(Instant::now() < deadline, "it is still there");
+            std::thread::yield_now();
+        }
     }
 }

@@ -1,11 +1,13 @@
 //! Running the `ttmem` binary.
 
 use std::{
+    ffi::OsString,
     fs,
     io::{BufRead as _, BufReader},
     os::fd::AsFd,
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -16,19 +18,24 @@ use rustix::{
     time::Timespec,
 };
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::skip;
 
-/// The binary.
+/// The binary, and where its tables are: a folder of each test's own, so that a service that runs
+/// on the machine, or another run of the tests, is neither seen nor in the way.
 #[derive(Clone, Debug)]
 pub struct Ttmem {
     path: PathBuf,
+    tables: Arc<TempDir>,
 }
 
 impl Ttmem {
     /// The binary under test, or why the test cannot run.
     pub fn locate() -> Result<Self, String> {
-        Ok(Self { path: skip::path_from("TTMEM_BIN")? })
+        let path = skip::path_from("TTMEM_BIN")?;
+        let tables = tempfile::tempdir().map_err(|error| format!("no folder: {error}"))?;
+        Ok(Self { path, tables: Arc::new(tables) })
     }
 
     /// The binary's file.
@@ -36,10 +43,16 @@ impl Ttmem {
         &self.path
     }
 
+    /// What is to be typed behind the binary's name: the arguments, and where the tables are, unless
+    /// that is among them.
+    pub fn typed(&self, arguments: &[&str]) -> Vec<OsString> {
+        with_tables(arguments, self.tables.path())
+    }
+
     /// A command line.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.path);
-        command.args(arguments).stdin(Stdio::null());
+        command.args(self.typed(arguments)).stdin(Stdio::null());
         command
     }
 
@@ -86,8 +99,22 @@ impl Ttmem {
         let mut child =
             self.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?;
         let stdout = BufReader::new(child.stdout.take().context("no pipe")?);
-        Ok(Attached { child, stdout })
+        Ok(Attached { child, stdout, _tables: Arc::clone(&self.tables) })
     }
+}
+
+/// Commands that have tables, or look for them.
+const WITH_TABLES: [&str; 5] = ["attach", "run", "serve", "watch", "ask"];
+
+fn with_tables(arguments: &[&str], tables: &Path) -> Vec<OsString> {
+    let mut typed: Vec<OsString> = arguments.iter().map(OsString::from).collect();
+    // What comes behind is the command's that is run.
+    let mut own = arguments.iter().take_while(|argument| **argument != "--");
+    let is_one = own.next().is_some_and(|command| WITH_TABLES.contains(command));
+    if is_one && !own.any(|it| *it == "--no-table" || it.starts_with("--table-dir")) {
+        typed.splice(1..1, [OsString::from("--table-dir"), tables.into()]);
+    }
+    typed
 }
 
 fn last_json(output: &Output) -> Result<Value> {
@@ -113,6 +140,8 @@ fn is_done_at(line: &Value, time_ns: u64) -> bool {
 pub struct Attached {
     child: Child,
     stdout: BufReader<ChildStdout>,
+    /// There as long as it writes to them.
+    _tables: Arc<TempDir>,
 }
 
 impl Attached {
@@ -223,4 +252,31 @@ pub fn ended_within(child: &mut Child, patience: Duration) -> Result<ExitStatus>
     let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
     readable_within(&pidfd, patience).with_context(|| format!("process {} runs on", child.id()))?;
     Ok(child.wait()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_where_the_test_is_unless_it_says_where() {
+        let typed = |arguments: &[&str]| {
+            let typed = with_tables(arguments, Path::new("/own"));
+            typed.iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>()
+        };
+        let added = ["attach", "--table-dir", "/own", "--all"];
+        assert_eq!(typed(&["attach", "--all"]), added);
+        let behind = ["run", "--table-dir", "/own", "--", "x", "--no-table"];
+        assert_eq!(typed(&["run", "--", "x", "--no-table"]), behind);
+        for as_it_is in [
+            &["serve", "--table-dir", "/other"][..],
+            &["serve", "--table-dir=/other"],
+            &["attach", "--no-table", "--all"],
+            &["snapshot", "--pid", "1"],
+            &["--version"],
+            &[],
+        ] {
+            assert_eq!(typed(as_it_is), as_it_is);
+        }
+    }
 }

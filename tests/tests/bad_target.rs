@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use e2e::{
     or_skip,
     refusal::{compile, output_within, sane},
-    standin::{Driver, Standin},
+    standin::{Copied, Driver, Standin},
     ttmem::{Attached, Ttmem, now_ns},
 };
 use rustix::process::Signal;
@@ -63,16 +63,15 @@ fn start_as(pid: u32, standin: &Standin) -> Result<Driver> {
 fn replaced_by_another(
     ttmem: &Ttmem,
     standin: &Standin,
-    selection: Option<&str>,
+    name: Option<&str>,
     extra: &[&str],
 ) -> Result<(Attached, u64, u32, Driver)> {
     let mut old = standin.start()?;
     old.all_ok(&["open mesh 0 2 name=m", "alloc a m DRAM 65536 2048"])?;
     let pid = old.pid();
     let own = pid.to_string();
-    let named = ["--pid", own.as_str()];
-    let selection = selection.as_ref().map_or(&named[..], std::slice::from_ref);
-    let options = [selection, extra, &["--buffers", "--map", "--refresh", "20"]].concat();
+    let selection = name.map_or(["--pid", &own], |name| ["--name", name]);
+    let options = [&selection[..], extra, &["--buffers", "--map", "--refresh", "20"]].concat();
     let mut watch = ttmem.attach_to(&options)?;
     watch.find(|line| line["pid"] == pid && line["exact"] == true)?;
     watch.signal(Signal::STOP)?;
@@ -116,10 +115,10 @@ fn a_pid_reused_by_another_program_is_noticed() {
 #[test]
 fn a_pid_reused_by_another_program_is_a_target_of_its_own() {
     let ttmem = or_skip!(Ttmem::locate());
-    let standin = or_skip!(Standin::locate("pimpl"));
+    let copied = or_skip!(Copied::locate("pimpl"));
     let reused = || -> Result<()> {
         let (mut watch, reused_at, pid, mut new) =
-            replaced_by_another(&ttmem, &standin, Some("--all"), &[])?;
+            replaced_by_another(&ttmem, &copied.standin, Some(copied.name()?), &[])?;
         let over = watch.find(|line| line["pid"] == pid && line["state"] == "exited")?;
         is_the_old_one(&over)?;
         let is_new = |line: &Value| {
@@ -147,7 +146,7 @@ const MEMORY: &str = "--as=1000000000";
 /// Runs ttmem with bounded memory; it must end in time, without a panic.
 fn bounded(ttmem: &Ttmem, arguments: &[&str], codes: &[i32]) -> Result<Option<Value>> {
     let mut command = Command::new("prlimit");
-    command.args([MEMORY, "--core=0"]).arg(ttmem.path()).args(arguments);
+    command.args([MEMORY, "--core=0"]).arg(ttmem.path()).args(ttmem.typed(arguments));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let start = Instant::now();
     let output = output_within(command.spawn()?).with_context(|| format!("{arguments:?}"))?;

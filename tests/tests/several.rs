@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, fs, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::{
-    or_skip,
-    standin::{Driver, Standin},
+    alone, or_skip,
+    standin::{Copied, Driver, Standin},
     ttmem::{Attached, Ttmem, now_ns},
 };
 use rustix::process::Signal;
@@ -16,6 +16,13 @@ const OFTEN: [&str; 3] = ["--buffers", "-r", "30"];
 
 fn driver(variant: &str) -> Result<Driver, String> {
     Standin::locate(variant)?.start().map_err(|error| format!("{error:#}"))
+}
+
+/// A copy of a variant, which can be named, and a driver of it.
+fn named(variant: &str) -> Result<(Copied, Driver), String> {
+    let copied = Copied::locate(variant)?;
+    let driver = copied.standin.start().map_err(|error| format!("{error:#}"))?;
+    Ok((copied, driver))
 }
 
 fn with_often<'a>(options: &[&'a str]) -> Vec<&'a str> {
@@ -86,9 +93,10 @@ fn of(watch: &mut Attached, driver: &mut Driver, time_ns: u64) -> Value {
 #[test]
 fn names_select_and_say_what_else_there_is() {
     let ttmem = or_skip!(Ttmem::locate());
-    let mut driver = or_skip!(driver("pimpl"));
+    let (copied, mut driver) = or_skip!(named("pimpl"));
     driver.all_ok(&["open mesh 0 2 name=m", "alloc a m DRAM 4096 2048"]).unwrap();
-    let output = ttmem.run(&["attach", "--name", "pimpl/driver$", "--once", "--format", "json"]);
+    let name = format!("{}/driver$", copied.name().unwrap());
+    let output = ttmem.run(&["attach", "--name", &name, "--once", "--format", "json"]);
     let output = output.unwrap();
     assert!(output.status.success());
     let text = String::from_utf8(output.stdout).unwrap();
@@ -101,30 +109,40 @@ fn names_select_and_say_what_else_there_is() {
     assert_eq!(error.lines().count(), 1, "{error}");
 }
 
-/// `--all` and `--name --wait` see what starts later, from then on to its end.
+/// From its start to its end.
+fn later_is_seen(ttmem: &Ttmem, standin: &Standin, selection: &[&str]) {
+    let mut watch = ttmem.attach_to(&with_often(selection)).unwrap();
+    watch.next().unwrap().expect("a line");
+    for round in 0..3 {
+        let mut driver = standin.start().unwrap();
+        // Before anything happens: the driver waits for its script.
+        watch.of_at(driver.pid(), 0).unwrap();
+        driver.all_ok(&["open mesh 0 2 name=m", "churn 2 500 1 keep=3"]).unwrap();
+        let time_ns = now_ns();
+        of(&mut watch, &mut driver, time_ns);
+        let pid = driver.pid();
+        driver.end_with(if round == 1 { "crash" } else { "quit" }).unwrap();
+        let over = watch.find(|line| line["pid"] == pid && line["state"] == "exited").unwrap();
+        assert!(!over["buffers"].as_array().unwrap().is_empty(), "what was still live");
+    }
+    watch.signal(Signal::INT).unwrap();
+    let (_, status) = watch.finish().unwrap();
+    assert!(status.success(), "{status}");
+}
+
 #[test]
 fn what_starts_later_is_seen() {
     let ttmem = or_skip!(Ttmem::locate());
     let standin = or_skip!(Standin::locate("pimpl"));
-    for selection in [&["--all"][..], &["--name", "pimpl/driver", "--wait"]] {
-        let mut watch = ttmem.attach_to(&with_often(selection)).unwrap();
-        watch.next().unwrap().expect("a line");
-        for round in 0..3 {
-            let mut driver = standin.start().unwrap();
-            // Before anything happens: the driver waits for its script.
-            watch.of_at(driver.pid(), 0).unwrap();
-            driver.all_ok(&["open mesh 0 2 name=m", "churn 2 500 1 keep=3"]).unwrap();
-            let time_ns = now_ns();
-            of(&mut watch, &mut driver, time_ns);
-            let pid = driver.pid();
-            driver.end_with(if round == 1 { "crash" } else { "quit" }).unwrap();
-            let over = watch.find(|line| line["pid"] == pid && line["state"] == "exited").unwrap();
-            assert!(!over["buffers"].as_array().unwrap().is_empty(), "what was still live");
-        }
-        watch.signal(Signal::INT).unwrap();
-        let (_, status) = watch.finish().unwrap();
-        assert!(status.success(), "{status}");
-    }
+    or_skip!(alone::nobody_else());
+    later_is_seen(&ttmem, &standin, &["--all"]);
+}
+
+#[test]
+fn what_starts_later_is_seen_by_its_name() {
+    let ttmem = or_skip!(Ttmem::locate());
+    let copied = or_skip!(Copied::locate("pimpl"));
+    later_is_seen(&ttmem, &copied.standin, &["--name", copied.name().unwrap(), "--wait"]);
 }
 
 /// A program that becomes another ends as such; the next one is followed where targets are
@@ -132,10 +150,9 @@ fn what_starts_later_is_seen() {
 #[test]
 fn another_program_in_the_same_process() {
     let ttmem = or_skip!(Ttmem::locate());
-    let mut driver = or_skip!(driver("pimpl"));
+    let (copied, mut driver) = or_skip!(named("pimpl"));
     driver.all_ok(&["open mesh 0 2 name=m", "alloc a m DRAM 4096 2048"]).unwrap();
-    let mut watch =
-        ttmem.attach_to(&with_often(&["--name", "pimpl/driver|standin-driver"])).unwrap();
+    let mut watch = ttmem.attach_to(&with_often(&["--name", copied.name().unwrap()])).unwrap();
     let mut plain = ttmem.attach(driver.pid(), &with_often(&["--no-table"])).unwrap();
     plain.next().unwrap().expect("a snapshot");
     watch.of_at(driver.pid(), 0).unwrap();
@@ -155,9 +172,9 @@ fn another_program_in_the_same_process() {
 #[test]
 fn a_forked_copy_does_not_change_its_parent() {
     let ttmem = or_skip!(Ttmem::locate());
-    let mut driver = or_skip!(driver("pimpl"));
+    let (copied, mut driver) = or_skip!(named("pimpl"));
     driver.all_ok(&["open mesh 0 2 name=m", "alloc a m DRAM 4096 2048"]).unwrap();
-    let mut watch = ttmem.attach_to(&with_often(&["--all"])).unwrap();
+    let mut watch = ttmem.attach_to(&with_often(&["--name", copied.name().unwrap()])).unwrap();
     watch.of_at(driver.pid(), 0).unwrap();
     driver.ok("fork 500").unwrap();
     let time_ns = now_ns();
@@ -171,7 +188,8 @@ fn only_the_thread_that_attaches_keeps_rights() {
     /// linux/capability.h.
     const FOR_ATTACHING: u64 = 1 << 19 | 1 << 2 | 1 << 38 | 1 << 39 | 1 << 40;
     let ttmem = or_skip!(Ttmem::locate());
-    let mut watch = ttmem.attach_to(&["--all", "-r", "20"]).unwrap();
+    let nobody = ["--name", "ttmem-no-such-program", "--wait", "-r", "20"];
+    let mut watch = ttmem.attach_to(&nobody).unwrap();
     watch.next().unwrap().expect("a line");
     let mut keeping = watch.permitted().unwrap();
     keeping.retain(|(_, permitted)| *permitted != 0);

@@ -14,10 +14,11 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use e2e::{
+    alone,
     asking::Asking,
     or_skip,
     sharing::{Rig, Service, said, served},
-    standin::{Driver, Standin},
+    standin::{Copied, Driver, Standin},
     table::Table,
     ttmem::{PATIENCE, ended_within},
 };
@@ -62,13 +63,15 @@ fn a_second_ttmem_looks_over_the_firsts_shoulder() {
 #[test]
 fn a_search_takes_over_when_the_first_has_ended() {
     let mut rig = or_skip!(Rig::new());
+    let copied = or_skip!(Copied::locate("pimpl"));
+    rig.driver = copied.standin.start().unwrap();
     rig.driver.all_ok(&["open mesh 0 1 name=m", "alloc a m DRAM 4096 2048"]).unwrap();
     let first = rig.attach(&[]).unwrap();
     let pid = rig.driver.pid();
     let place = rig.place();
-    let place = place.to_str().unwrap();
-    let mut search =
-        rig.ttmem.attach_to(&["--name", "pimpl/driver", "-r", "50", "--table-dir", place]).unwrap();
+    let name = copied.name().unwrap();
+    let options = ["--name", name, "-r", "50", "--table-dir", place.to_str().unwrap()];
+    let mut search = rig.ttmem.attach_to(&options).unwrap();
     let is_refused = |line: &Value| {
         let unwatched = line["unwatched"].as_array().into_iter().flatten();
         let mut reasons = unwatched.filter(|it| it["pid"] == pid);
@@ -80,6 +83,31 @@ fn a_search_takes_over_when_the_first_has_ended() {
     first.finish().unwrap();
     let snapshot = search.find(|line| line["pid"] == pid && line["exact"] == true).unwrap();
     assert_eq!(snapshot["devices"][0]["pools"][0]["buffers"], 1);
+}
+
+/// The one test of the folder that is meant where none is named.
+#[test]
+fn where_no_folder_is_named_readers_look_where_it_is() {
+    or_skip!(alone::no_other_ttmem());
+    let mut rig = or_skip!(Rig::new());
+    rig.driver.all_ok(&["open mesh 0 1 name=m", "alloc a m DRAM 4096 2048"]).unwrap();
+    let pid = rig.driver.pid().to_string();
+    let typed = |arguments: &[&str]| {
+        let mut command = Command::new(rig.ttmem.path());
+        command.args(arguments).stdin(Stdio::null());
+        command
+    };
+    let mut attach = typed(&["attach", "--pid", &pid, "--headless", "-r", "60000"]);
+    let mut attached = Service(attach.stdout(Stdio::null()).spawn().unwrap());
+    let usual = Path::new("/run/ttmem");
+    served(usual, rig.driver.pid()).unwrap();
+    let (text, code) = said(&mut typed(&["watch", "--once", "--pid", &pid])).unwrap();
+    assert!(code == Some(0) && text.contains("DRAM"), "{text}");
+    let (text, code) = said(&mut typed(&["ask", "{\"get\":\"buffers\"}", "--pid", &pid])).unwrap();
+    assert!(code == Some(0) && text.contains("\"total\":1"), "{text}");
+    attached.signal(Signal::TERM).unwrap();
+    assert!(ended_within(&mut attached.0, PATIENCE).unwrap().success());
+    assert!(!usual.join(format!("{pid}.table")).exists());
 }
 
 #[test]
@@ -270,6 +298,7 @@ fn readers_say_what_is_not_there() {
 
 #[test]
 fn a_service_watches_what_comes_and_goes() {
+    or_skip!(alone::nobody_else());
     let mut rig = or_skip!(Rig::new());
     let standin = or_skip!(Standin::locate("inline"));
     rig.driver.all_ok(&["open mesh 0 1 name=m", "alloc a m DRAM 4096 2048"]).unwrap();
@@ -318,17 +347,12 @@ fn a_service_watches_what_comes_and_goes() {
         assert!(Instant::now() < deadline, "never exact");
     };
     assert_eq!(buffers["total"], 1);
-    let signal = |signal| {
-        let pid =
-            i32::try_from(service.0.id()).ok().and_then(rustix::process::Pid::from_raw).unwrap();
-        rustix::process::kill_process(pid, signal).unwrap();
-    };
-    signal(Signal::HUP);
+    service.signal(Signal::HUP).unwrap();
     told("RELOADING=1");
     told("READY=1");
     other.end_with("quit").unwrap();
     assert_eq!(asking.line().unwrap().expect("a last line")["state"], "exited");
-    signal(Signal::TERM);
+    service.signal(Signal::TERM).unwrap();
     told("STOPPING=1");
     assert!(ended_within(&mut service.0, Duration::from_secs(10)).unwrap().success());
     rig.driver.ok("alloc b m DRAM 4096 2048").unwrap();
@@ -346,6 +370,7 @@ fn units_capabilities() -> Result<String> {
 
 #[test]
 fn a_service_needs_no_more_than_its_unit_leaves_it() {
+    or_skip!(alone::nobody_else());
     let mut rig = or_skip!(Rig::new());
     rig.driver.all_ok(&["open mesh 0 1 name=m", "alloc a m DRAM 4096 2048"]).unwrap();
     let mut command = Command::new("setpriv");

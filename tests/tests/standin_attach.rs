@@ -9,8 +9,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::{
-    or_skip,
-    standin::{Driver, Standin, changed_code},
+    alone, or_skip,
+    standin::{Copied, Driver, Standin, changed_code},
     ttmem::{Attached, Ttmem, now_ns},
 };
 use rustix::process::Signal;
@@ -59,20 +59,15 @@ fn capabilities_are_gone_once_attached() {
 /// As a package that was updated, or built anew, while its program ran.
 #[test]
 fn a_library_that_was_replaced_is_the_one_that_runs() {
-    let (ttmem, standin) =
-        or_skip!(Ttmem::locate().and_then(|t| Ok((t, Standin::locate("pimpl")?))));
-    let folder = tempfile::tempdir().unwrap();
-    let place = |name: &str| folder.path().join(name);
-    for (from, name) in [(standin.driver(), "driver"), (standin.library(), "libtt_metal.so")] {
-        fs::copy(from, place(name)).unwrap();
-    }
-    let mut driver = Driver::start(&place("driver")).unwrap();
+    let (ttmem, copied) = or_skip!(Ttmem::locate().and_then(|t| Ok((t, Copied::locate("pimpl")?))));
+    let mut driver = copied.standin.start().unwrap();
     driver.all_ok(&["open mesh 0 2 name=m", "alloc a m DRAM 4096 2048"]).unwrap();
-    fs::remove_file(place("libtt_metal.so")).unwrap();
-    fs::write(place("libtt_metal.so"), "another").unwrap();
+    let library = copied.standin.library();
+    fs::remove_file(&library).unwrap();
+    fs::write(&library, "another").unwrap();
     let pid = driver.pid().to_string();
-    for select in [&["--pid", &pid][..], &["--all"]] {
-        let mut watch = ttmem.attach_to(&[select, &["-r", "20"]].concat()).unwrap();
+    for select in [["--pid", &pid], ["--name", copied.name().unwrap()]] {
+        let mut watch = ttmem.attach_to(&[&select[..], &["-r", "20"]].concat()).unwrap();
         watch.of_at(driver.pid(), now_ns()).unwrap();
         driver.all_ok(&["alloc b m L1 4096 2048"]).unwrap();
         let snapshot = watch.of_at(driver.pid(), now_ns()).unwrap();
@@ -112,6 +107,7 @@ fn a_stuck_reader_loses_nothing() {
 /// The way for kernels without a dependable `uprobe_multi`.
 #[test]
 fn perf_events_count_the_same() {
+    or_skip!(alone::no_other_ttmem());
     let prepared = or_skip!(prepared());
     println!("{} figures equal through perf events", counts_the_same(prepared, "--perf-events"));
 }
@@ -119,6 +115,7 @@ fn perf_events_count_the_same() {
 /// What finds its CPU taken takes another way. Kernels that preempt no program never take it.
 #[test]
 fn hits_that_preempt_others_count_the_same() {
+    or_skip!(alone::no_other_ttmem());
     let prepared = or_skip!(prepared());
     let compared = counts_the_same(prepared, "--pretend-preempting");
     println!("{compared} figures equal, with every other hit beside nobody");

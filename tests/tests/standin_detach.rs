@@ -8,15 +8,16 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::{
-    or_skip,
+    alone, or_skip,
     standin::{Driver, Standin, changed_code},
     ttmem::{Attached, Ttmem, now_ns},
 };
 use rustix::process::Signal;
 
-/// Generous: what is aimed at is printed with what was measured.
-const LIMIT: Duration = Duration::from_secs(1);
+/// What is aimed at is printed with what was measured, and `cargo xtask bench` measures it.
 const GOAL: Duration = Duration::from_millis(200);
+/// Only what has gone wrong takes so long, also on a busy machine.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// How ttmem is ended.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +77,7 @@ fn timely(what: &str, took: Duration) -> Result<()> {
 #[test]
 fn nothing_stays_behind() {
     let ttmem = or_skip!(Ttmem::locate());
+    or_skip!(alone::no_other_ttmem());
     for variant in ["pimpl", "inline", "cet", "stripped"] {
         let (driver, library) = or_skip!(prepared(variant));
         detach_in_every_way(&ttmem, driver, &library).context(variant).unwrap();
@@ -108,6 +110,7 @@ fn detach_in_every_way(ttmem: &Ttmem, mut driver: Driver, library: &Path) -> Res
 #[test]
 fn killed_amid_a_load() {
     let ttmem = or_skip!(Ttmem::locate());
+    or_skip!(alone::no_other_ttmem());
     for variant in ["pimpl", "cet"] {
         let (mut driver, library) = or_skip!(prepared(variant));
         for round in 0..5 {

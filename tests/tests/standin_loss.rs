@@ -68,8 +68,11 @@ fn small_ring(ttmem: &Ttmem, standin: &Standin) -> Result<()> {
     watch.signal(Signal::STOP)?;
     wait_until_stopped(watch.pid())?;
     let told = driver.ok("churn 2 3000 5")?;
+    // While it is stopped: the first snapshot behind this is from before the loss is repaired,
+    // however long this test waits for its turn.
+    let time_ns = now_ns();
     watch.signal(Signal::CONT)?;
-    let snapshot = watch.at_or_after(now_ns())?;
+    let snapshot = watch.find(|line| line["time_ns"].as_u64() >= Some(time_ns))?;
 
     let made = told.number("allocations")? + told.number("frees")?;
     let lost = number(&snapshot["lost"]["ring_full"])?;
@@ -89,8 +92,13 @@ fn small_ring(ttmem: &Ttmem, standin: &Standin) -> Result<()> {
     says_so(&snapshot, lost)?;
     watch.signal(Signal::TERM)?;
     let (rest, status) = watch.finish()?;
-    says_so(rest.last().context("no last snapshot")?, lost)?;
-    ensure!(status.code() == Some(2), "{status}");
+    // By now it may have been repaired.
+    let end = rest.last().unwrap_or(&snapshot);
+    let code = if end["exact"] == true { 0 } else { 2 };
+    ensure!(status.code() == Some(code), "{status}: {end}");
+    if code == 2 {
+        says_so(end, lost)?;
+    }
     ensure!(driver.end_with("quit")?.success());
     Ok(())
 }

@@ -210,7 +210,7 @@ fn each_process_has_a_port_of_its_own() {
 fn a_command_is_followed_from_its_start() {
     let standin = or_skip!(Standin::locate("pimpl"));
     let ttmem = or_skip!(Ttmem::locate());
-    let shell = format!("{}; exit 0", standin.driver().display());
+    let shell = format!("'{}'; exit 0", standin.driver().display());
     let arguments = ["run", "--headless", "--no-table", "--tracy=0", "--", "sh", "-c", &shell];
     let mut command = ttmem.command(&arguments);
     command.stdin(Stdio::piped());

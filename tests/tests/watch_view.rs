@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::{
-    or_skip,
+    alone, or_skip,
     sharing::{Rig, Service, served},
     shown::{bytes, compare_pool, ends_with, lines_of_chip},
     standin::Standin,
@@ -112,6 +112,7 @@ fn attached(name: &str, options: &[&str]) -> Result<(Attached, Scene), String> {
 /// A service that watches all targets, of which this one is shown.
 fn service(name: &str) -> Result<(Service, Scene), String> {
     Terminal::locate()?;
+    alone::nobody_else()?;
     let rig = Rig::new()?;
     let start = || {
         let mut serve = rig.reading(&["serve"]);

@@ -6,6 +6,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -16,7 +17,7 @@ use anyhow::{Context, Result, bail};
 use crate::privilege::Privilege;
 use crate::real_target::{Kind, RealTarget};
 use crate::say::{self, Step};
-use crate::{paths, run, setup};
+use crate::{build, paths, run, setup};
 
 /// The first start fills tt-metal's caches.
 const READY_LIMIT: Duration = Duration::from_secs(120);
@@ -39,11 +40,11 @@ pub struct Arguments {
 /// Prepares, builds, starts the workload and watches it.
 pub fn perform(arguments: &Arguments) -> Result<ExitCode> {
     let target = setup::for_everything()?;
-    build()?;
+    let ttmem = build::ttmem()?;
     say::heading("Demo");
     let workload = Workload::start(&target, arguments.kind)?;
-    let Some(mut attach) = attach(arguments, workload.child.id()) else {
-        return wait_for_the_user(workload, arguments);
+    let Some(mut attach) = attach(&ttmem, arguments, workload.child.id()) else {
+        return wait_for_the_user(workload, &ttmem, arguments);
     };
     println!("    $ {}", run::show(&attach));
     let status = attach.status();
@@ -55,18 +56,8 @@ pub fn perform(arguments: &Arguments) -> Result<ExitCode> {
         .map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-/// Builds ttmem for use.
-pub fn build() -> Result<()> {
-    say::heading("Build");
-    let mut build = run::cargo();
-    build
-        .args(["build", "--release", "--package", "ttmem", "--bins", "--examples"])
-        .envs(setup::ebpf_env());
-    run::run(&mut build)
-}
-
-fn attach(arguments: &Arguments, pid: u32) -> Option<Command> {
-    let mut command = Privilege::find().command(&paths::ttmem())?;
+fn attach(ttmem: &Path, arguments: &Arguments, pid: u32) -> Option<Command> {
+    let mut command = Privilege::find().command(ttmem)?;
     command.args(typed(arguments, pid));
     Some(command)
 }
@@ -81,10 +72,10 @@ fn typed(arguments: &Arguments, pid: u32) -> Vec<String> {
 }
 
 /// Without root's rights, says what to type, and keeps the workload until Enter.
-fn wait_for_the_user(workload: Workload, arguments: &Arguments) -> Result<ExitCode> {
+fn wait_for_the_user(workload: Workload, ttmem: &Path, arguments: &Arguments) -> Result<ExitCode> {
     say::warn("watching needs root, and sudo would ask for a password; in another terminal, type:");
     let words = typed(arguments, workload.child.id()).join(" ");
-    println!("\n      sudo {} {words}\n", paths::ttmem().display());
+    println!("\n      sudo {} {words}\n", ttmem.display());
     say::note("Enter ends the workload");
     std::io::stdin().lock().read_line(&mut String::new())?;
     drop(workload);

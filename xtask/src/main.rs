@@ -3,9 +3,11 @@
 //! What a person, the documentation or CI calls is here; the work is in a module per command.
 
 mod bench;
+mod build;
 mod demo;
 mod drift;
 mod lint;
+mod lock;
 mod paths;
 mod privilege;
 mod real_target;
@@ -20,6 +22,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
+use lock::Lock;
 use real_target::Kind;
 
 /// Development tasks of ttmem.
@@ -112,6 +115,8 @@ fn main() -> ExitCode {
 }
 
 fn perform(task: Task) -> Result<ExitCode> {
+    // Lint changes nothing that others need.
+    let lock = if matches!(task, Task::Lint) { None } else { lock::take()? };
     match task {
         Task::Setup { build_only: true } => setup::for_building()?,
         Task::Setup { build_only: false } => drop(setup::for_everything()?),
@@ -121,13 +126,15 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Bench(arguments) => return bench::perform(&arguments),
         Task::Drift(arguments) => return drift::perform(&arguments),
         Task::Lint => lint::perform()?,
-        Task::RealTarget { kind, command } => return in_real_target(kind, &command),
+        Task::RealTarget { kind, command } => return in_real_target(kind, &command, lock),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn in_real_target(kind: Kind, words: &[String]) -> Result<ExitCode> {
+fn in_real_target(kind: Kind, words: &[String], lock: Option<Lock>) -> Result<ExitCode> {
     let target = real_target::ensure()?;
+    // The command may be what another xtask is to watch.
+    drop(lock);
     let environment = target.environment(kind);
     let Some((program, arguments)) = words.split_first() else {
         println!();

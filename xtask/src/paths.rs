@@ -1,7 +1,7 @@
 //! Where things are.
 //!
-//! What setup prepares always lies in `target/` of the workspace, also when `CARGO_TARGET_DIR`
-//! puts cargo's own output elsewhere: `ttmem-user/build.rs` looks for it there.
+//! What setup prepares always lies in `target/` of the workspace, also when cargo's own output goes
+//! elsewhere: `ttmem-user/build.rs` looks for it there. Where that output is, `build` knows.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -35,19 +35,6 @@ pub fn real_target() -> PathBuf {
 /// The built stand-in library.
 pub fn standin() -> PathBuf {
     prepared().join("standin")
-}
-
-/// Cargo's output folder.
-pub fn cargo_target() -> PathBuf {
-    match env::var_os("CARGO_TARGET_DIR") {
-        Some(dir) => root().join(dir),
-        None => prepared(),
-    }
-}
-
-/// The release build of `ttmem`.
-pub fn ttmem() -> PathBuf {
-    cargo_target().join("release/ttmem")
 }
 
 /// The first file called `name` in the folders of `PATH`.

@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstring>
 #include <exception>
+#include <filesystem>
 #include <functional>
 #include <limits>
 #include <thread>
@@ -314,9 +315,11 @@ std::string Driver::fork_child(Words& words) {
 }
 
 std::string Driver::exec(Words& words) {
-    const std::string path = words.more() ? words.word("PATH") : "/proc/self/exe";
+    // By its own path, as it was started: that is what it can be found by.
+    const std::string path =
+        words.more() ? words.word("PATH") : std::filesystem::read_symlink("/proc/self/exe").string();
     words.end();
-    ::execl(path.c_str(), "ttmem-standin-driver", nullptr);
+    ::execl(path.c_str(), path.c_str(), nullptr);
     throw ScriptError{"exec " + path + ": " + std::strerror(errno)};
 }
 

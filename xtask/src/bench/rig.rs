@@ -11,7 +11,7 @@ use super::bpftrace::{self, Bpftrace, Fields};
 use crate::privilege::Privilege;
 use crate::real_target::RealTarget;
 use crate::say::{self, Step};
-use crate::{demo, paths, run, setup};
+use crate::{build, paths, run, setup};
 
 /// Everything that the suites use.
 #[derive(Debug)]
@@ -40,12 +40,13 @@ impl Rig {
             bail!("probes need root's rights: run `cargo xtask bench` as root");
         }
         let real = setup::for_everything()?;
-        demo::build()?;
+        let ttmem = build::ttmem()?;
         let native = folder().join("native");
         let step = Step::begin("building", "loads to measure");
         let mut make = Command::new("make");
         make.args(["-s", "-C"]).arg(paths::root().join("tests/bench/native"));
-        make.arg(format!("OUT={}", native.display()));
+        // Relative: to make, a path with a space in it is two.
+        make.arg("OUT=../../../target/bench/native");
         // Inside a cargo build the jobserver's variables would confuse make.
         make.env_remove("MAKEFLAGS").env_remove("MFLAGS");
         run::run(&mut make)?;
@@ -59,7 +60,7 @@ impl Rig {
         if bpftraces.is_empty() {
             say::warn("no bpftrace here: its rows will be missing");
         }
-        Ok(Self { ttmem: paths::ttmem(), native, scratch, bpftraces, real })
+        Ok(Self { ttmem, native, scratch, bpftraces, real })
     }
 
     /// Options of ttmem that change nothing of what it costs, but where its tables are.

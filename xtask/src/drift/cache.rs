@@ -71,7 +71,7 @@ mod tests {
     }
 
     fn compare(version: &str, ttmem: &Path, library: &Path) {
-        let found = row::resolve_by(ttmem, library).unwrap();
+        let found = row::resolve(ttmem, library).unwrap();
         let differences = Table::read().unwrap().differences(version.parse().unwrap(), &found);
         assert!(differences.is_empty(), "ttnn {version}:\n{}", differences.join("\n"));
     }

@@ -3,19 +3,19 @@
 
 use std::fs;
 use std::hash::{DefaultHasher, Hasher};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::row::Row;
 use super::version::Version;
-use crate::paths;
 
 /// The folder with the files.
 #[derive(Debug)]
 pub struct Memory {
     folder: PathBuf,
+    binary: PathBuf,
     ttmem: u64,
 }
 
@@ -27,24 +27,28 @@ struct Finding {
 }
 
 impl Memory {
-    /// Opens it; `again` forgets everything.
-    pub fn open(again: bool) -> Result<Self> {
+    /// Opens what a binary has found; `again` forgets everything.
+    pub fn open(binary: PathBuf, again: bool) -> Result<Self> {
         let folder = super::folder().join("found");
         if again && folder.exists() {
             fs::remove_dir_all(&folder)
                 .with_context(|| format!("cannot delete {}", folder.display()))?;
         }
-        let binary = paths::ttmem();
         let bytes = fs::read(&binary);
         let bytes = bytes.with_context(|| format!("cannot read {}", binary.display()))?;
-        Self::at(folder, &bytes)
+        Self::at(folder, binary, &bytes)
     }
 
-    fn at(folder: PathBuf, binary: &[u8]) -> Result<Self> {
+    fn at(folder: PathBuf, binary: PathBuf, bytes: &[u8]) -> Result<Self> {
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let mut hasher = DefaultHasher::new();
-        hasher.write(binary);
-        Ok(Self { folder, ttmem: hasher.finish() })
+        hasher.write(bytes);
+        Ok(Self { folder, binary, ttmem: hasher.finish() })
+    }
+
+    /// Whose findings these are.
+    pub fn binary(&self) -> &Path {
+        &self.binary
     }
 
     fn file(&self, version: Version) -> PathBuf {
@@ -76,11 +80,12 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("ttmem-memory-{}", std::process::id()));
         let version = "0.62.2".parse().unwrap();
         let row = Row { library: "l".into(), ..Row::default() };
-        let memory = Memory::at(folder.clone(), b"one").unwrap();
+        let at = |bytes: &[u8]| Memory::at(folder.clone(), PathBuf::new(), bytes).unwrap();
+        let memory = at(b"one");
         assert_eq!(memory.recall(version), None);
         memory.remember(version, &row).unwrap();
         assert_eq!(memory.recall(version), Some(row));
-        assert_eq!(Memory::at(folder.clone(), b"two").unwrap().recall(version), None);
+        assert_eq!(at(b"two").recall(version), None);
         fs::remove_dir_all(folder).unwrap();
     }
 }

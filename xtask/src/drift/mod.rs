@@ -21,7 +21,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{demo, paths, real_target, say};
+use crate::{build, paths, real_target, say};
 use memory::Memory;
 use row::Row;
 use table::Table;
@@ -64,8 +64,7 @@ pub fn perform(arguments: &Arguments) -> Result<ExitCode> {
         list(&versions, &table);
         return Ok(ExitCode::SUCCESS);
     }
-    demo::build()?;
-    let memory = Memory::open(arguments.again)?;
+    let memory = Memory::open(build::ttmem()?, arguments.again)?;
     let target = if arguments.run { Some(real_target::ensure()?) } else { None };
     let mut findings = Vec::new();
     for version in &versions {
@@ -110,7 +109,7 @@ fn examine(
         say::present(&format!("what an earlier call found in {version}"));
         row
     } else {
-        let row = row::resolve(&fetch::library(version)?)?;
+        let row = row::resolve(memory.binary(), &fetch::library(version)?)?;
         memory.remember(version, &row)?;
         row
     };
@@ -119,7 +118,7 @@ fn examine(
     } else if let Some(target) = target
         && row.exactness.is_none()
     {
-        row.exactness = Some(rig::exactness(version, target)?);
+        row.exactness = Some(rig::exactness(version, target, memory.binary())?);
         memory.remember(version, &row)?;
     }
     say::note(&row.summary());

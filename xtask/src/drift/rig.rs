@@ -13,7 +13,7 @@ use super::fetch;
 use super::version::Version;
 use crate::real_target::{self, RealTarget, compiler};
 use crate::say::{self, Step};
-use crate::test::{Tally, cargo_test, with_rights};
+use crate::test::{Tally, cargo_test, give_back, with_rights};
 use crate::{paths, run};
 
 /// The test program.
@@ -22,12 +22,12 @@ const TESTS: &str = "real_exactness";
 const PASSES: &str = "passes";
 
 /// What comes of the exactness tests on a version.
-pub fn exactness(version: Version, target: &RealTarget) -> Result<String> {
+pub fn exactness(version: Version, target: &RealTarget, ttmem: &Path) -> Result<String> {
     let RealTarget::Python(venv) = target else {
         bail!("the exactness tests need ttnn in a venv: {}", target.describe());
     };
     let rig = Rig::prepare(version, venv)?;
-    let outcome = rig.test();
+    let outcome = rig.test(ttmem);
     fetch::empty("rig")?;
     outcome
 }
@@ -83,12 +83,12 @@ impl Rig {
         Ok(())
     }
 
-    fn test(&self) -> Result<String> {
+    fn test(&self, ttmem: &Path) -> Result<String> {
         let skips = self.folder.join("skipped");
         fs::write(&skips, "")?;
         let variables = [
             ("TTMEM_PRIVILEGED", PathBuf::from("1")),
-            ("TTMEM_BIN", paths::ttmem()),
+            ("TTMEM_BIN", ttmem.to_path_buf()),
             ("TTMEM_REAL_DIR", self.folder.clone()),
             ("TTMEM_REAL_PYTHON", self.python.clone()),
             ("TTMEM_SKIP_FILE", skips.clone()),
@@ -98,6 +98,7 @@ impl Rig {
         tests.args(["--", "--test-threads=1"]);
         let mut tally = Tally::default();
         let status = run::tee(&mut tests, |line| tally.line(line))?;
+        give_back()?;
         tally.ended(TESTS, status.success(), 0);
         if let Some(line) = fs::read_to_string(&skips)?.lines().next() {
             bail!("an exactness test could not run: {line}");

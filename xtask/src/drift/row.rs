@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::{paths, run};
+use crate::run;
 
 /// How ttmem says that a type of buffers cannot exist in a version: nothing is lacking then.
 const NO_SUCH_TYPE: &str = "the allocator throws for this type";
@@ -87,13 +87,8 @@ struct Unresolved {
     reason: String,
 }
 
-/// Lets the release build of ttmem resolve a library.
-pub fn resolve(library: &Path) -> Result<Row> {
-    resolve_by(&paths::ttmem(), library)
-}
-
 /// Lets a build of ttmem resolve a library.
-pub fn resolve_by(ttmem: &Path, library: &Path) -> Result<Row> {
+pub fn resolve(ttmem: &Path, library: &Path) -> Result<Row> {
     let mut doctor = Command::new(ttmem);
     doctor.args(["doctor", "--json", "--library"]).arg(library);
     let output = doctor.output();

@@ -50,10 +50,20 @@ pub fn perform() -> Result<()> {
 }
 
 fn formatting() -> Result<()> {
+    component("fmt", "rustfmt")?;
     run::run(run::cargo().args(["fmt", "--all", "--check"]))
 }
 
+/// Sees to it that cargo has a command: a minimal toolchain of rustup's lacks some.
+fn component(command: &str, name: &str) -> Result<()> {
+    if run::succeeds(run::cargo().args([command, "--version"])) {
+        return Ok(());
+    }
+    run::run(Command::new("rustup").args(["component", "add", name]))
+}
+
 fn clippy() -> Result<()> {
+    component("clippy", "clippy")?;
     setup::for_building()?;
     let mut command = run::cargo();
     command.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);

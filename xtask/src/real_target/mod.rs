@@ -78,16 +78,21 @@ fn ensure_standin() -> Result<()> {
         bail!("there is no {}", source.display());
     }
     let step = Step::begin("building", "stand-in library");
-    let mut make = Command::new("make");
-    make.arg("-s").arg("-C").arg(&source).arg(format!("OUT={}", paths::standin().display()));
-    // Inside a cargo build the jobserver's variables would confuse make.
-    make.env_remove("MAKEFLAGS").env_remove("MFLAGS");
-    if let Err(error) = run::run(&mut make) {
+    if let Err(error) = run::run(&mut make_standin(&source)) {
         say::warn(&format!("no stand-in library: {error:#}"));
         return Err(error);
     }
     step.done();
     Ok(())
+}
+
+fn make_standin(source: &Path) -> Command {
+    let mut make = Command::new("make");
+    // Relative: to make, a path with a space in it is two.
+    make.args(["-s", "-C"]).arg(source).arg("OUT=../../target/standin");
+    // Inside a cargo build the jobserver's variables would confuse make.
+    make.env_remove("MAKEFLAGS").env_remove("MFLAGS");
+    make
 }
 
 fn write_clusters() -> Result<()> {
@@ -270,4 +275,22 @@ fn standin_driver() -> Command {
         command.env("LD_LIBRARY_PATH", joined);
     }
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workspace_may_have_a_space_in_its_path() {
+        let workspace = env::temp_dir().join(format!("ttmem in two {}", std::process::id()));
+        let source = workspace.join("tests/standin");
+        fs::create_dir_all(&source).unwrap();
+        let original = paths::root().join("tests/standin");
+        run::capture(Command::new("cp").arg("-r").arg(original.join(".")).arg(&source)).unwrap();
+        // What would be done, and not done.
+        let said = run::capture(make_standin(&source).arg("-n")).unwrap();
+        assert!(said.contains("../../target/standin/pimpl/driver"), "{said}");
+        fs::remove_dir_all(workspace).unwrap();
+    }
 }

@@ -15,10 +15,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::demo;
 use crate::privilege::Privilege;
 use crate::real_target::Kind;
-use crate::{paths, run, say, setup};
+use crate::{build, paths, run, say, setup};
 
 /// Of the screen.
 const COLUMNS: usize = 100;
@@ -71,9 +70,9 @@ pub fn perform(arguments: &Arguments) -> Result<ExitCode> {
         bail!("no such picture; there are {}", known.join(", "));
     }
     let target = setup::for_everything()?;
-    demo::build()?;
+    let ttmem = build::ttmem()?;
     say::heading("Screenshots");
-    let terminal = Terminal::start(&by_short_names(&target.workload(arguments.kind)?))?;
+    let terminal = Terminal::start(&ttmem, &by_short_names(&target.workload(arguments.kind)?))?;
     terminal.until("exact", |screen| screen.contains(" exact") && screen.contains("DRAM"))?;
     // What the workload writes is not shown.
     terminal.keys(&["o"])?;
@@ -125,7 +124,7 @@ struct Terminal {
 
 impl Terminal {
     /// Runs a command in it, and watches it.
-    fn start(command: &Command) -> Result<Self> {
+    fn start(ttmem: &Path, command: &Command) -> Result<Self> {
         let folder = paths::notes();
         fs::create_dir_all(&folder)?;
         let terminal = Self { socket: folder.join(format!("tmux-{}", std::process::id())) };
@@ -141,7 +140,7 @@ impl Terminal {
                 watch.arg(format!("{name}={value}"));
             }
         }
-        watch.arg(paths::ttmem()).args(["run", "--no-table", "--stacks", "--"]);
+        watch.arg(ttmem).args(["run", "--no-table", "--stacks", "--"]);
         watch.arg(command.get_program()).args(command.get_args());
         let (columns, lines) = (COLUMNS.to_string(), LINES.to_string());
         let mut start = terminal.tmux();

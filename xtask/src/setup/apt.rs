@@ -37,8 +37,11 @@ pub fn ensure(packages: &[&str]) -> Result<()> {
         bail!("no apt-get here: install by hand what Debian calls {names}");
     }
     let step = Step::begin("installing", &names);
-    if !UPDATED.replace(true) {
-        run::run_retrying(3, || apt(&["update"]))?;
+    // A list that cannot be had may be one of somebody else's, from which nothing is wanted.
+    if !UPDATED.replace(true)
+        && let Err(error) = run::run_retrying(3, || apt(&["update"]))
+    {
+        say::warn(&format!("the package lists stay as they are: {error:#}"));
     }
     let install = ["install", "-y", "--no-install-recommends"];
     let arguments: Vec<&str> = install.iter().chain(&missing).copied().collect();
@@ -51,13 +54,17 @@ pub fn ensure(packages: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// On a new machine, its first upgrade by itself may hold the lock for minutes.
+const WAIT_FOR_LOCK: &str = "DPkg::Lock::Timeout=300";
+
 /// `apt-get` as root; without a way to root, `sudo -n` is left to say so.
 fn apt(arguments: &[&str]) -> Command {
     let program = Path::new("/usr/bin/env");
     let privilege = Privilege::find();
     let command = privilege.command(program).or_else(|| Privilege::Sudo.command(program));
     let mut command = command.unwrap_or_else(|| Command::new(program));
-    command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"]).args(arguments);
+    command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", WAIT_FOR_LOCK]);
+    command.args(arguments);
     command
 }
 

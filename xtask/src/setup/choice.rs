@@ -29,11 +29,15 @@ pub const OBJECT_VARIABLE: &str = "TTMEM_EBPF_OBJECT";
 /// Names the rustup toolchain for the eBPF side.
 pub const TOOLCHAIN_VARIABLE: &str = "TTMEM_EBPF_TOOLCHAIN";
 
+/// rustup's name of a nightly that builds the eBPF side: one of a certain day, since what others make of
+/// it may need more of the kernel's stack for BPF than there is (1.101 of October does).
+pub const NIGHTLY: &str = "nightly-2026-08-01";
+
 /// Where the toolchain comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// rustup's nightly with `rust-src`, and `bpf-linker` of the user's `PATH`.
+    /// rustup's nightly with `rust-src`, and `bpf-linker` of the user's `PATH` or of our own.
     Nightly,
     /// The distribution's compiler with its prebuilt `core` for BPF, and a `bpf-linker` of our own.
     Debian,
@@ -55,14 +59,19 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// rustup's nightly.
+    /// rustup's nightly, and a linker on the `PATH`.
     pub fn nightly() -> Self {
         Self {
             kind: Kind::Nightly,
-            toolchain: "nightly".to_owned(),
+            toolchain: NIGHTLY.to_owned(),
             rustc_bootstrap: None,
             path_prepend: None,
         }
+    }
+
+    /// rustup's nightly, and a linker that was built for it.
+    pub fn nightly_with_own_linker() -> Self {
+        Self { path_prepend: Some(paths::tools().join("bin")), ..Self::nightly() }
     }
 
     /// The distribution's compiler under the given rustup name.
@@ -125,7 +134,8 @@ mod tests {
 
     #[test]
     fn the_file_reads_back() {
-        for choice in [Choice::nightly(), Choice::debian("ttmem-debian")] {
+        let own_linker = Choice::nightly_with_own_linker();
+        for choice in [Choice::nightly(), own_linker, Choice::debian("ttmem-debian")] {
             let text = serde_json::to_string(&choice).unwrap();
             assert_eq!(serde_json::from_str::<Choice>(&text).unwrap(), choice);
         }
@@ -146,7 +156,7 @@ mod tests {
     fn nightly_needs_only_its_name() {
         assert_eq!(
             serde_json::to_string(&Choice::nightly()).unwrap(),
-            r#"{"kind":"nightly","toolchain":"nightly"}"#
+            format!(r#"{{"kind":"nightly","toolchain":"{NIGHTLY}"}}"#)
         );
     }
 }

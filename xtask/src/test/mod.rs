@@ -26,7 +26,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::privilege::Privilege;
 use crate::real_target::RealTarget;
-use crate::{bench, demo, paths, run, say, setup};
+use crate::{bench, build, paths, run, say, setup};
 use tally::Counts;
 pub use tally::Tally;
 
@@ -36,12 +36,12 @@ const PRIVILEGED: &str = "ttmem-e2e";
 /// Prepares, builds, runs everything, and says what came of it.
 pub fn perform(cargo_arguments: &[String]) -> Result<ExitCode> {
     let target = setup::for_everything()?;
-    demo::build()?;
+    let ttmem = build::ttmem()?;
     let skips = fresh_skip_file()?;
     let mut tally = Tally::default();
     say::heading("Unit tests");
     let mut unit = cargo_test(&["--workspace", "--exclude", PRIVILEGED], cargo_arguments);
-    unit.env("TTMEM_SKIP_FILE", &skips).env("TTMEM_BIN", paths::ttmem());
+    unit.env("TTMEM_SKIP_FILE", &skips).env("TTMEM_BIN", &ttmem);
     unit.envs(target.library().map(|library| ("TTMEM_REAL_LIBRARY", library)));
     count("unit tests", &mut unit, &mut tally)?;
     let readers = setup::readers::ensure(&target);
@@ -49,7 +49,7 @@ pub fn perform(cargo_arguments: &[String]) -> Result<ExitCode> {
     let mut notes = python_package(readers.as_ref(), &mut tally)?;
     say::heading("Privileged tests");
     let readers = readers.as_deref().ok();
-    notes.extend(privileged(&target, readers, cargo_arguments, &skips, &mut tally)?);
+    notes.extend(privileged((&target, &ttmem), readers, cargo_arguments, &skips, &mut tally)?);
     if cargo_arguments.is_empty() {
         notes.extend(bench_works(&mut tally)?);
     }
@@ -113,7 +113,7 @@ fn python_package(
 
 /// Runs the privileged tests, or returns why they are not run.
 fn privileged(
-    target: &RealTarget,
+    (target, ttmem): (&RealTarget, &Path),
     readers: Option<&Path>,
     arguments: &[String],
     skips: &Path,
@@ -124,7 +124,7 @@ fn privileged(
     }
     let mut variables = target.test_environment();
     variables.push(("TTMEM_PRIVILEGED", "1".into()));
-    variables.push(("TTMEM_BIN", paths::ttmem()));
+    variables.push(("TTMEM_BIN", ttmem.to_path_buf()));
     variables.push(("TTMEM_STANDIN_DIR", paths::standin()));
     variables.push(("TTMEM_TRACY_DIR", setup::tracy::folder()));
     variables.push(("TTMEM_SKIP_FILE", skips.to_path_buf()));
@@ -138,7 +138,21 @@ fn privileged(
         command.args(["--", "--test-threads=1"]);
     }
     count("privileged tests", &mut command, tally)?;
+    give_back()?;
     Ok(Vec::new())
+}
+
+/// What test programs have left in `target/` as root belongs to the user again, who called by sudo:
+/// caches and logs of tt-metal are written to by the demo too, and all of it is to be deletable.
+pub fn give_back() -> Result<()> {
+    if Privilege::find() != Privilege::Sudo {
+        return Ok(());
+    }
+    let user = rustix::process::getuid().as_raw();
+    let group = rustix::process::getgid().as_raw();
+    let mut chown = Command::new("sudo");
+    chown.args(["-n", "chown", "-R", "--no-dereference", "--from=0"]);
+    run::run(chown.arg(format!("{user}:{group}")).arg(paths::prepared()))
 }
 
 /// Makes cargo run the test programs with root's rights and these variables.
@@ -148,8 +162,10 @@ pub fn with_rights(command: &mut Command, variables: &[(&'static str, PathBuf)])
         Privilege::Sudo => {
             let names: Vec<&str> = variables.iter().map(|(name, _)| *name).collect();
             let keep = format!("--preserve-env={},CI", names.join(","));
-            // Only the test programs run as root: cargo's own files stay the user's.
-            command.env(runner_variable(), format!("sudo -n {keep}"));
+            // Only the test programs run as root: cargo's own files stay the user's, and so do the
+            // folders beside Python's sources.
+            let runner = format!("sudo -n {keep} env PYTHONDONTWRITEBYTECODE=1");
+            command.env(runner_variable(), runner);
         }
         Privilege::None => {
             bail!("no root's rights: type `sudo -v` before `cargo xtask test`, or run it as root")
