@@ -313,6 +313,12 @@ impl History {
         self.trust.doubt(time_ns)
     }
 
+    /// Whether anything was in doubt between two instants, both included, once all had been known to be
+    /// exact.
+    pub fn was_in_doubt(&self, from_ns: u64, to_ns: u64) -> bool {
+        self.trust.was_in_doubt(from_ns, to_ns)
+    }
+
     /// Whether no later snapshot says anything else of an instant.
     pub fn is_settled(&self, time_ns: u64) -> bool {
         self.trust.is_settled(time_ns)

@@ -73,6 +73,11 @@ impl Failures {
         self.unseen.is_none().then_some(self.count)
     }
 
+    /// How often the live set has changed.
+    pub(super) const fn changes(&self) -> u64 {
+        self.changes
+    }
+
     /// The live set changes.
     pub(super) const fn note_change(&mut self) {
         self.changes += 1;

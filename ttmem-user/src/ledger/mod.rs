@@ -21,6 +21,7 @@ pub mod health;
 mod late;
 mod live;
 pub mod marks;
+mod peaks;
 mod per_core;
 mod reconcile;
 pub mod report;
@@ -84,6 +85,7 @@ pub struct Ledger {
     /// Allocations on a device that could not be resolved.
     unknown_devices: u64,
     per_core: per_core::PerCore,
+    peaks: peaks::Peaks,
     /// Only some of the probes are in place. The one on allocations is the last, so what is known
     /// of a buffer that was seen to be allocated is complete even now; of all others nothing is.
     attaching: bool,
@@ -130,6 +132,7 @@ impl Ledger {
             suspicion: Suspicion::default(),
             unknown_devices: 0,
             per_core: per_core::PerCore::default(),
+            peaks: peaks::Peaks::default(),
             attaching: true,
             touched: Some(HashSet::default()),
             failures: failures::Failures::default(),
@@ -152,12 +155,13 @@ impl Ledger {
         self.circular.watch(programs, dispatches);
     }
 
-    /// Sets how many records were lost so far.
+    /// Sets how many records were lost so far. Every event of before that was not has been applied.
     pub fn set_lost(&mut self, lost: Lost) {
         self.lost = lost;
         if lost.total() > 0 {
             self.circular.note_gap();
         }
+        self.review_peaks();
     }
 
     /// Sets what the probes have counted so far.
@@ -270,6 +274,9 @@ impl Ledger {
             && entry.unique_id() == by.shape.unique_id;
         let free_was_under_way = !same && self.may_have_been_under_way(&entry);
         self.take_out(by.buffer, free_was_under_way);
+        if free_was_under_way {
+            self.forget_peaks_of(&entry.facts());
+        }
         self.anomalies.double_allocation += u64::from(!same && !free_was_under_way);
         (self.put_in(by), same && entry.was_missed())
     }

@@ -5,7 +5,7 @@
 //! no event was seen of did not change, and the memory decides.
 
 use super::{
-    BaselineState, Coming, Ledger, Origin, counters::Measured, delta::Cause,
+    BaselineState, Coming, Facts, Ledger, Origin, counters::Measured, delta::Cause,
     resize::ResizedWhileReading,
 };
 use crate::{
@@ -32,6 +32,7 @@ impl Ledger {
                 return;
             }
         };
+        self.review_peaks();
         self.baseline = BaselineState::Read;
         self.circular.older_on(&baseline.chips);
         self.per_core.read(baseline.per_core_unsure);
@@ -51,6 +52,8 @@ impl Ledger {
         for allocator in std::mem::take(&mut self.bulk_freed_while_reading) {
             self.bulk_free_of(allocator);
         }
+        // Buffers were live for a moment that had gone before others of them came.
+        self.drop_peaks();
         self.check_free_lists(&baseline);
     }
 
@@ -83,7 +86,12 @@ impl Ledger {
 
     /// Takes in a buffer that was read from memory, in place of whichever is there. `counted`: as an
     /// allocation that was missed.
-    pub(super) fn adopt(&mut self, buffer: &BaselineBuffer, origin: Origin, counted: bool) {
+    pub(super) fn adopt(
+        &mut self,
+        buffer: &BaselineBuffer,
+        origin: Origin,
+        counted: bool,
+    ) -> Facts {
         let device = self.topology.device_at(buffer.device);
         let device = device.and_then(|entry| u32::try_from(entry).ok());
         if self.chips_of_live(device).is_empty() {
@@ -93,7 +101,9 @@ impl Ledger {
         let (allocator, shape) = (buffer.allocator, &buffer.shape);
         let coming = Coming { buffer: buffer.buffer, shape, measured, allocator, device, origin };
         let place = self.put_in(&coming);
-        self.come(place, &coming.facts(), counted);
+        let facts = coming.facts();
+        self.come(place, &facts, counted);
+        facts
     }
 
     /// The block table is the truth; where the fields say otherwise, that is an anomaly.

@@ -76,13 +76,17 @@ impl Ledger {
         ReadingBegun { confirms: true, ..self.begin_reading() }
     }
 
-    /// Whether something went wrong that a reading could set right.
+    /// Whether something went wrong that a reading could set right, or may have.
     pub fn needs_resync(&self) -> bool {
+        self.has_gone_wrong() || self.spaces.is_suspected()
+    }
+
+    /// Whether something went wrong that a reading could set right.
+    pub(super) fn has_gone_wrong(&self) -> bool {
         let odd = self.anomalies.since(&self.settled.anomalies);
         self.lost != self.settled.lost
             || odd.unknown_free + odd.double_allocation + odd.undecodable > 0
             || odd.overlap + odd.free_list_mismatch > 0
-            || self.spaces.is_suspected()
             || self.per_core.is_doubtful()
     }
 
@@ -104,6 +108,7 @@ impl Ledger {
             self.resync.failed += 1;
             return Resynced::Unsettled;
         };
+        self.review_peaks();
         self.learn_places(&reading);
         let mut found = self.differences(&reading);
         let before = std::mem::take(&mut self.suspicion);
@@ -123,6 +128,9 @@ impl Ledger {
             self.resync.last_ns = Some(time_ns);
             self.resync.last_differences = Some(differ);
         }
+        if !self.has_baseline() {
+            self.miss_peaks();
+        }
         self.baseline = BaselineState::Read;
         self.per_core.read(reading.per_core_unsure);
         if self.lost != begun.lost || self.anomalies.undecodable != begun.undecodable {
@@ -136,6 +144,7 @@ impl Ledger {
         self.per_core.settle();
         // Only now: what they contradict is a doubt of its own.
         self.check_free_lists(&reading);
+        self.review_peaks();
         Resynced::Settled
     }
 
@@ -169,25 +178,38 @@ impl Ledger {
         let touched = self.touched.take().unwrap_or_default();
         let first = !self.has_baseline();
         let mut counts = Differences::default();
+        // All that goes is gone before anything comes: nobody is shown both at a time.
+        let mut come = Vec::new();
         for (buffer, difference) in differences {
             match difference {
                 Difference::MissedAllocation(found) if first => {
-                    self.adopt(&found, Origin::PreAttach, false);
+                    come.push((found, Origin::PreAttach, false));
                 }
                 Difference::MissedAllocation(found) => {
                     counts.missed_allocation += 1;
-                    self.adopt(&found, Origin::Missed, true);
+                    come.push((found, Origin::Missed, true));
                 }
                 Difference::MissedFree => {
                     let Some(place) = self.take_out(buffer, true) else { continue };
                     // Its free was under way when the probes came: nothing was missed since.
                     let under_way = self.may_have_been_under_way(self.live.at(place));
                     counts.missed_free += u64::from(!under_way);
+                    self.forget_peaks_of(&self.live.at(place).facts());
                 }
                 Difference::Changed(found) => {
                     counts.changed += 1;
-                    self.replace(&found);
+                    let origin = self.origin_of(&found);
+                    if let Some(place) = self.take_out(buffer, false) {
+                        self.forget_peaks_of(&self.live.at(place).facts());
+                    }
+                    come.push((found, origin, false));
                 }
+            }
+        }
+        for (found, origin, counted) in come {
+            let facts = self.adopt(&found, origin, counted);
+            if !first {
+                self.forget_peaks_of(&facts);
             }
         }
         self.confirmed = true;
@@ -216,11 +238,10 @@ impl Ledger {
     }
 
     /// Another buffer may have come to the place of one whose free was missed.
-    fn replace(&mut self, found: &BaselineBuffer) {
+    fn origin_of(&self, found: &BaselineBuffer) -> Origin {
         let known = self.live.get(found.buffer);
         let same_one = known.filter(|live| live.shape.unique_id == found.shape.unique_id);
-        let origin = same_one.map_or(Origin::Missed, |live| live.origin);
-        self.adopt(found, origin, false);
+        same_one.map_or(Origin::Missed, |live| live.origin)
     }
 
     /// Buffers whose device was not known may have found it.
@@ -232,7 +253,8 @@ impl Ledger {
         for found in reading.buffers.iter().filter(|found| !touched.contains(&found.buffer)) {
             let nowhere = |live: &Live| self.chips_of_live(live.device).is_empty();
             if self.live.get(found.buffer).as_ref().is_some_and(nowhere) {
-                self.replace(found);
+                let origin = self.origin_of(found);
+                self.adopt(found, origin, false);
             }
         }
     }
