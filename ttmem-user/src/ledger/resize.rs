@@ -38,7 +38,7 @@ impl Ledger {
         });
         let Some(pool) = after.or(resized.before) else { return };
         if let Some(pools) = self.topology.resize(resized.allocator, resized.buffer_type, pool) {
-            self.learn_pools(resized.allocator, &pools);
+            self.learn_pools(resized.allocator, &pools, true);
         }
     }
 }

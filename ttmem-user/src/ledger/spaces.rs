@@ -75,8 +75,14 @@ impl Spaces {
         }
     }
 
-    /// Takes the pools of an allocator in; `true` if its live buffers have to be entered anew.
-    fn learn(&mut self, allocator: Avma, pools: &[Option<Geometry>; BUFFER_TYPES]) -> bool {
+    /// Takes the pools of an allocator in; `true` if its live buffers have to be entered anew. `resized`:
+    /// it is the same allocator as before.
+    fn learn(
+        &mut self,
+        allocator: Avma,
+        pools: &[Option<Geometry>; BUFFER_TYPES],
+        resized: bool,
+    ) -> bool {
         let known = self.of.get(allocator);
         let same = known.is_some_and(|spaces| {
             spaces.iter().zip(pools).all(|(space, pool)| match (space, pool) {
@@ -88,7 +94,14 @@ impl Spaces {
         if same {
             return false;
         }
-        let fresh = pools.map(|pool| pool.as_ref().map(Space::new));
+        let mut fresh = pools.map(|pool| pool.as_ref().map(Space::new));
+        if let Some(known) = known.filter(|_| resized) {
+            for (space, known) in fresh.iter_mut().zip(known.iter()) {
+                if let (Some(space), Some(known)) = (space, known) {
+                    space.resized_from(known);
+                }
+            }
+        }
         let had = self.of.insert(allocator, Box::new(fresh));
         // Buffers may have come before their allocator was described.
         had.is_none_or(|had| had.iter().flatten().any(|space| !space.is_empty()))
@@ -108,17 +121,19 @@ impl Ledger {
     pub(super) fn learn_allocator(&mut self, seen: &AllocatorSeen) {
         self.topology.learn_allocator(seen);
         if self.topology.knows_allocator(seen.allocator) {
-            self.learn_pools(seen.allocator, &seen.pools);
+            self.learn_pools(seen.allocator, &seen.pools, false);
         }
     }
 
-    /// Enters an allocator's live buffers anew if its pools are others.
+    /// Enters an allocator's live buffers anew if its pools are others. `resized`: it is the same
+    /// allocator as before.
     pub(super) fn learn_pools(
         &mut self,
         allocator: Avma,
         pools: &[Option<Geometry>; BUFFER_TYPES],
+        resized: bool,
     ) {
-        if self.spaces.learn(allocator, pools) {
+        if self.spaces.learn(allocator, pools, resized) {
             let of_it = self.live.iter().filter(|entry| entry.allocator() == allocator);
             for entry in of_it {
                 enter(&mut self.spaces, &entry.facts());
