@@ -361,7 +361,7 @@ impl History {
     }
 
     /// What each group of buffers has grown since a mark, the most grown first; `None`: unknown, as
-    /// it is of ages and sites.
+    /// it is of ages and sites, and of a live group that is not in it.
     pub fn group_growth(&self, mark: &Mark, by: group::By) -> Option<Vec<GroupGrowth>> {
         mark.groups(by, &self.live)
     }
