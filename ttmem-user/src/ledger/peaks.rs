@@ -40,7 +40,7 @@ impl Ledger {
         self.peaks.reviewed = changes;
         self.peaks.in_doubt = in_doubt;
         // Without a loss it cannot be said from when on the totals were wrong.
-        let since_when = self.lost != self.settled.lost;
+        let since_when = self.lost != self.settled.lost || self.bounds.is_beyond();
         self.pools().for_each(|pool| match (was_in_doubt, in_doubt) {
             (false, false) => pool.keep_peak(),
             (false, true) if since_when => pool.miss_peak(),
@@ -52,7 +52,7 @@ impl Ledger {
 
     /// Whether the totals may be wrong, other than for what was there before the attach.
     fn is_doubtful(&self) -> bool {
-        self.has_gone_wrong() || self.unknown_devices > 0
+        self.has_gone_wrong() || self.unknown_devices > 0 || self.bounds.is_beyond()
     }
 
     fn pools(&self) -> impl Iterator<Item = &PoolCounters> {

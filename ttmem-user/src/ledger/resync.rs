@@ -46,7 +46,7 @@ pub enum Resynced {
 /// What differs, and has been seen to differ before.
 #[derive(Debug, Default)]
 pub(super) struct Suspicion {
-    differences: HashMap<Avma, Difference, foldhash::fast::FixedState>,
+    differences: HashMap<Avma, Difference, foldhash::fast::RandomState>,
     rounds: u32,
 }
 
@@ -78,7 +78,7 @@ impl Ledger {
 
     /// Whether something went wrong that a reading could set right, or may have.
     pub fn needs_resync(&self) -> bool {
-        self.has_gone_wrong() || self.spaces.is_suspected()
+        !self.bounds.is_beyond() && (self.has_gone_wrong() || self.spaces.is_suspected())
     }
 
     /// Whether something went wrong that a reading could set right.
@@ -103,10 +103,12 @@ impl Ledger {
         time_ns: u64,
         reading: Result<LiveBaseline, String>,
     ) -> Resynced {
-        let Ok(reading) = reading else {
+        let Ok(reading) = self.bounded(reading) else {
             self.give_up_reading();
             self.resync.failed += 1;
-            return Resynced::Unsettled;
+            // Beyond the bounds no other reading would help.
+            let beyond = self.bounds.is_beyond();
+            return if beyond { Resynced::Settled } else { Resynced::Unsettled };
         };
         self.review_peaks();
         self.learn_places(&reading);
@@ -152,7 +154,7 @@ impl Ledger {
     fn differences(
         &self,
         reading: &LiveBaseline,
-    ) -> HashMap<Avma, Difference, foldhash::fast::FixedState> {
+    ) -> HashMap<Avma, Difference, foldhash::fast::RandomState> {
         let touched = self.touched.as_ref();
         let untouched = |buffer: &Avma| touched.is_none_or(|touched| !touched.contains(buffer));
         let found = reading.buffers.iter().filter(|found| untouched(&found.buffer));
@@ -163,7 +165,7 @@ impl Ledger {
                 Some(_) => Some((found.buffer, Difference::Changed(found.clone()))),
             })
             .collect();
-        let there: HashSet<Avma, foldhash::fast::FixedState> =
+        let there: HashSet<Avma, foldhash::fast::RandomState> =
             reading.buffers.iter().map(|found| found.buffer).collect();
         let gone = self.live.keys().filter(|buffer| untouched(buffer) && !there.contains(buffer));
         differences.extend(gone.map(|buffer| (buffer, Difference::MissedFree)));
@@ -172,7 +174,7 @@ impl Ledger {
 
     fn set_right(
         &mut self,
-        differences: HashMap<Avma, Difference, foldhash::fast::FixedState>,
+        differences: HashMap<Avma, Difference, foldhash::fast::RandomState>,
         reading: &LiveBaseline,
     ) -> Differences {
         let touched = self.touched.take().unwrap_or_default();
@@ -217,11 +219,10 @@ impl Ledger {
         let late = reading.swept.iter().filter(|swept| !touched.contains(&swept.buffer));
         self.swept.extend(late.copied());
         self.settle_late_frees(|buffer| !touched.contains(&buffer));
-        for allocator in std::mem::take(&mut self.bulk_freed_while_reading) {
-            for buffer in self.buffers_of(allocator) {
-                if !touched.contains(&buffer) {
-                    self.sweep(buffer);
-                }
+        let freed = std::mem::take(&mut self.bulk_freed_while_reading);
+        for buffer in self.buffers_of(|allocator| freed.contains(&allocator)) {
+            if !touched.contains(&buffer) {
+                self.sweep(buffer);
             }
         }
         self.anomalies.missed_allocation += counts.missed_allocation;
@@ -248,7 +249,7 @@ impl Ledger {
     fn place(
         &mut self,
         reading: &LiveBaseline,
-        touched: &HashSet<Avma, foldhash::fast::FixedState>,
+        touched: &HashSet<Avma, foldhash::fast::RandomState>,
     ) {
         for found in reading.buffers.iter().filter(|found| !touched.contains(&found.buffer)) {
             let nowhere = |live: &Live| self.chips_of_live(live.device).is_empty();
