@@ -284,7 +284,7 @@ class Growth:
     peak_growth: Optional[int]
     #: Allocations seen since.
     allocations: int
-    #: Frees seen since.
+    #: Frees seen since, those of buffers from before the attach included, unlike `frees` of a pool.
     frees: int
 
     @classmethod

@@ -156,7 +156,7 @@ part! {
         BUFFERS @ 0, 8, "count", "live buffers";
         LOGICAL_BYTES @ 8, 8, "bytes", "sum of their `Buffer::size()`";
         USED_BYTES @ 16, 8, "bytes", "what they take of the pool: of each bank × banks; unknown if one could not be measured";
-        PEAK_USED_BYTES @ 24, 8, "bytes", "highest USED_BYTES since the attach";
+        PEAK_USED_BYTES @ 24, 8, "bytes", "highest USED_BYTES since the attach; unknown once it may have been missed";
         CAPACITY_BYTES @ 32, 8, "bytes", "size of the pool: bytes of a bank × banks";
         ALLOCATIONS @ 40, 8, "count", "allocations seen";
         FREES @ 48, 8, "count", "frees seen of buffers whose allocation was seen";

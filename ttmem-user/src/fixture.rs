@@ -41,6 +41,7 @@ pub(crate) fn pool(buffer_type: BufferType, used: u64, capacity: u64) -> PoolSna
         used_bytes: Some(used),
         capacity_bytes: Some(capacity),
         peak_used_bytes: Some((used + used / 3).min(capacity)),
+        peak_at_least_bytes: Some((used + used / 3).min(capacity)),
         allocations: used / MIB,
         frees: (used / MIB).saturating_sub(used.div_ceil(3 * MIB)),
         pre_attach_frees: 0,
@@ -56,6 +57,7 @@ pub(crate) fn chip(id: i32, dram: u64) -> ChipSnapshot {
             capacity_bytes: None,
             used_bytes: None,
             peak_used_bytes: None,
+            peak_at_least_bytes: None,
             banks: None,
             bank_bytes: None,
             ..pool(BufferType::SystemMemory, 0, 0)
@@ -308,11 +310,15 @@ pub(crate) fn full() -> Snapshot {
 
 /// Records were lost.
 pub(crate) fn lossy() -> Snapshot {
+    let mut snapshot = normal();
+    for pool in snapshot.devices.iter_mut().flat_map(|chip| &mut chip.pools) {
+        pool.peak_used_bytes = None;
+    }
     Snapshot {
         exact: false,
         inexact_because: vec!["12 records were lost since the last resync".into()],
         lost: Lost { ring_full: 10, read_fault: 2 },
-        ..normal()
+        ..snapshot
     }
 }
 
@@ -336,7 +342,8 @@ pub(crate) fn inexact() -> Snapshot {
 pub(crate) fn unresolved() -> Snapshot {
     let mut snapshot = normal();
     for pool in &mut snapshot.devices[1].pools {
-        (pool.used_bytes, pool.capacity_bytes, pool.peak_used_bytes) = (None, None, None);
+        (pool.used_bytes, pool.capacity_bytes) = (None, None);
+        (pool.peak_used_bytes, pool.peak_at_least_bytes) = (None, None);
     }
     snapshot.devices[0].pools[0].capacity_bytes = None;
     snapshot.unresolved = vec![

@@ -34,6 +34,17 @@ pub fn bytes_or_unknown(count: Option<u64>) -> String {
     count.map_or_else(|| UNKNOWN.to_owned(), bytes)
 }
 
+/// The highest use of a pool; if it may have been higher, `≥` and what is certain, as in `≥1.5GiB`.
+pub fn peak(pool: &PoolSnapshot) -> String {
+    let at_least = pool.peak_at_least_bytes.filter(|bytes| *bytes > 0);
+    match (pool.peak_used_bytes, at_least) {
+        (Some(peak), _) => bytes(peak),
+        // As wide as without the sign.
+        (None, Some(certain)) => format!("≥{}", bytes(certain).replace(' ', "")),
+        (None, None) => UNKNOWN.to_owned(),
+    }
+}
+
 /// The bytes that a text with a binary unit, if with any, says: `4096`, `64K`, `1MiB`, `2g`.
 pub fn parse_bytes(text: &str) -> Result<u64, &'static str> {
     let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
@@ -196,7 +207,7 @@ pub fn has_row(pool: &PoolSnapshot) -> bool {
     };
     !no_memory
         || pool.buffers + pool.allocations + pool.pre_attach_frees > 0
-        || pool.peak_used_bytes.is_some_and(|peak| peak > 0)
+        || pool.peak_used_bytes.max(pool.peak_at_least_bytes) > Some(0)
 }
 
 /// What is said in place of pools when there are none.

@@ -15,7 +15,8 @@ use crate::{event::BufferType, ledger::delta::Change, units::ChipId};
 
 /// Marks that are kept; then the oldest goes.
 pub const MAX_MARKS: usize = 16;
-/// Groups of each kind that a mark remembers; then the smallest are left out.
+/// Groups of each kind that a mark remembers; then the smallest are left out. Only of threads there can be
+/// so many.
 const MAX_GROUPS: usize = 1024;
 
 /// A moment that somebody has marked, and what was live then.
@@ -30,6 +31,8 @@ pub struct Mark {
     pools: BTreeMap<(ChipId, BufferType), Then>,
     /// `None`: it could not be said what was live.
     groups: Option<BTreeMap<Key, Group>>,
+    /// There were more groups by thread than it remembers.
+    threads_left_out: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -89,20 +92,24 @@ impl Mark {
             let changes = line.changes();
             (pool, Then { used: level.used_bytes, buffers: level.buffers, changes })
         };
+        let mut threads_left_out = false;
         let groups = |live: &LiveSet| {
             let groups = [By::Type, By::Thread, By::Size].map(|by| {
                 let mut groups = live.groups(by, time_ns);
+                threads_left_out |= groups.len() > MAX_GROUPS;
                 groups.truncate(MAX_GROUPS);
                 groups
             });
             groups.into_iter().flatten().map(|group| (group.key, group)).collect()
         };
+        let groups = live.map(groups);
         Self {
             name,
             time_ns,
             complete: live.is_some(),
             pools: timeline.each().map(then).collect(),
-            groups: live.map(groups),
+            groups,
+            threads_left_out,
         }
     }
 
@@ -135,7 +142,8 @@ impl Mark {
         pools
     }
 
-    /// `None`: unknown.
+    /// `None`: unknown. A group that is not in it may have been there at the mark; how much it has grown
+    /// is unknown.
     pub(super) fn groups(&self, by: By, live: &LiveSet) -> Option<Vec<GroupGrowth>> {
         // Ages pass by themselves, and of what is gone nobody knows the site any more.
         if matches!(by, By::Age | By::Site) {
@@ -150,7 +158,9 @@ impl Mark {
         let then = self.groups.as_ref()?;
         let now = live.groups(by, self.time_ns);
         let mut sums: BTreeMap<Key, [Option<Group>; 2]> = BTreeMap::new();
-        for group in now {
+        let is_known =
+            |key: &Key| by != By::Thread || !self.threads_left_out || then.contains_key(key);
+        for group in now.into_iter().filter(|group| is_known(&group.key)) {
             sums.entry(group.key).or_default()[1] = Some(group);
         }
         for (key, group) in then.iter().filter(|(key, _)| is_of(key)) {

@@ -313,6 +313,12 @@ impl History {
         self.trust.doubt(time_ns)
     }
 
+    /// Whether anything was in doubt between two instants, both included, once all had been known to be
+    /// exact.
+    pub fn was_in_doubt(&self, from_ns: u64, to_ns: u64) -> bool {
+        self.trust.was_in_doubt(from_ns, to_ns)
+    }
+
     /// Whether no later snapshot says anything else of an instant.
     pub fn is_settled(&self, time_ns: u64) -> bool {
         self.trust.is_settled(time_ns)
@@ -355,7 +361,7 @@ impl History {
     }
 
     /// What each group of buffers has grown since a mark, the most grown first; `None`: unknown, as
-    /// it is of ages and sites.
+    /// it is of ages and sites, and of a live group that is not in it.
     pub fn group_growth(&self, mark: &Mark, by: group::By) -> Option<Vec<GroupGrowth>> {
         mark.groups(by, &self.live)
     }

@@ -72,11 +72,21 @@ pub struct ThreadRow {
     pub rate: f64,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Thread {
     live: Bin,
     all: Bin,
     recent: Recent,
+    /// When the first of the live buffers that are counted here was allocated, ns. Earlier ones of the
+    /// same thread were counted among the others: there was no room for it yet.
+    since_ns: u64,
+}
+
+impl Default for Thread {
+    fn default() -> Self {
+        let (live, all, recent) = (Bin::default(), Bin::default(), Recent::default());
+        Self { live, all, recent, since_ns: u64::MAX }
+    }
 }
 
 /// Allocations in each of the last seconds.
@@ -119,6 +129,7 @@ impl Tally {
         histogram.live[bin(row.size)].add(row.size);
         let thread = self.thread(row.tid());
         thread.live.add(row.size);
+        thread.since_ns = thread.since_ns.min(row.allocated_ns().unwrap_or(0));
         if is_new {
             thread.all.add(row.size);
             thread.recent.count(time_ns);
@@ -134,7 +145,10 @@ impl Tally {
             Some(since) => histogram.lifetimes[bin(time_ns.saturating_sub(since))].add(row.size),
             None => histogram.unknown_lifetimes += 1,
         }
-        let thread = self.threads.get_mut(&row.tid()).unwrap_or(&mut self.others);
+        let allocated_ns = row.allocated_ns().unwrap_or(0);
+        let thread = self.threads.get_mut(&row.tid());
+        let thread = thread.filter(|thread| allocated_ns >= thread.since_ns);
+        let thread = thread.unwrap_or(&mut self.others);
         thread.live.subtract(row.size);
         self.some_idle |= thread.live.buffers == 0;
     }
@@ -152,7 +166,9 @@ impl Tally {
     }
 
     fn thread(&mut self, tid: Option<Tid>) -> &mut Thread {
-        if self.threads.len() >= MAX_THREADS && !self.threads.contains_key(&tid) {
+        // Those of which no thread is known always have room: no time tells where one was counted.
+        let is_full = tid.is_some() && self.threads.len() >= MAX_THREADS;
+        if is_full && !self.threads.contains_key(&tid) {
             if !self.some_idle {
                 return &mut self.others;
             }

@@ -144,6 +144,54 @@ fn a_mark_is_of_the_instant_that_it_names() {
     assert_eq!((history.group_growth(mark, By::Type), mark.is_complete()), (None, false));
 }
 
+fn by_thread(sequence: u64, tid: u32, buffer: u64) -> Delta {
+    let tid = Some(Tid(tid));
+    Delta { tid, allocated_tid: tid, ..allocated(sequence, sequence, buffer, 100) }
+}
+
+/// What a thread had live when there was no room for it is not taken from its own row later.
+#[test]
+fn a_buffer_is_counted_out_where_it_was_counted_in() {
+    let most = u32::try_from(super::tally::MAX_THREADS).unwrap();
+    let last = u64::from(most) + 1;
+    let mut history = History::default();
+    let all: Vec<Delta> = (1..=last).zip(0..).map(|(at, tid)| by_thread(at, tid, at)).collect();
+    for delta in &all {
+        history.apply(delta);
+    }
+    let early = all.last().unwrap();
+    history.apply(&freed(&all[0], last + 1, last + 1));
+    let late = by_thread(last + 2, most, last + 2);
+    history.apply(&late);
+    let live = |history: &History| {
+        let (rows, others) = history.tally().threads(0);
+        let row = rows.iter().find(|row| row.tid == Some(Tid(most))).unwrap();
+        (row.live_buffers, others.unwrap().live_buffers)
+    };
+    assert_eq!(live(&history), (1, 1));
+    history.apply(&freed(early, last + 3, last + 3));
+    assert_eq!(live(&history), (1, 0));
+    history.apply(&freed(&late, last + 4, last + 4));
+    assert_eq!(live(&history), (0, 0));
+}
+
+#[test]
+fn the_growth_of_a_thread_that_a_mark_had_no_room_for_is_not_known() {
+    for (threads, expected) in [(1024, Some(100)), (1025, None)] {
+        let mut history = History::default();
+        for tid in 0..threads {
+            history.apply(&by_thread(u64::from(tid) + 1, tid, u64::from(tid) + 1));
+        }
+        history.mark("full", 5000);
+        history.apply(&Delta { time_ns: 6000, ..by_thread(u64::from(threads) + 1, 7777, 7777) });
+        let growth = history.group_growth(&history.marks()[0], By::Thread).unwrap();
+        let new = growth.iter().find(|group| group.key == Key::Thread(Some(Tid(7777))));
+        assert_eq!(new.map(|group| group.bytes), expected);
+        let old = growth.iter().find(|group| group.key == Key::Thread(Some(Tid(5))));
+        assert_eq!(old.map(|group| group.bytes), Some(0));
+    }
+}
+
 #[test]
 fn snapshots_are_noted_once() {
     let mut history = History::default();

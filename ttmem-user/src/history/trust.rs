@@ -93,6 +93,19 @@ impl Trust {
         said.map_or(Some(NOT_SAID), |(_, doubt)| doubt.as_deref())
     }
 
+    /// Whether anything was in doubt between two instants, both included, once all had been known to be
+    /// exact.
+    pub fn was_in_doubt(&self, from_ns: u64, to_ns: u64) -> bool {
+        let mut ends = self.changes.iter().skip(1).map(|(at_ns, _)| *at_ns);
+        let known = self
+            .changes
+            .iter()
+            .map(|(at_ns, doubt)| (*at_ns, ends.next().unwrap_or(u64::MAX), doubt.is_some()));
+        known
+            .skip_while(|(_, _, in_doubt)| *in_doubt)
+            .any(|(from, until, in_doubt)| in_doubt && from <= to_ns && until > from_ns)
+    }
+
     /// Whether no later snapshot says anything else of an instant.
     pub fn is_settled(&self, time_ns: u64) -> bool {
         self.last.as_ref().is_some_and(|last| time_ns <= last.time_ns)
@@ -160,6 +173,9 @@ mod tests {
             assert_eq!(trust.doubt(time_ns), doubt, "at {time_ns}");
         }
         assert!(trust.is_settled(500) && !trust.is_settled(501));
+        let spans = [(0, 300), (0, 301), (499, 500), (500, 600), (250, 260)];
+        let in_doubt = spans.map(|(from_ns, to_ns)| trust.was_in_doubt(from_ns, to_ns));
+        assert_eq!(in_doubt, [false, true, true, false, false]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::units::Avma;
 /// them seldom have the same place among these.
 const RECENT: usize = 64;
 
-/// Devices, allocators and the like. Nothing is ever taken out.
+/// Devices, allocators and the like. Little is ever taken out.
 #[derive(Debug)]
 pub(super) struct ByAddress<T> {
     things: Vec<(Avma, T)>,
@@ -80,6 +80,16 @@ impl<T> ByAddress<T> {
         None
     }
 
+    /// Takes out what `stays` does not want.
+    pub fn retain(&mut self, mut stays: impl FnMut(Avma, &T) -> bool) {
+        let things = std::mem::take(self).things;
+        for (address, thing) in things {
+            if stays(address, &thing) {
+                self.insert(address, thing);
+            }
+        }
+    }
+
     /// All things, in the order in which their addresses came.
     pub fn values(&self) -> impl Iterator<Item = &T> {
         self.things.iter().map(|(_, thing)| thing)
@@ -121,6 +131,9 @@ mod tests {
             assert!((0..100).all(|at| many.get(Avma(at << 6)) == Some(&at)));
             assert_eq!(many.get(Avma(1)), None);
         }
+        many.retain(|_, at| *at % 2 == 1);
+        let stayed = (0..100).map(|at| many.get(Avma(at << 6)).copied());
+        assert!(stayed.eq((0..100).map(|at| (at % 2 == 1).then_some(at))));
         things.iter_mut().for_each(|(at, thing)| *thing = if at == Avma(1) { 'e' } else { 'f' });
         assert!(things.values().eq(&['e', 'f']));
     }

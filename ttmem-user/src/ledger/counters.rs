@@ -19,10 +19,14 @@ pub struct PoolCounters {
     pub bank_bytes: Counter,
     /// Sum of what they take of the pool, bytes.
     pub used_bytes: Counter,
-    /// Highest `used_bytes`.
-    pub peak_used_bytes: Counter,
-    /// Highest `used_bytes` since the window was restarted.
+    /// Highest `used_bytes` since the last of these was kept or dropped.
+    recent_peak: Counter,
+    /// Highest `used_bytes` that is certain, up to then.
+    certain_peak: Counter,
+    /// The same since the window was restarted.
     window_peak: Counter,
+    /// How often it was missed how high the use was.
+    missed_peaks: Counter,
     /// Live buffers whose bytes per bank are not known.
     pub unmeasured: Counter,
     /// Live buffers that take a block of some banks, and none of the others.
@@ -109,14 +113,13 @@ impl PoolCounters {
         self.buffers.add(1);
         self.logical_bytes.add(share.size);
         self.uneven.add(u64::from(share.uneven));
-        match share.measured {
-            Some(measured) => {
-                self.bank_bytes.add(share.even_bytes(measured));
-                self.used_bytes.add(measured.used_bytes);
-                self.peak_used_bytes.raise(self.used_bytes.get());
-                self.window_peak.raise(self.used_bytes.get());
-            }
-            None => self.unmeasured.add(1),
+        if let Some(measured) = share.measured {
+            self.bank_bytes.add(share.even_bytes(measured));
+            self.used_bytes.add(measured.used_bytes);
+            self.recent_peak.raise(self.used_bytes.get());
+        } else {
+            self.unmeasured.add(1);
+            self.missed_peaks.add(1);
         }
     }
 
@@ -134,7 +137,49 @@ impl PoolCounters {
         }
     }
 
-    /// The highest `used_bytes` of the window, which begins anew with what is used now.
+    /// Highest `used_bytes`; `None` if it was missed.
+    pub fn peak_used_bytes(&self) -> Option<u64> {
+        let peak = self.certain_peak.get().max(self.recent_peak.get());
+        (self.missed_peaks.get() == 0).then_some(peak)
+    }
+
+    /// `used_bytes` was at least so high. `in_doubt`: what was seen lately is not certain.
+    pub fn peak_at_least(&self, in_doubt: bool) -> u64 {
+        let recent = if in_doubt { 0 } else { self.recent_peak.get() };
+        self.certain_peak.get().max(recent)
+    }
+
+    /// How often it was missed how high the use was.
+    pub fn missed_peaks(&self) -> u64 {
+        self.missed_peaks.get()
+    }
+
+    /// What was seen lately is certain.
+    pub fn keep_peak(&self) {
+        self.certain_peak.raise(self.recent_peak.get());
+        self.window_peak.raise(self.recent_peak.get());
+        self.drop_peak();
+    }
+
+    /// What was seen lately says nothing.
+    pub fn drop_peak(&self) {
+        self.recent_peak.set(self.used_bytes.get());
+    }
+
+    /// The same, and so something was missed.
+    pub fn miss_peak(&self) {
+        self.missed_peaks.add(1);
+        self.drop_peak();
+    }
+
+    /// Nothing that was seen says anything.
+    pub fn forget_peak(&self) {
+        self.certain_peak.set(0);
+        self.miss_peak();
+    }
+
+    /// The highest `used_bytes` of the window, as far as it has been kept; it begins anew with what is
+    /// used now.
     pub fn restart_window(&self) -> u64 {
         let peak = self.window_peak.get();
         self.window_peak.set(self.used_bytes.get());

@@ -102,6 +102,11 @@ impl Ledger {
         self.deltas.stamp = (time_ns, tid);
     }
 
+    /// When what was applied last happened, ns.
+    pub(super) const fn last_stamp_ns(&self) -> u64 {
+        self.deltas.stamp.0
+    }
+
     /// Has deltas written down from here on, or no more.
     pub fn want_deltas(&mut self, wanted: bool) {
         self.deltas.wanted = wanted;

@@ -34,6 +34,7 @@ impl Ledger {
                 doubts.push(format!("older buffers are not known: {reason}"));
             }
         }
+        doubts.extend(self.bounds.doubt());
         let lost = self.lost.since(self.settled.lost);
         let odd = self.anomalies.since(&self.settled.anomalies);
         let counted = [

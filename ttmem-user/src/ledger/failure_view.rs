@@ -11,6 +11,7 @@ use serde::{Serialize, Serializer};
 
 use super::{
     call::{Call, Lookup},
+    exactness::Settled,
     snapshot::BufferSnapshot,
 };
 use crate::{
@@ -82,6 +83,9 @@ pub struct Failure {
     /// Changes of the live set before it.
     #[serde(skip)]
     pub(super) changes_before: u64,
+    /// What had been set right before it.
+    #[serde(skip)]
+    pub(super) settled_before: Settled,
 }
 
 impl Failure {
@@ -132,6 +136,7 @@ impl Failure {
             doubts: OnceLock::from(Vec::new()),
             older_unread: false,
             changes_before: 0,
+            settled_before: Settled::default(),
         }
     }
 }

@@ -31,6 +31,8 @@ const MAX_FROZEN: usize = 1_000_000;
 /// Failures closer together than this follow in quick succession.
 const BURST_GAP_NS: u64 = 10_000_000;
 const SECOND_NS: u64 = 1_000_000_000;
+/// Of a live set from before a reading that no snapshot had been taken of until then.
+const SET_RIGHT: &str = "something was lost or odd about that time, and set right later";
 
 /// The failed allocations of one target.
 #[derive(Debug)]
@@ -71,6 +73,11 @@ impl Failures {
     /// How many there were; `None` if they cannot be seen.
     pub fn count(&self) -> Option<u64> {
         self.unseen.is_none().then_some(self.count)
+    }
+
+    /// How often the live set has changed.
+    pub(super) const fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// The live set changes.
@@ -168,6 +175,7 @@ impl Ledger {
             doubts: OnceLock::new(),
             older_unread: self.baseline == BaselineState::Pending,
             changes_before: self.failures.changes,
+            settled_before: self.settled,
         };
         if let Some(live) = self.freeze() {
             let _ = failure.live.set(live);
@@ -213,7 +221,9 @@ impl Ledger {
             let older = failure
                 .older_unread
                 .then(|| "older buffers were still being read at that time".to_owned());
-            older.into_iter().chain(doubts.iter().cloned()).collect()
+            // What was live then was not set right with the rest.
+            let set_right = (failure.settled_before != self.settled).then(|| SET_RIGHT.to_owned());
+            older.into_iter().chain(set_right).chain(doubts.iter().cloned()).collect()
         });
         if failure.live.get().is_none() && failure.changes_before == self.failures.changes {
             let live = now.get_or_init(|| self.buffer_snapshots().into());

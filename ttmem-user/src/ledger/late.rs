@@ -12,13 +12,13 @@
 
 use hashbrown::HashMap;
 
-use super::Ledger;
+use super::{Ledger, bounds::MAX_BUFFERS};
 use crate::{
     event::{BufferType, SweptBuffer},
     units::{Avma, DeviceAddr},
 };
 
-type Map<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
+type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// Where a block begins: what tt-metal frees by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,6 +45,11 @@ impl Swept {
     /// Whether no buffer went in a bulk free.
     pub fn is_empty(&self) -> bool {
         self.buffers.is_empty()
+    }
+
+    /// How many did.
+    pub fn len(&self) -> usize {
+        self.buffers.len()
     }
 
     /// A buffer has lost its block.
@@ -98,7 +103,7 @@ impl Ledger {
             self.forget_blocks_unless_awaited();
             return;
         }
-        self.live.index_blocks();
+        self.index_blocks();
         if let Some(owner) = self.live.at_block(block) {
             self.touch(owner);
             self.swept.taken += 1;
@@ -111,6 +116,14 @@ impl Ledger {
     pub(super) fn sweep(&mut self, buffer: Avma) {
         let Some(place) = self.take_out(buffer, true) else { return };
         self.swept.insert(buffer, self.live.at(place).block());
+        self.bound_swept();
+    }
+
+    fn index_blocks(&mut self) {
+        if !self.live.indexes_blocks() {
+            self.pay_for_live();
+            self.live.index_blocks();
+        }
     }
 
     /// A free of an unknown buffer while memory is being read. If its block is another's, it had
@@ -118,6 +131,8 @@ impl Ledger {
     pub(super) fn free_while_reading(&mut self, block: Block) {
         self.late_free(block);
         self.swept.while_reading.push(block);
+        let remembered = self.swept.while_reading.len();
+        self.bound("frees of unknown buffers during a reading", remembered, MAX_BUFFERS);
     }
 
     /// All probes are in place, every event so far has been applied, and the first reading is about
@@ -143,7 +158,7 @@ impl Ledger {
     pub(super) fn settle_late_frees(&mut self, untouched: impl Fn(Avma) -> bool) {
         let while_reading = std::mem::take(&mut self.swept.while_reading);
         if !while_reading.is_empty() {
-            self.live.index_blocks();
+            self.index_blocks();
         }
         for block in while_reading {
             if block.per_core {

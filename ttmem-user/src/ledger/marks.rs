@@ -67,7 +67,7 @@ pub struct PoolSince {
     pub logical_bytes: i64,
     /// What they take of the pool now minus then, bytes.
     pub used_bytes: Option<i64>,
-    /// Highest use since, bytes.
+    /// Highest use since, bytes; `None` also if it may have been missed.
     pub peak_used_bytes: Option<u64>,
     /// Highest use since minus the use then, bytes.
     pub peak_growth_bytes: Option<u64>,
@@ -84,6 +84,8 @@ struct Then {
     logical_bytes: u64,
     used_bytes: Option<u64>,
     peak_used_bytes: u64,
+    /// How often it had been missed how high the use was.
+    missed_peaks: u64,
     allocations: u64,
     frees: u64,
 }
@@ -168,7 +170,8 @@ impl Ledger {
         shown
             .map(|buffer_type| {
                 let (now, then) = (&now[buffer_type.index()], &then[buffer_type.index()]);
-                PoolSince::between(buffer_type, then, now)
+                let since = PoolSince::between(buffer_type, then, now);
+                if self.peaks.in_doubt() { since.without_peak() } else { since }
             })
             .collect()
     }
@@ -182,6 +185,7 @@ impl Ledger {
                 logical_bytes: pool.logical_bytes.get(),
                 used_bytes: (pool.unmeasured.get() == 0).then_some(used),
                 peak_used_bytes: used,
+                missed_peaks: pool.missed_peaks(),
                 allocations: pool.allocations.get(),
                 frees: pool.frees.get() + pool.pre_attach_frees.get(),
             }
@@ -190,6 +194,7 @@ impl Ledger {
 
     /// Brings every mark's peaks up to now.
     fn fold_peaks(&mut self) {
+        self.review_peaks();
         for (place, pools) in self.chips.iter().enumerate() {
             for (kind, pool) in pools.iter().enumerate() {
                 let peak = pool.restart_window();
@@ -219,16 +224,22 @@ impl PoolSince {
     fn between(buffer_type: BufferType, then: &Then, now: &Then) -> Self {
         let growth = |now: u64, then: u64| now.wrapping_sub(then).cast_signed();
         let known = now.used_bytes.zip(then.used_bytes);
+        let peak_known = known.filter(|_| now.missed_peaks == then.missed_peaks);
         Self {
             buffer_type,
             buffers: growth(now.buffers, then.buffers),
             logical_bytes: growth(now.logical_bytes, then.logical_bytes),
             used_bytes: known.map(|(now, then)| growth(now, then)),
-            peak_used_bytes: known.map(|_| then.peak_used_bytes),
-            peak_growth_bytes: known.map(|(_, used)| then.peak_used_bytes.saturating_sub(used)),
+            peak_used_bytes: peak_known.map(|_| then.peak_used_bytes),
+            peak_growth_bytes: peak_known
+                .map(|(_, used)| then.peak_used_bytes.saturating_sub(used)),
             allocations: now.allocations - then.allocations,
             frees: now.frees - then.frees,
         }
+    }
+
+    fn without_peak(self) -> Self {
+        Self { peak_used_bytes: None, peak_growth_bytes: None, ..self }
     }
 }
 

@@ -7,6 +7,7 @@
 //! Never asks for the time, never does I/O.
 
 pub mod audit;
+mod bounds;
 mod by_address;
 pub mod call;
 mod circular;
@@ -21,6 +22,7 @@ pub mod health;
 mod late;
 mod live;
 pub mod marks;
+mod peaks;
 mod per_core;
 mod reconcile;
 pub mod report;
@@ -37,6 +39,7 @@ use std::sync::Arc;
 
 use hashbrown::HashSet;
 
+use bounds::MAX_BUFFERS;
 use circular::Circular;
 use counters::{ChipCounters, Measured, PoolCounters};
 use delta::{Change, Deltas};
@@ -84,19 +87,21 @@ pub struct Ledger {
     /// Allocations on a device that could not be resolved.
     unknown_devices: u64,
     per_core: per_core::PerCore,
+    peaks: peaks::Peaks,
+    bounds: bounds::Bounds,
     /// Only some of the probes are in place. The one on allocations is the last, so what is known
     /// of a buffer that was seen to be allocated is complete even now; of all others nothing is.
     attaching: bool,
     /// While the live buffers are being read from memory: every buffer of which an event was
     /// seen. What the events say of them is newer than what is being read.
-    touched: Option<HashSet<Avma, foldhash::fast::FixedState>>,
+    touched: Option<HashSet<Avma, foldhash::fast::RandomState>>,
     failures: failures::Failures,
     /// What changes, if somebody wants to know.
     deltas: Deltas,
     /// Moments that others have marked.
     marks: Marks,
     /// Allocators whose buffers were freed in bulk during that time.
-    bulk_freed_while_reading: Vec<Avma>,
+    bulk_freed_while_reading: HashSet<Avma, foldhash::fast::RandomState>,
     resized_while_reading: resize::ResizedWhileReading,
     /// What programs keep in L1.
     circular: Circular,
@@ -130,12 +135,14 @@ impl Ledger {
             suspicion: Suspicion::default(),
             unknown_devices: 0,
             per_core: per_core::PerCore::default(),
+            peaks: peaks::Peaks::default(),
+            bounds: bounds::Bounds::default(),
             attaching: true,
             touched: Some(HashSet::default()),
             failures: failures::Failures::default(),
             deltas: Deltas::default(),
             marks: Marks::default(),
-            bulk_freed_while_reading: Vec::new(),
+            bulk_freed_while_reading: HashSet::default(),
             resized_while_reading: resize::ResizedWhileReading::default(),
             circular: Circular::new(),
             audit: None,
@@ -152,12 +159,14 @@ impl Ledger {
         self.circular.watch(programs, dispatches);
     }
 
-    /// Sets how many records were lost so far.
+    /// Sets how many records were lost so far. Every event of before that was not has been applied.
     pub fn set_lost(&mut self, lost: Lost) {
         self.lost = lost;
         if lost.total() > 0 {
             self.circular.note_gap();
         }
+        self.let_go_if_beyond();
+        self.review_peaks();
     }
 
     /// Sets what the probes have counted so far.
@@ -204,14 +213,12 @@ impl Ledger {
         match event {
             Event::Allocated(allocated) => self.allocated(allocated),
             Event::Freed(freed) => self.freed(freed),
+            Event::Failed(failed) => self.failed(failed),
+            _ if self.bounds.is_beyond() => {}
             Event::BulkFreed { allocator } => self.bulk_freed(*allocator),
-            Event::Device(device) => {
-                self.topology.learn_device(device);
-                self.chips.resize_with(self.topology.chips().len(), Default::default);
-            }
+            Event::Device(device) => self.learn_device(device),
             Event::Allocator(allocator) => self.learn_allocator(allocator),
             Event::Resized(resized) => self.resized(resized),
-            Event::Failed(failed) => self.failed(failed),
             Event::Circular(placed) => {
                 let chips = self.chips_at(placed.place);
                 self.circular.placed(placed, &chips);
@@ -224,13 +231,19 @@ impl Ledger {
         }
     }
 
+    fn learn_device(&mut self, seen: &DeviceSeen) {
+        self.prune_places();
+        self.topology.learn_device(seen);
+        self.chips.resize_with(self.topology.chips().len(), Default::default);
+        self.bound_places();
+    }
+
     /// The chips of a place where a program is. A chip that was not known so far is from now on.
     fn chips_at(&mut self, place: Place) -> Vec<ChipId> {
         if let Some(chip) = place.chip {
             if !self.topology.chips().contains(&chip) {
                 let seen = DeviceSeen { device: place.device, mesh: None, chips: vec![chip] };
-                self.topology.learn_device(&seen);
-                self.chips.resize_with(self.topology.chips().len(), Default::default);
+                self.learn_device(&seen);
             }
             return vec![chip];
         }
@@ -242,6 +255,9 @@ impl Ledger {
     #[inline]
     fn allocated(&mut self, allocated: &Allocated) {
         let &Allocated { time_ns, tid, buffer, allocator, device, ref shape } = allocated;
+        if !self.bounds.has_room(self.live.len()) && self.is_out_of_room() {
+            return;
+        }
         self.touch(buffer);
         self.spaces.stir(allocator);
         self.supersede_swept(buffer);
@@ -270,12 +286,18 @@ impl Ledger {
             && entry.unique_id() == by.shape.unique_id;
         let free_was_under_way = !same && self.may_have_been_under_way(&entry);
         self.take_out(by.buffer, free_was_under_way);
+        if free_was_under_way {
+            self.forget_peaks_of(&entry.facts());
+        }
         self.anomalies.double_allocation += u64::from(!same && !free_was_under_way);
         (self.put_in(by), same && entry.was_missed())
     }
 
     #[inline]
     fn freed(&mut self, freed: &Freed) {
+        if self.bounds.is_beyond() {
+            return;
+        }
         if !self.attaching {
             self.touch(freed.buffer);
         }
@@ -308,7 +330,9 @@ impl Ledger {
     }
 
     fn bulk_freed(&mut self, allocator: Avma) {
-        for buffer in self.buffers_of(allocator) {
+        self.pay_for_live();
+        self.pay_for_allocators();
+        for buffer in self.buffers_of(|it| it == allocator) {
             self.touch(buffer);
             self.sweep(buffer);
         }
@@ -317,9 +341,9 @@ impl Ledger {
         self.note_bulk_free(allocator);
     }
 
-    fn buffers_of(&self, allocator: Avma) -> Vec<Avma> {
-        let of_it = self.live.iter().filter(|entry| entry.allocator() == allocator);
-        of_it.map(Entry::buffer).collect()
+    fn buffers_of(&self, is_of: impl Fn(Avma) -> bool) -> Vec<Avma> {
+        let of_them = self.live.iter().filter(|entry| is_of(entry.allocator()));
+        of_them.map(Entry::buffer).collect()
     }
 
     /// Takes a live buffer out and counts its free; `false` if it was not live.
@@ -388,6 +412,8 @@ impl Ledger {
     fn touch(&mut self, buffer: Avma) {
         if let Some(touched) = &mut self.touched {
             touched.insert(buffer);
+            let touched = touched.len();
+            self.bound("buffers changed during a reading", touched, 2 * MAX_BUFFERS);
         }
     }
 

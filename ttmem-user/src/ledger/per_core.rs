@@ -74,6 +74,9 @@ impl Ledger {
     /// A buffer goes that has lost its blocks before: whose blocks are at its addresses by now is
     /// not known.
     pub(super) fn late_free_per_core(&mut self, allocator: Avma) {
+        if self.per_core.live > 0 {
+            self.pay_for_live();
+        }
         let others = self.per_core.live > 0
             && self.live.iter().any(|entry| entry.allocator() == allocator && entry.is_per_core());
         self.per_core.late += u64::from(others);

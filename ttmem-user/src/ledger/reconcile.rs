@@ -5,8 +5,8 @@
 //! no event was seen of did not change, and the memory decides.
 
 use super::{
-    BaselineState, Coming, Ledger, Origin, counters::Measured, delta::Cause,
-    resize::ResizedWhileReading,
+    BaselineState, Coming, Facts, Ledger, Origin, bounds::MAX_REMEMBERED, counters::Measured,
+    delta::Cause, resize::ResizedWhileReading,
 };
 use crate::{
     event::{BaselineBuffer, LiveBaseline},
@@ -24,7 +24,7 @@ impl Ledger {
     fn take_baseline_in(&mut self, baseline: Result<LiveBaseline, String>) {
         self.attaching = false;
         let touched = self.touched.take().unwrap_or_default();
-        let baseline = match baseline {
+        let baseline = match self.bounded(baseline) {
             Ok(baseline) => baseline,
             Err(reason) => {
                 self.baseline = BaselineState::Unavailable(reason);
@@ -32,6 +32,7 @@ impl Ledger {
                 return;
             }
         };
+        self.review_peaks();
         self.baseline = BaselineState::Read;
         self.circular.older_on(&baseline.chips);
         self.per_core.read(baseline.per_core_unsure);
@@ -48,9 +49,9 @@ impl Ledger {
         let late = baseline.swept.iter().filter(|swept| !touched.contains(&swept.buffer));
         self.swept.extend(late.copied());
         self.settle_late_frees(|buffer| !touched.contains(&buffer));
-        for allocator in std::mem::take(&mut self.bulk_freed_while_reading) {
-            self.bulk_free_of(allocator);
-        }
+        self.bulk_free_while_reading();
+        // Buffers were live for a moment that had gone before others of them came.
+        self.drop_peaks();
         self.check_free_lists(&baseline);
     }
 
@@ -66,13 +67,12 @@ impl Ledger {
     /// Devices and allocators that no event has described since.
     pub(super) fn learn_places(&mut self, baseline: &LiveBaseline) {
         for device in &baseline.devices {
-            if self.topology.device_at(device.device).is_none() {
-                self.topology.learn_device(device);
+            if self.topology.device_at(device.device).is_none() && !self.bounds.is_beyond() {
+                self.learn_device(device);
             }
         }
-        self.chips.resize_with(self.topology.chips().len(), Default::default);
         for allocator in &baseline.allocators {
-            if !self.topology.knows_allocator(allocator.allocator) {
+            if !self.topology.knows_allocator(allocator.allocator) && !self.bounds.is_beyond() {
                 self.learn_allocator(allocator);
                 if baseline.spare.contains(&allocator.allocator) {
                     self.topology.make_spare(allocator.allocator);
@@ -83,7 +83,12 @@ impl Ledger {
 
     /// Takes in a buffer that was read from memory, in place of whichever is there. `counted`: as an
     /// allocation that was missed.
-    pub(super) fn adopt(&mut self, buffer: &BaselineBuffer, origin: Origin, counted: bool) {
+    pub(super) fn adopt(
+        &mut self,
+        buffer: &BaselineBuffer,
+        origin: Origin,
+        counted: bool,
+    ) -> Facts {
         let device = self.topology.device_at(buffer.device);
         let device = device.and_then(|entry| u32::try_from(entry).ok());
         if self.chips_of_live(device).is_empty() {
@@ -93,7 +98,9 @@ impl Ledger {
         let (allocator, shape) = (buffer.allocator, &buffer.shape);
         let coming = Coming { buffer: buffer.buffer, shape, measured, allocator, device, origin };
         let place = self.put_in(&coming);
-        self.come(place, &coming.facts(), counted);
+        let facts = coming.facts();
+        self.come(place, &facts, counted);
+        facts
     }
 
     /// The block table is the truth; where the fields say otherwise, that is an anomaly.
@@ -112,13 +119,16 @@ impl Ledger {
     /// Remembers a bulk free whose buffers may be among those being read.
     pub(super) fn note_bulk_free(&mut self, allocator: Avma) {
         if self.touched.is_some() {
-            self.bulk_freed_while_reading.push(allocator);
+            self.bulk_freed_while_reading.insert(allocator);
+            let remembered = self.bulk_freed_while_reading.len();
+            self.bound("bulk frees during a reading", remembered, MAX_REMEMBERED);
         }
     }
 
     /// Buffers from before the attach that a bulk free took after the attach.
-    fn bulk_free_of(&mut self, allocator: Avma) {
-        for buffer in self.buffers_of(allocator) {
+    fn bulk_free_while_reading(&mut self) {
+        let freed = std::mem::take(&mut self.bulk_freed_while_reading);
+        for buffer in self.buffers_of(|allocator| freed.contains(&allocator)) {
             if self.live.get(buffer).is_some_and(|live| live.origin == Origin::PreAttach) {
                 self.sweep(buffer);
             }

@@ -95,10 +95,13 @@ impl Report {
         for chip in self.running().flat_map(|target| &target.devices) {
             let pools = chips.entry(chip.chip).or_default();
             for pool in &chip.pools {
-                pools
-                    .entry(pool.buffer_type)
-                    .and_modify(|sum| add(sum, pool))
-                    .or_insert_with(|| PoolSnapshot { peak_used_bytes: None, ..pool.clone() });
+                pools.entry(pool.buffer_type).and_modify(|sum| add(sum, pool)).or_insert_with(
+                    || PoolSnapshot {
+                        peak_used_bytes: None,
+                        peak_at_least_bytes: None,
+                        ..pool.clone()
+                    },
+                );
             }
         }
         let mut lost = Lost::default();

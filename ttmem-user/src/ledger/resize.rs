@@ -3,7 +3,7 @@
 //! The event comes before the change. tt-metal refuses the change if a buffer is in the way, and
 //! so it is known from the live set whether it happens.
 
-use super::Ledger;
+use super::{Ledger, bounds::MAX_REMEMBERED};
 use crate::event::Resized;
 
 /// The resizes seen while the live buffers are being read for the first time: what is read of the
@@ -16,6 +16,8 @@ impl Ledger {
         self.spaces.stir(resized.allocator);
         if !self.has_baseline() && self.touched.is_some() {
             self.resized_while_reading.0.push(resized.clone());
+            let remembered = self.resized_while_reading.0.len();
+            self.bound("resizes during a reading", remembered, MAX_REMEMBERED);
         }
         self.resize(resized);
     }
@@ -28,6 +30,8 @@ impl Ledger {
     }
 
     fn resize(&mut self, resized: &Resized) {
+        self.pay_for_live();
+        self.pay_for_allocators();
         let after = resized.after.filter(|after| {
             let in_the_way = self.live.values().any(|live| {
                 live.allocator == resized.allocator
@@ -38,7 +42,7 @@ impl Ledger {
         });
         let Some(pool) = after.or(resized.before) else { return };
         if let Some(pools) = self.topology.resize(resized.allocator, resized.buffer_type, pool) {
-            self.learn_pools(resized.allocator, &pools);
+            self.learn_pools(resized.allocator, &pools, true);
         }
     }
 }

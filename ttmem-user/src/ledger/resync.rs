@@ -46,7 +46,7 @@ pub enum Resynced {
 /// What differs, and has been seen to differ before.
 #[derive(Debug, Default)]
 pub(super) struct Suspicion {
-    differences: HashMap<Avma, Difference, foldhash::fast::FixedState>,
+    differences: HashMap<Avma, Difference, foldhash::fast::RandomState>,
     rounds: u32,
 }
 
@@ -76,13 +76,17 @@ impl Ledger {
         ReadingBegun { confirms: true, ..self.begin_reading() }
     }
 
-    /// Whether something went wrong that a reading could set right.
+    /// Whether something went wrong that a reading could set right, or may have.
     pub fn needs_resync(&self) -> bool {
+        !self.bounds.is_beyond() && (self.has_gone_wrong() || self.spaces.is_suspected())
+    }
+
+    /// Whether something went wrong that a reading could set right.
+    pub(super) fn has_gone_wrong(&self) -> bool {
         let odd = self.anomalies.since(&self.settled.anomalies);
         self.lost != self.settled.lost
             || odd.unknown_free + odd.double_allocation + odd.undecodable > 0
             || odd.overlap + odd.free_list_mismatch > 0
-            || self.spaces.is_suspected()
             || self.per_core.is_doubtful()
     }
 
@@ -99,11 +103,14 @@ impl Ledger {
         time_ns: u64,
         reading: Result<LiveBaseline, String>,
     ) -> Resynced {
-        let Ok(reading) = reading else {
+        let Ok(reading) = self.bounded(reading) else {
             self.give_up_reading();
             self.resync.failed += 1;
-            return Resynced::Unsettled;
+            // Beyond the bounds no other reading would help.
+            let beyond = self.bounds.is_beyond();
+            return if beyond { Resynced::Settled } else { Resynced::Unsettled };
         };
+        self.review_peaks();
         self.learn_places(&reading);
         let mut found = self.differences(&reading);
         let before = std::mem::take(&mut self.suspicion);
@@ -124,6 +131,9 @@ impl Ledger {
             self.resync.last_ns = Some(time_ns);
             self.resync.last_differences = Some(differ);
         }
+        if !self.has_baseline() {
+            self.miss_peaks();
+        }
         self.baseline = BaselineState::Read;
         self.per_core.read(reading.per_core_unsure);
         if self.lost != begun.lost || self.anomalies.undecodable != begun.undecodable {
@@ -137,6 +147,7 @@ impl Ledger {
         self.per_core.settle();
         // Only now: what they contradict is a doubt of its own.
         self.check_free_lists(&reading);
+        self.review_peaks();
         Resynced::Settled
     }
 
@@ -144,7 +155,7 @@ impl Ledger {
     fn differences(
         &self,
         reading: &LiveBaseline,
-    ) -> HashMap<Avma, Difference, foldhash::fast::FixedState> {
+    ) -> HashMap<Avma, Difference, foldhash::fast::RandomState> {
         let touched = self.touched.as_ref();
         let untouched = |buffer: &Avma| touched.is_none_or(|touched| !touched.contains(buffer));
         let found = reading.buffers.iter().filter(|found| untouched(&found.buffer));
@@ -155,7 +166,7 @@ impl Ledger {
                 Some(_) => Some((found.buffer, Difference::Changed(found.clone()))),
             })
             .collect();
-        let there: HashSet<Avma, foldhash::fast::FixedState> =
+        let there: HashSet<Avma, foldhash::fast::RandomState> =
             reading.buffers.iter().map(|found| found.buffer).collect();
         let gone = self.live.keys().filter(|buffer| untouched(buffer) && !there.contains(buffer));
         differences.extend(gone.map(|buffer| (buffer, Difference::MissedFree)));
@@ -164,31 +175,44 @@ impl Ledger {
 
     fn set_right(
         &mut self,
-        differences: HashMap<Avma, Difference, foldhash::fast::FixedState>,
+        differences: HashMap<Avma, Difference, foldhash::fast::RandomState>,
         reading: &LiveBaseline,
     ) -> Differences {
         let touched = self.touched.take().unwrap_or_default();
         let first = !self.has_baseline();
         let mut counts = Differences::default();
+        // All that goes is gone before anything comes: nobody is shown both at a time.
+        let mut come = Vec::new();
         for (buffer, difference) in differences {
             match difference {
                 Difference::MissedAllocation(found) if first => {
-                    self.adopt(&found, Origin::PreAttach, false);
+                    come.push((found, Origin::PreAttach, false));
                 }
                 Difference::MissedAllocation(found) => {
                     counts.missed_allocation += 1;
-                    self.adopt(&found, Origin::Missed, true);
+                    come.push((found, Origin::Missed, true));
                 }
                 Difference::MissedFree => {
                     let Some(place) = self.take_out(buffer, true) else { continue };
                     // Its free was under way when the probes came: nothing was missed since.
                     let under_way = self.may_have_been_under_way(self.live.at(place));
                     counts.missed_free += u64::from(!under_way);
+                    self.forget_peaks_of(&self.live.at(place).facts());
                 }
                 Difference::Changed(found) => {
                     counts.changed += 1;
-                    self.replace(&found);
+                    let origin = self.origin_of(&found);
+                    if let Some(place) = self.take_out(buffer, false) {
+                        self.forget_peaks_of(&self.live.at(place).facts());
+                    }
+                    come.push((found, origin, false));
                 }
+            }
+        }
+        for (found, origin, counted) in come {
+            let facts = self.adopt(&found, origin, counted);
+            if !first {
+                self.forget_peaks_of(&facts);
             }
         }
         self.confirmed = true;
@@ -196,11 +220,10 @@ impl Ledger {
         let late = reading.swept.iter().filter(|swept| !touched.contains(&swept.buffer));
         self.swept.extend(late.copied());
         self.settle_late_frees(|buffer| !touched.contains(&buffer));
-        for allocator in std::mem::take(&mut self.bulk_freed_while_reading) {
-            for buffer in self.buffers_of(allocator) {
-                if !touched.contains(&buffer) {
-                    self.sweep(buffer);
-                }
+        let freed = std::mem::take(&mut self.bulk_freed_while_reading);
+        for buffer in self.buffers_of(|allocator| freed.contains(&allocator)) {
+            if !touched.contains(&buffer) {
+                self.sweep(buffer);
             }
         }
         self.anomalies.missed_allocation += counts.missed_allocation;
@@ -217,23 +240,23 @@ impl Ledger {
     }
 
     /// Another buffer may have come to the place of one whose free was missed.
-    fn replace(&mut self, found: &BaselineBuffer) {
+    fn origin_of(&self, found: &BaselineBuffer) -> Origin {
         let known = self.live.get(found.buffer);
         let same_one = known.filter(|live| live.shape.unique_id == found.shape.unique_id);
-        let origin = same_one.map_or(Origin::Missed, |live| live.origin);
-        self.adopt(found, origin, false);
+        same_one.map_or(Origin::Missed, |live| live.origin)
     }
 
     /// Buffers whose device was not known may have found it.
     fn place(
         &mut self,
         reading: &LiveBaseline,
-        touched: &HashSet<Avma, foldhash::fast::FixedState>,
+        touched: &HashSet<Avma, foldhash::fast::RandomState>,
     ) {
         for found in reading.buffers.iter().filter(|found| !touched.contains(&found.buffer)) {
             let nowhere = |live: &Live| self.chips_of_live(live.device).is_empty();
             if self.live.get(found.buffer).as_ref().is_some_and(nowhere) {
-                self.replace(found);
+                let origin = self.origin_of(found);
+                self.adopt(found, origin, false);
             }
         }
     }

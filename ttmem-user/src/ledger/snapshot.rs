@@ -317,8 +317,11 @@ pub struct PoolSnapshot {
     pub used_bytes: Option<u64>,
     /// Size of the pool: bank size × banks, bytes.
     pub capacity_bytes: Option<u64>,
-    /// Highest `used_bytes` so far, bytes.
+    /// Highest `used_bytes` so far, bytes; `None` if it may have been missed, after a loss or with a
+    /// buffer of unknown size.
     pub peak_used_bytes: Option<u64>,
+    /// `used_bytes` has certainly been as high as this, bytes.
+    pub peak_at_least_bytes: Option<u64>,
     /// Allocations seen.
     pub allocations: u64,
     /// Frees seen of buffers whose allocation was seen, bulk frees included.

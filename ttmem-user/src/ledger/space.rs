@@ -117,6 +117,11 @@ impl Space {
         self.bank == bank(geometry)
     }
 
+    /// It is the bank of `earlier`, and only begins or ends elsewhere.
+    pub const fn resized_from(&mut self, earlier: &Self) {
+        self.banks = earlier.banks;
+    }
+
     /// Whether no buffer is in it.
     pub const fn is_empty(&self) -> bool {
         self.live == 0

@@ -13,19 +13,24 @@ use crate::{
     units::Avma,
 };
 
+/// More allocators than a program has.
+const MAX_STIRRED: usize = 4096;
+
 /// By allocator and buffer type. `None`: there is no such pool, or its allocator is not known.
 #[derive(Debug, Default)]
 pub(super) struct Spaces {
     of: ByAddress<Box<[Option<Space>; BUFFER_TYPES]>>,
     /// Allocators of which an event was seen since the attach, while that matters: what was read
     /// of their free lists may be older.
-    stirred: Option<HashSet<Avma, foldhash::fast::FixedState>>,
+    stirred: Option<HashSet<Avma, foldhash::fast::RandomState>>,
+    /// There were too many of them to tell which.
+    all_stirred: bool,
 }
 
 impl Spaces {
     /// Waits for what is read of the target's free lists.
     pub fn new() -> Self {
-        Self { of: ByAddress::default(), stirred: Some(HashSet::default()) }
+        Self { stirred: Some(HashSet::default()), ..Self::default() }
     }
 
     /// The space of an allocator's pool.
@@ -71,12 +76,34 @@ impl Spaces {
     #[inline]
     pub fn stir(&mut self, allocator: Avma) {
         if let Some(stirred) = &mut self.stirred {
-            stirred.insert(allocator);
+            if stirred.len() < MAX_STIRRED {
+                stirred.insert(allocator);
+            } else {
+                self.all_stirred = true;
+            }
         }
     }
 
-    /// Takes the pools of an allocator in; `true` if its live buffers have to be entered anew.
-    fn learn(&mut self, allocator: Avma, pools: &[Option<Geometry>; BUFFER_TYPES]) -> bool {
+    /// Allocators with pools.
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.of.values().count()
+    }
+
+    /// Allocators are gone.
+    pub fn forget(&mut self, gone: &[Avma]) {
+        let gone: HashSet<Avma, foldhash::fast::RandomState> = gone.iter().copied().collect();
+        self.of.retain(|allocator, _| !gone.contains(&allocator));
+    }
+
+    /// Takes the pools of an allocator in; `true` if its live buffers have to be entered anew. `resized`:
+    /// it is the same allocator as before.
+    fn learn(
+        &mut self,
+        allocator: Avma,
+        pools: &[Option<Geometry>; BUFFER_TYPES],
+        resized: bool,
+    ) -> bool {
         let known = self.of.get(allocator);
         let same = known.is_some_and(|spaces| {
             spaces.iter().zip(pools).all(|(space, pool)| match (space, pool) {
@@ -88,7 +115,14 @@ impl Spaces {
         if same {
             return false;
         }
-        let fresh = pools.map(|pool| pool.as_ref().map(Space::new));
+        let mut fresh = pools.map(|pool| pool.as_ref().map(Space::new));
+        if let Some(known) = known.filter(|_| resized) {
+            for (space, known) in fresh.iter_mut().zip(known.iter()) {
+                if let (Some(space), Some(known)) = (space, known) {
+                    space.resized_from(known);
+                }
+            }
+        }
         let had = self.of.insert(allocator, Box::new(fresh));
         // Buffers may have come before their allocator was described.
         had.is_none_or(|had| had.iter().flatten().any(|space| !space.is_empty()))
@@ -106,19 +140,26 @@ impl Facts {
 impl Ledger {
     /// Takes a description of an allocator in.
     pub(super) fn learn_allocator(&mut self, seen: &AllocatorSeen) {
+        self.prune_places();
+        self.pay_for_allocators();
+        let resized = self.topology.is_open(seen.allocator);
         self.topology.learn_allocator(seen);
         if self.topology.knows_allocator(seen.allocator) {
-            self.learn_pools(seen.allocator, &seen.pools);
+            self.learn_pools(seen.allocator, &seen.pools, resized);
         }
+        self.bound_places();
     }
 
-    /// Enters an allocator's live buffers anew if its pools are others.
+    /// Enters an allocator's live buffers anew if its pools are others. `resized`: it is the same
+    /// allocator as before.
     pub(super) fn learn_pools(
         &mut self,
         allocator: Avma,
         pools: &[Option<Geometry>; BUFFER_TYPES],
+        resized: bool,
     ) {
-        if self.spaces.learn(allocator, pools) {
+        if self.spaces.learn(allocator, pools, resized) {
+            self.pay_for_live();
             let of_it = self.live.iter().filter(|entry| entry.allocator() == allocator);
             for entry in of_it {
                 enter(&mut self.spaces, &entry.facts());
@@ -171,10 +212,12 @@ impl Ledger {
             }
         }
         let stirred = self.spaces.stirred.take().unwrap_or_default();
-        for spaces in self.spaces.of.iter_mut().filter(|(at, _)| stirred.contains(at)) {
+        let all_stirred = std::mem::take(&mut self.spaces.all_stirred);
+        let is_stirred = |allocator: &Avma| all_stirred || stirred.contains(allocator);
+        for spaces in self.spaces.of.iter_mut().filter(|(at, _)| is_stirred(at)) {
             spaces.1.iter_mut().flatten().for_each(Space::drop_suspicion);
         }
-        for list in seen.iter().filter(|list| !stirred.contains(&list.allocator)) {
+        for list in seen.iter().filter(|list| !is_stirred(&list.allocator)) {
             let own: Vec<_> = list.holes.iter().map(|(start, end)| (start.0, end.0)).collect();
             let space = self.spaces.get_mut(list.allocator, list.buffer_type);
             if space.is_some_and(|space| !space.check(&own, *steady)) {

@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+use hashbrown::{HashMap, HashSet};
 use ttmem_common::layout::BUFFER_TYPES;
 
 use super::by_address::ByAddress;
@@ -12,6 +14,12 @@ use crate::{
     event::{AllocatorSeen, BufferType, DeviceSeen, Geometry},
     units::{Avma, ChipId, MeshId},
 };
+
+/// Fewer devices or allocators than this are not many.
+const CROWD: usize = 64;
+
+/// Entries of devices.
+type Places = HashSet<usize, RandomState>;
 
 /// A device or mesh.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +35,7 @@ pub struct Device {
 /// An allocator.
 #[derive(Clone, Debug)]
 struct Allocator {
+    id: u32,
     address: Avma,
     /// When it was first seen, or first seen again after it was closed.
     opened: u64,
@@ -58,10 +67,17 @@ pub struct OpenAllocator<'a> {
 #[derive(Debug, Default)]
 pub struct Topology {
     chips: Vec<ChipId>,
+    place_of: HashMap<ChipId, usize, RandomState>,
     /// What each chip's pools measure, by place in `chips`.
     capacities: Vec<[Option<Geometry>; BUFFER_TYPES]>,
     devices: Vec<Device>,
+    /// Entries that nothing refers to.
+    vacant: Vec<usize>,
     allocators: Vec<Allocator>,
+    /// Allocators that were ever described.
+    described: u32,
+    /// So many devices or allocators are many.
+    crowd: usize,
     /// Counts when allocators were opened.
     openings: u64,
     device_at: ByAddress<usize>,
@@ -96,19 +112,15 @@ impl Topology {
     /// The allocators that are open, and of those that are closed or idle the last on their
     /// chips, in the order of their numbers.
     pub fn open_allocators(&self) -> Vec<OpenAllocator<'_>> {
-        let chips = |allocator: &Allocator| &self.devices[allocator.device].chips;
+        let (newest, meshed) = (self.newest(), self.meshed());
         let is_past = |it: &Allocator| {
-            let newer = |other: &Allocator| other.opened > it.opened;
-            let shares = |other| chips(it).iter().any(|chip| chips(other).contains(chip));
-            it.closed && self.allocators.iter().any(|other| newer(other) && shares(other))
+            it.closed && self.chips_of(it).iter().any(|&chip| newest[chip] > it.opened)
         };
-        let shown = self.allocators.iter().filter(|it| !is_past(it) && !self.is_left_to_a_mesh(it));
-        let number = |allocator: &Allocator| {
-            u32::try_from(self.allocator_at.get(allocator.address).copied().unwrap_or(0))
-        };
+        let shown = self.allocators.iter();
+        let shown = shown.filter(|it| !is_past(it) && !self.is_left_to_a_mesh(it, &meshed));
         let mut shown: Vec<OpenAllocator<'_>> = shown
             .map(|allocator| OpenAllocator {
-                id: number(allocator).unwrap_or(u32::MAX),
+                id: allocator.id,
                 address: allocator.address,
                 device: &self.devices[allocator.device],
                 pools: &allocator.pools,
@@ -136,9 +148,99 @@ impl Topology {
         let device = Device { mesh: seen.mesh, chips, chip_ids };
         let known = self.device_at(seen.device).and_then(|entry| self.devices.get(entry));
         if known != Some(&device) {
-            self.devices.push(device);
-            self.device_at.insert(seen.device, self.devices.len() - 1);
+            let entry = self.vacant.pop().unwrap_or(self.devices.len());
+            if let Some(vacant) = self.devices.get_mut(entry) {
+                *vacant = device;
+            } else {
+                self.devices.push(device);
+            }
+            self.device_at.insert(seen.device, entry);
         }
+    }
+
+    /// Devices whose entry something refers to.
+    pub fn device_count(&self) -> usize {
+        self.devices.len() - self.vacant.len()
+    }
+
+    /// Allocators, the closed ones that have not been forgotten included.
+    pub fn allocator_count(&self) -> usize {
+        self.allocators.len()
+    }
+
+    /// Whether an allocator is known, and not closed.
+    pub fn is_open(&self, allocator: Avma) -> bool {
+        let entry = self.allocator_at.get(allocator);
+        entry.is_some_and(|&entry| !self.allocators[entry].closed)
+    }
+
+    /// Whether there are so many devices or allocators that it pays to look which are closed.
+    pub fn is_crowded(&self) -> bool {
+        self.device_count().max(self.allocators.len()) >= self.crowd.max(CROWD)
+    }
+
+    /// Forgets the allocators that are closed and not the last on their chips, and their devices, but
+    /// for those that are in use; the allocators. If they are not closed after all, they will be
+    /// described once more: after each bulk free all are.
+    pub fn prune(
+        &mut self,
+        is_device_used: impl Fn(usize) -> bool,
+        is_allocator_used: impl Fn(Avma) -> bool,
+    ) -> Vec<Avma> {
+        let newest = self.newest();
+        let stays = |it: &Allocator| {
+            let is_last = self.chips_of(it).iter().any(|&chip| newest[chip] == it.opened);
+            !it.closed || is_last || is_allocator_used(it.address)
+        };
+        let (stay, go): (Vec<Allocator>, Vec<Allocator>) =
+            self.allocators.iter().cloned().partition(stays);
+        let refers = |allocators: &[Allocator]| -> Places {
+            allocators.iter().map(|it| it.device).collect()
+        };
+        let (used, closed) = (refers(&stay), refers(&go));
+        let is_used = |entry: usize| used.contains(&entry) || is_device_used(entry);
+        self.device_at.retain(|_, &entry| is_used(entry) || !closed.contains(&entry));
+        let mapped: Places = self.device_at.values().copied().collect();
+        self.vacant = (0..self.devices.len())
+            .filter(|entry| !is_used(*entry) && !mapped.contains(entry))
+            .collect();
+        for &entry in &self.vacant {
+            self.devices[entry] = Device { mesh: None, chips: Vec::new(), chip_ids: [].into() };
+        }
+        self.allocators = stay;
+        self.allocator_at = ByAddress::default();
+        for (entry, allocator) in self.allocators.iter().enumerate() {
+            self.allocator_at.insert(allocator.address, entry);
+        }
+        self.crowd = 2 * self.device_count().max(self.allocators.len());
+        go.iter().map(|it| it.address).collect()
+    }
+
+    fn chips_of(&self, allocator: &Allocator) -> &[usize] {
+        &self.devices[allocator.device].chips
+    }
+
+    /// By chip, when the last allocator on it was opened.
+    fn newest(&self) -> Vec<u64> {
+        let mut newest = vec![0; self.chips.len()];
+        for allocator in &self.allocators {
+            for &chip in self.chips_of(allocator) {
+                newest[chip] = allocator.opened.max(newest[chip]);
+            }
+        }
+        newest
+    }
+
+    /// By chip, whether a mesh has an allocator on it.
+    fn meshed(&self) -> Vec<bool> {
+        let mut meshed = vec![false; self.chips.len()];
+        let of_a_mesh = |it: &&Allocator| self.devices[it.device].mesh.is_some();
+        for allocator in self.allocators.iter().filter(of_a_mesh) {
+            for &chip in self.chips_of(allocator) {
+                meshed[chip] = true;
+            }
+        }
+        meshed
     }
 
     /// Takes a description of an allocator in; its device must be known.
@@ -148,8 +250,10 @@ impl Topology {
         let still_open = known.map(|entry| &self.allocators[entry]).filter(|known| !known.closed);
         let opened = still_open.map_or(self.openings + 1, |known| known.opened);
         self.openings = self.openings.max(opened);
-        let (address, pools) = (seen.allocator, seen.pools);
-        let allocator = Allocator { address, opened, device, pools, closed: false, spare: false };
+        let id = known.map_or(self.described, |entry| self.allocators[entry].id);
+        self.described = self.described.max(id.saturating_add(1));
+        let (address, pools, closed, spare) = (seen.allocator, seen.pools, false, false);
+        let allocator = Allocator { id, address, opened, device, pools, closed, spare };
         if let Some(entry) = known {
             self.allocators[entry] = allocator;
         } else {
@@ -191,17 +295,12 @@ impl Topology {
     }
 
     /// Whether a mesh hands out the memory that this one could.
-    fn is_left_to_a_mesh(&self, allocator: &Allocator) -> bool {
-        let chips = |allocator: &Allocator| &self.devices[allocator.device].chips;
-        let in_a_mesh = |other: &Allocator| {
-            self.devices[other.device].mesh.is_some()
-                && chips(allocator).iter().any(|chip| chips(other).contains(chip))
-        };
-        allocator.spare && self.allocators.iter().any(in_a_mesh)
+    fn is_left_to_a_mesh(&self, allocator: &Allocator, meshed: &[bool]) -> bool {
+        allocator.spare && self.chips_of(allocator).iter().any(|&chip| meshed[chip])
     }
 
     fn place_of(&mut self, chip: ChipId) -> usize {
-        self.chips.iter().position(|&known| known == chip).unwrap_or_else(|| {
+        *self.place_of.entry(chip).or_insert_with(|| {
             self.chips.push(chip);
             self.capacities.push([None; BUFFER_TYPES]);
             self.chips.len() - 1
@@ -211,18 +310,25 @@ impl Topology {
     /// A chip's pool is as large as the largest that an open allocator has on it: sub-devices and
     /// submeshes hand out parts of the same memory. While none is open the last figure stays.
     fn measure_chips(&mut self, device: usize) {
-        for chip in self.devices[device].chips.clone() {
-            for buffer_type in 0..BUFFER_TYPES {
-                let largest = self
-                    .allocators
-                    .iter()
-                    .filter(|allocator| !allocator.closed && !self.is_left_to_a_mesh(allocator))
-                    .filter(|allocator| self.devices[allocator.device].chips.contains(&chip))
-                    .filter_map(|allocator| allocator.pools[buffer_type])
-                    .max_by_key(Geometry::capacity);
-                if largest.is_some() {
-                    self.capacities[chip][buffer_type] = largest;
+        let meshed = self.meshed();
+        let mut largest: HashMap<usize, [Option<Geometry>; BUFFER_TYPES], RandomState> =
+            self.devices[device].chips.iter().map(|&chip| (chip, [None; BUFFER_TYPES])).collect();
+        let open = self.allocators.iter();
+        for allocator in open.filter(|it| !it.closed && !self.is_left_to_a_mesh(it, &meshed)) {
+            for chip in self.chips_of(allocator) {
+                let Some(largest) = largest.get_mut(chip) else { continue };
+                for (largest, pool) in largest.iter_mut().zip(allocator.pools) {
+                    let is_largest =
+                        pool.map(|it| it.capacity()) >= largest.map(|it| it.capacity());
+                    if is_largest {
+                        *largest = pool.or(*largest);
+                    }
                 }
+            }
+        }
+        for (chip, largest) in largest {
+            for (capacity, largest) in self.capacities[chip].iter_mut().zip(largest) {
+                *capacity = largest.or(*capacity);
             }
         }
     }

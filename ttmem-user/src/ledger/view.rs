@@ -112,6 +112,7 @@ impl Ledger {
             return None;
         }
         let known = pool.unmeasured.get() == 0;
+        let in_doubt = self.peaks.in_doubt();
         Some(PoolSnapshot {
             buffer_type,
             buffers: pool.buffers.get(),
@@ -120,7 +121,8 @@ impl Ledger {
             banks: geometry.map(|geometry| geometry.banks),
             used_bytes: known.then(|| pool.used_bytes.get()),
             capacity_bytes: geometry.map(|geometry| geometry.capacity()),
-            peak_used_bytes: known.then(|| pool.peak_used_bytes.get()),
+            peak_used_bytes: pool.peak_used_bytes().filter(|_| !in_doubt),
+            peak_at_least_bytes: Some(pool.peak_at_least(in_doubt)),
             allocations: pool.allocations.get(),
             frees: pool.frees.get(),
             pre_attach_frees: pool.pre_attach_frees.get(),

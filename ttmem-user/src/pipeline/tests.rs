@@ -13,14 +13,14 @@ use zerocopy::{FromBytes as _, FromZeros as _, IntoBytes as _};
 
 use super::*;
 use crate::{
-    event::LiveBaseline,
+    event::{BaselineBuffer, BufferShape, BufferType, DeviceSeen, LiveBaseline, Spread},
     ledger::{
         Ledger,
         delta::Delta,
         snapshot::{ProcessLabel, Snapshot, TargetState},
     },
     missing::Lost,
-    units::Pid,
+    units::{Avma, DeviceAddr, Pid},
 };
 
 /// Hands out its records once.
@@ -256,6 +256,55 @@ async fn an_unknown_free_has_the_live_buffers_read_again() {
     }
     assert!(was_inexact);
     assert_eq!(reads.load(Ordering::SeqCst), 2);
+}
+
+/// A thread was about to free it, and the record of that was lost.
+#[tokio::test(flavor = "current_thread")]
+async fn what_goes_after_a_resync_is_found_by_another_reading() {
+    let reads = Arc::new(AtomicU64::new(0));
+    let read_live: ReadLive = Arc::new(move || {
+        // The first reading, and the one after the unknown free.
+        let is_there = reads.fetch_add(1, Ordering::SeqCst) < 2;
+        let buffer = BaselineBuffer {
+            buffer: Avma(0x500),
+            allocator: Avma(0x2000),
+            device: Avma(0x1000),
+            shape: BufferShape {
+                unique_id: Some(1),
+                buffer_type: BufferType::Dram,
+                address: DeviceAddr(64),
+                size: 2048,
+                page_size: 2048,
+                spread: Spread::Interleaved,
+            },
+            block_bytes: None,
+        };
+        let device =
+            DeviceSeen { device: Avma(0x1000), mesh: None, chips: vec![crate::units::ChipId(0)] };
+        let buffers = if is_there { vec![buffer] } else { Vec::new() };
+        Ok(LiveBaseline { devices: vec![device], buffers, ..LiveBaseline::default() })
+    });
+    let mut free = FreeRecord::new_zeroed();
+    free.header = BulkFreeRecord::read_from_bytes(&bulk_free(0)).unwrap().header;
+    free.header.kind = KIND_FREE;
+    let options = Options { refresh: Duration::from_millis(20), ..options() };
+    let records = vec![free.as_bytes().to_vec()];
+    let mut rig = Rig::start(records, vec![target(0, read_live)], options);
+    let begun = std::time::Instant::now();
+    let mut was_settled = false;
+    loop {
+        rig.reports.changed().await.unwrap();
+        let report = Arc::clone(&rig.reports.borrow_and_update());
+        let target = &report.targets[0];
+        let Some(chip) = target.devices.first() else { continue };
+        let buffers: u64 = chip.pools.iter().map(|pool| pool.buffers).sum();
+        was_settled |= target.resync.done == 1 && buffers == 1;
+        if buffers == 0 && target.anomalies.missed_free == 1 {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{target:?}");
+    }
+    assert!(was_settled);
 }
 
 /// Keeps what it is told.

@@ -53,7 +53,7 @@ pub(super) struct Watched {
     doubtful_since: Option<u64>,
     /// Readings in a row that settled nothing.
     failures: u32,
-    /// When the first reading is to be confirmed by another, ns.
+    /// When a reading is to be confirmed by another, ns.
     confirm_at: Option<u64>,
 }
 
@@ -71,8 +71,9 @@ enum Phase {
 
 /// How long to wait before differences are looked at once more.
 const CONFIRM: Duration = Duration::from_millis(20);
-/// How long after the first reading another one looks for what was under way at the attach.
-const CONFIRM_FIRST_NS: u64 = 1_000_000_000;
+/// How long after a reading another one looks for frees that were under way, and of which no record
+/// will come: at the attach, or when records were lost.
+const CONFIRM_NS: u64 = 1_000_000_000;
 /// Loss comes in bursts: a reading begins this long after the first is noticed.
 const CALM_NS: u64 = 50_000_000;
 /// The wait doubles with every reading that settled nothing, this often at most.
@@ -200,22 +201,27 @@ impl Watched {
         match std::mem::replace(&mut self.phase, Phase::Settled) {
             Phase::Attaching | Phase::Baseline => {
                 let confirms = reading.is_ok() && !self.target.fresh;
-                self.confirm_at = confirms.then(|| now_ns.saturating_add(CONFIRM_FIRST_NS));
+                self.confirm_at = confirms.then(|| now_ns.saturating_add(CONFIRM_NS));
                 ledger.finish_baseline(reading);
             }
-            Phase::Resync(begun) => match ledger.finish_resync(begun, now_ns, reading) {
-                Resynced::Settled if !ledger.needs_resync() => self.failures = 0,
-                Resynced::Settled => self.failures += 1,
-                Resynced::Unsettled => {
-                    self.failures += 1;
-                    self.unsettled = true;
-                }
-                Resynced::Suspicious => {
-                    if readers.request(self.serial(), &self.target.read_live, CONFIRM) {
-                        self.phase = Phase::Resync(begun);
+            Phase::Resync(begun) => {
+                let went_wrong = ledger.needs_resync();
+                match ledger.finish_resync(begun, now_ns, reading) {
+                    Resynced::Settled => {
+                        self.confirm_at = went_wrong.then(|| now_ns.saturating_add(CONFIRM_NS));
+                        self.failures = if ledger.needs_resync() { self.failures + 1 } else { 0 };
+                    }
+                    Resynced::Unsettled => {
+                        self.failures += 1;
+                        self.unsettled = true;
+                    }
+                    Resynced::Suspicious => {
+                        if readers.request(self.serial(), &self.target.read_live, CONFIRM) {
+                            self.phase = Phase::Resync(begun);
+                        }
                     }
                 }
-            },
+            }
             Phase::Settled => {}
         }
     }

@@ -255,7 +255,7 @@ fn pool_line(page: &mut Page, chip: ChipId, pool: &PoolSnapshot) {
     );
     let end = format!(
         " {:>9} {:>8} {:>10} {:>10}",
-        format::bytes_or_unknown(pool.peak_used_bytes),
+        format::peak(pool),
         pool.buffers,
         pool.allocations,
         pool.frees + pool.pre_attach_frees,

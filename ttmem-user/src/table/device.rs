@@ -45,6 +45,7 @@ impl Device {
             used_bytes: known(pool::USED_BYTES),
             capacity_bytes: known(pool::CAPACITY_BYTES),
             peak_used_bytes: known(pool::PEAK_USED_BYTES),
+            peak_at_least_bytes: known(pool::PEAK_USED_BYTES),
             allocations: count(pool::ALLOCATIONS),
             frees: count(pool::FREES),
             pre_attach_frees: count(pool::PRE_ATTACH_FREES),

@@ -8,7 +8,10 @@ use crate::{
         Allocated, BufferShape, BufferType, DeviceSeen, Event, FailureNumbers, FailurePlace, Freed,
         LiveBaseline, Spread,
     },
-    ledger::snapshot::{Detail, Snapshot, TargetState},
+    ledger::{
+        Resynced,
+        snapshot::{Detail, Lost, Snapshot, TargetState},
+    },
     units::{Avma, ChipId, DeviceAddr, MeshId, Pid, Tid},
 };
 
@@ -88,6 +91,27 @@ fn a_failure_knows_what_was_live() {
     assert_eq!(first.chips, Some(vec![ChipId(0), ChipId(1)]));
     assert_eq!(first.mesh, Some(MeshId(3)));
     assert_eq!(first.buffer_type, None);
+}
+
+/// No snapshot was taken while it was in doubt.
+#[test]
+fn a_live_set_of_before_a_reading_that_set_things_right_stays_in_doubt() {
+    let lost = Lost { ring_full: 1, ..Lost::default() };
+    let resync = |ledger: &mut Ledger| {
+        ledger.set_lost(lost);
+        let begun = ledger.begin_reading();
+        while ledger.finish_resync(begun, 9, Ok(LiveBaseline::default())) != Resynced::Settled {}
+    };
+    let mut ledger = ledger(16);
+    allocate(&mut ledger, 1);
+    // The free of 1 is lost.
+    fail(&mut ledger, SECOND_NS);
+    resync(&mut ledger);
+    fail(&mut ledger, 2 * SECOND_NS);
+    let snapshot = shown(&ledger);
+    assert!(snapshot.exact);
+    let doubts = snapshot.failures.last.iter().map(|failure| failure.inexact_because());
+    assert_eq!(doubts.collect::<Vec<_>>(), [&[SET_RIGHT.to_owned()][..], &[]]);
 }
 
 #[test]

@@ -229,7 +229,6 @@ impl LiveSet {
     }
 
     /// Whether buffers can be found by their block.
-    #[cfg(test)]
     pub const fn indexes_blocks(&self) -> bool {
         self.by_block.is_some()
     }

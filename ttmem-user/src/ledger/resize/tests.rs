@@ -1,7 +1,7 @@
 use super::super::{snapshot::*, *};
 use crate::{
     event::{AllocatorSeen, BaselineBuffer, Geometry, LiveBaseline, Resized, Spread},
-    units::{DeviceAddr, MeshId},
+    units::{DeviceAddr, MeshId, Tid},
 };
 
 const MESH: Avma = Avma(0x1000);
@@ -104,6 +104,27 @@ fn an_event_is_newer_than_the_first_reading() {
         ledger.finish_baseline(Ok(baseline));
         assert_eq!(figures(&ledger), expected(2048, 1024), "{read} bytes were away when read");
     }
+}
+
+/// A buffer with an address of its own on each core has been there.
+#[test]
+fn banks_that_differ_differ_after_it_too() {
+    let mut ledger = Ledger::new(Pid(1), Vec::new());
+    ledger.finish_baseline(Ok(places(0)));
+    let mut shape = buffer(65536).shape;
+    shape.spread = Spread::PerCore { pages: 1, cores: 2 };
+    let (allocator, device) = (ALLOCATOR, MESH);
+    let (time_ns, tid, at) = (1, Tid(7), Avma(0x100));
+    let allocated = Allocated { time_ns, tid, buffer: at, allocator, device, shape };
+    ledger.apply(&Event::Allocated(allocated));
+    ledger.apply(&Event::Freed(Freed { buffer: at, allocator, described: None }));
+    assert_eq!(figures(&ledger).2, None);
+    ledger.apply(&resized(4096));
+    assert_eq!(figures(&ledger).2, None);
+    // Another allocator at its place is another.
+    ledger.apply(&Event::BulkFreed { allocator });
+    ledger.apply(&Event::Allocator(Box::new(places(0).allocators[0].clone())));
+    assert_eq!(figures(&ledger).2, Some(BANK));
 }
 
 #[test]

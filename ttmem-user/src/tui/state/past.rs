@@ -121,7 +121,7 @@ fn totals(history: &History, time_ns: u64, now: &Snapshot, past: Result<&Past, &
                     .map(|span| (span.last_buffers, (!span.inexact).then_some(span.last_used))),
             };
             (pool.buffers, pool.used_bytes) = known.unwrap_or((0, None));
-            pool.peak_used_bytes = None;
+            (pool.peak_used_bytes, pool.peak_at_least_bytes) = (None, None);
             pool.bank_bytes = None;
         }
     }

@@ -32,8 +32,10 @@ pub struct Timeline {
     pub title: Option<(BufferType, Vec<ChipId>)>,
     /// What the pool has, if that is known.
     pub capacity: Option<u64>,
-    /// The highest use, bytes.
+    /// The highest use that was seen, bytes.
     pub peak: u64,
+    /// Something was lost or odd meanwhile: it may have been another.
+    pub peak_in_doubt: bool,
     /// Each column of the graph; `None`: before the first change.
     pub columns: Vec<Option<Span>>,
     /// The marks below the graph, by column.
@@ -100,6 +102,7 @@ impl Timeline {
         let highest = self.columns.iter().flatten().map(|span| span.max_used).max();
         let is_all = self.zoom == 0 && until_ns.is_none();
         self.peak = if is_all { line.peak_used() } else { highest.unwrap_or(0) };
+        self.peak_in_doubt = history.was_in_doubt(self.range.0, self.range.1);
         let chip = chips.first();
         let device = snapshot.devices.iter().find(|device| Some(&device.chip) == chip);
         let pool = device.and_then(|device| pools::of_chip(device, *buffer_type));

@@ -31,7 +31,8 @@ pub fn cells(pool: &PoolSnapshot, width: usize) -> Option<Vec<(Part, char)>> {
             _ => (Part::Used, FULL),
         })
         .collect();
-    if let Some(peak) = pool.peak_used_bytes.filter(|peak| pool.used_bytes < Some(*peak)) {
+    let peak = pool.peak_used_bytes.or(pool.peak_at_least_bytes);
+    if let Some(peak) = peak.filter(|peak| pool.used_bytes < Some(*peak)) {
         let at = (eighths_exact(peak, capacity, width) / 8).min(width.saturating_sub(1));
         // The end of the bar within the same cell says nearly the same.
         if let Some(cell) = cells.get_mut(at).filter(|cell| cell.0 == Part::Free) {

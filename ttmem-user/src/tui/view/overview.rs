@@ -51,11 +51,7 @@ const COLUMNS: [Column; 5] = [
         width: 12,
         cell: |pool, _| format!("/ {:>9}", format::bytes_or_unknown(pool.capacity_bytes)),
     },
-    Column {
-        heading: "peak",
-        width: 10,
-        cell: |pool, _| format::bytes_or_unknown(pool.peak_used_bytes),
-    },
+    Column { heading: "peak", width: 10, cell: |pool, _| format::peak(pool) },
     Column { heading: "buffers", width: 8, cell: |pool, _| format::count(pool.buffers) },
     Column {
         heading: "alloc/s",
@@ -179,6 +175,7 @@ fn circular_line(scene: &Scene, plan: &Plan, circular: &CircularSnapshot) -> Lin
         used_bytes: circular.core_bytes,
         capacity_bytes: circular.core_capacity_bytes,
         peak_used_bytes: circular.peak_core_bytes,
+        peak_at_least_bytes: None,
         allocations: 0,
         frees: 0,
         pre_attach_frees: 0,

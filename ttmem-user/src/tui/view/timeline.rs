@@ -33,7 +33,7 @@ pub fn view(frame: &mut Frame, area: Rect, scene: &Scene) {
     }
     let Some((buffer_type, of)) = &timeline.title else { return };
     let capacity = format::bytes_or_unknown(timeline.capacity);
-    let peak = format::bytes(timeline.peak);
+    let peak = format::bytes_or_unknown((!timeline.peak_in_doubt).then_some(timeline.peak));
     let (first, last) = timeline.range;
     let zoom = match timeline.zoom {
         0 => String::new(),

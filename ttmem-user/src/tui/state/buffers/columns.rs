@@ -176,7 +176,7 @@ impl GroupRow {
                 .map_or_else(|| "site not known".to_owned(), ToString::to_string),
         };
         let grown = |all: &[GroupGrowth]| {
-            all.iter().find(|grown| grown.key == group.key).map_or(0, |grown| grown.bytes)
+            all.iter().find(|grown| grown.key == group.key).map(|grown| grown.bytes)
         };
         Self {
             key: group.key,
@@ -184,7 +184,7 @@ impl GroupRow {
             buffers: group.buffers,
             bytes: group.bytes,
             used_bytes: group.used_bytes,
-            growth: growth.map(grown),
+            growth: growth.and_then(grown),
         }
     }
 }
