@@ -171,7 +171,7 @@ impl Connection {
                 self.send(id, &Failures::new(&snapshot)).await
             }
             What::Sync => {
-                let time_ns = self.about.source.ask(|view| view.time_ns).await?;
+                let time_ns = self.about.source.sync().await?;
                 self.send(id, &Bare { head: self.head("ttmem.sync/1", time_ns) }).await
             }
             What::Mark(name) => self.mark(id, name).await,

@@ -20,7 +20,7 @@ use crate::{
         Ledger,
         snapshot::{Detail, ProcessLabel},
     },
-    pipeline::{Command, Control, NewTarget, Options, Pipeline, Query, View},
+    pipeline::{Command, Control, NewTarget, Options, Pipeline, Query, QueryKind, View},
     table::directory::Directory,
     units::Pid,
 };
@@ -99,7 +99,7 @@ impl Rig {
     ) -> T {
         let (to, answer) = mpsc::channel();
         let run = Box::new(move |view: View<'_>| to.send(run(view)).unwrap());
-        self.control.send(Command::Query(Query { serial: SERIAL, run }));
+        self.control.send(Command::Query(Query { serial: SERIAL, kind: QueryKind::Quick, run }));
         answer.recv().unwrap()
     }
 }

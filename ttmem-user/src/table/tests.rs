@@ -28,9 +28,10 @@ use crate::{
         LiveBaseline, Spread,
     },
     ledger::{
-        Ledger,
+        Ledger, Resynced,
         snapshot::{ProcessLabel, TargetState},
     },
+    missing::Lost,
     units::{Avma, ChipId, DeviceAddr, MeshId, Pid, Tid},
 };
 
@@ -250,6 +251,42 @@ fn nothing_is_ever_read_by_halves() {
         for reader in readers {
             assert!(reader.join().expect("no torn read") > 0);
         }
+    });
+}
+
+#[test]
+fn what_is_not_exact_is_never_called_so() {
+    let rig = Rig::new();
+    let mut writer = rig.writer().expect("made");
+    let mut ledger = ledger();
+    writer.publish(&ledger, None);
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let table = rig.open();
+            let mut seen = [0_u64; 2];
+            while !stop.load(Ordering::Relaxed) {
+                let shown = view::snapshot(&table, &[], || SECOND).expect("readable");
+                if shown.exact {
+                    assert_eq!(shown.devices[0].pools[0].buffers, 0, "it had one after a loss");
+                }
+                seen[usize::from(shown.exact)] += 1;
+            }
+            seen
+        });
+        for lost in 1..20_000 {
+            allocate(&mut ledger, lost);
+            ledger.set_lost(Lost { ring_full: lost, read_fault: 0 });
+            writer.publish(&ledger, None);
+            free(&mut ledger, lost);
+            let begun = ledger.begin_reading();
+            let settled = ledger.finish_resync(begun, lost, Ok(LiveBaseline::default()));
+            assert_eq!(settled, Resynced::Settled);
+            writer.publish(&ledger, None);
+        }
+        stop.store(true, Ordering::Relaxed);
+        let seen = reader.join().expect("nothing is called exact that is not");
+        assert!(seen.iter().all(|times| *times > 0), "{seen:?}");
     });
 }
 

@@ -25,7 +25,7 @@ use crate::{
     event::BufferType,
     ledger::{
         Ledger,
-        snapshot::{ChipSnapshot, HeadroomState, PoolSnapshot, ProcessLabel, TargetState},
+        snapshot::{CircularSnapshot, HeadroomState, PoolSnapshot, ProcessLabel, TargetState},
     },
     words::Words,
 };
@@ -142,6 +142,11 @@ impl Writer {
 
     /// Writes the totals. `up_to_ns`: every event up to then has been applied, if that is known.
     pub fn publish(&mut self, ledger: &Ledger, up_to_ns: Option<u64>) {
+        let doubts = ledger.doubts().join("; ");
+        if !doubts.is_empty() {
+            // Before the numbers that they are about: who reads those finds this, too.
+            self.write_doubts(&doubts);
+        }
         for (slot, &id) in ledger.chips().iter().enumerate().take(CHIP_SLOTS) {
             let mut pools = [0; POOLS * POOL_WORDS];
             for buffer_type in BufferType::ALL {
@@ -150,7 +155,17 @@ impl Writer {
             }
             self.write_pools(slot, id.0, &pools);
         }
-        self.write_header(ledger, up_to_ns);
+        self.write_header(ledger, up_to_ns, &doubts);
+        self.doubts = doubts;
+    }
+
+    fn write_doubts(&self, doubts: &str) {
+        if doubts != self.doubts {
+            self.guarded(header::SEQUENCE, || {
+                self.store(header::EXACT, u64::from(doubts.is_empty()));
+                self.text(header::INEXACT_BECAUSE, 512, doubts);
+            });
+        }
     }
 
     fn write_pools(&self, slot: usize, id: i32, pools: &[u64]) {
@@ -173,8 +188,7 @@ impl Writer {
         });
     }
 
-    fn write_header(&mut self, ledger: &Ledger, up_to_ns: Option<u64>) {
-        let doubts = ledger.doubts().join("; ");
+    fn write_header(&self, ledger: &Ledger, up_to_ns: Option<u64>, doubts: &str) {
         let chips = ledger.chips().len();
         let lost = ledger.lost();
         let begun = if ledger.is_reading_baseline() { state::STARTING } else { state::RUNNING };
@@ -196,19 +210,17 @@ impl Writer {
             for (at, value) in figures {
                 self.store(at, value);
             }
-            if doubts != self.doubts {
-                self.text(header::INEXACT_BECAUSE, 512, &doubts);
+            // Of what there is to doubt it was said before.
+            if doubts.is_empty() && !self.doubts.is_empty() {
+                self.text(header::INEXACT_BECAUSE, 512, doubts);
             }
         });
-        self.doubts = doubts;
     }
 
-    /// Writes what circular buffers take of each chip; it takes a snapshot to know that.
-    pub fn publish_circular(&self, ledger: &Ledger, chips: &[ChipSnapshot]) {
-        for (slot, id) in ledger.chips().iter().enumerate().take(CHIP_SLOTS) {
-            let Some(found) = chips.iter().find(|found| found.chip == *id) else { continue };
+    /// Writes what circular buffers take of each chip, by the chip's place.
+    pub fn publish_circular(&self, chips: &[CircularSnapshot]) {
+        for (slot, circular) in chips.iter().enumerate().take(CHIP_SLOTS) {
             let block = CHIPS_OFFSET + slot * CHIP_BYTES;
-            let circular = &found.circular;
             let state = match circular.headroom.state {
                 None => headroom::UNKNOWN,
                 Some(HeadroomState::Ok) => headroom::OK,
