@@ -18,6 +18,7 @@ use super::{
     access::Readers,
     agent::Identity,
     directory::Directory,
+    left_behind,
     reader::{Header, ReadError, State, Table, open, pids},
     view,
     writer::{TableError, Writer},
@@ -176,6 +177,68 @@ fn a_table_is_only_taken_over_from_the_dead() {
     drop(writer);
     assert_eq!(pids(&rig.path), [7], "the older one leaves the newer file alone");
     drop(newer);
+}
+
+#[test]
+fn who_has_the_table_of_a_killed_ttmem_open_is_told_by_the_next() {
+    let kill = |rig: &Rig| {
+        let own = Identity::own();
+        patch(&rig.file(), header::AGENT_START_TICKS, own.start_ticks + 1);
+    };
+    let state = |table: &Table| table.header().expect("readable").state;
+    let (by_the_next, by_a_sweep) = (Rig::new(), Rig::new());
+    let (mut killed, _swept) =
+        (by_the_next.writer().expect("made"), by_a_sweep.writer().expect("made"));
+    killed.publish(&ledger(), None);
+    let (table, swept) = (by_the_next.open(), by_a_sweep.open());
+    kill(&by_the_next);
+    kill(&by_a_sweep);
+    assert_eq!((state(&table), state(&swept)), (State::Running, State::Starting));
+    let _next = by_the_next.writer().expect("made");
+    assert_eq!((state(&table), state(&by_the_next.open())), (State::Unwatched, State::Starting));
+    left_behind::sweep(&by_a_sweep.directory).expect("swept");
+    assert_eq!(state(&swept), State::Unwatched);
+}
+
+#[test]
+fn nothing_is_written_into_what_a_living_ttmem_has() {
+    let rig = Rig::new();
+    let _writer = rig.writer().expect("made");
+    let before = fs::read(rig.file()).expect("read");
+    left_behind::disown(&rig.directory, "7.table");
+    assert!(fs::read(rig.file()).expect("read") == before, "it is this one's");
+    let parent = Identity::of(std::os::unix::process::parent_id()).expect("it lives");
+    patch(&rig.file(), header::AGENT_PID, parent.pid.into());
+    patch(&rig.file(), header::AGENT_START_TICKS, parent.start_ticks);
+    let before = fs::read(rig.file()).expect("read");
+    left_behind::disown(&rig.directory, "7.table");
+    assert!(fs::read(rig.file()).expect("read") == before, "it is another's");
+}
+
+#[test]
+fn a_living_ttmem_of_another_version_keeps_its_files() {
+    let rig = Rig::new();
+    drop(rig.writer().expect("made"));
+    // As much as is the same in every version.
+    let mut bytes = vec![0xff; 4096];
+    let parent = Identity::of(std::os::unix::process::parent_id()).expect("it lives");
+    for (at, value) in [
+        (0, u64::from_le_bytes(*b"TTMEMTAB")),
+        (8, 2),
+        (88, parent.pid.into()),
+        (96, parent.start_ticks),
+    ] {
+        bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
+    }
+    fs::write(rig.file(), &bytes).expect("written");
+    fs::write(rig.path.join("7.sock"), "").expect("written");
+    left_behind::sweep(&rig.directory).expect("swept");
+    assert!(fs::read(rig.file()).expect("it is there") == bytes);
+    assert!(rig.path.join("7.sock").exists());
+    let taken = rig.writer().expect_err("taken");
+    assert!(matches!(taken, TableError::Taken { agent, .. } if agent == parent.pid), "{taken}");
+    patch(&rig.file(), 96, parent.start_ticks + 1);
+    rig.writer().expect("that one is dead");
 }
 
 #[test]

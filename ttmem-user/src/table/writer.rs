@@ -19,6 +19,7 @@ use super::{
     access::{Purpose, Readers, grant},
     agent::Identity,
     directory::{Directory, DirectoryError, Placed},
+    left_behind::disown,
     reader,
 };
 use crate::{
@@ -94,14 +95,17 @@ impl Writer {
             let place = directory.path().into();
             return Err(TableError::Taken { pid: process.pid, agent, place });
         }
-        let file = directory.new_file(&new, FILE_BYTES as u64)?;
-        let words = Words::map(file.as_fd(), FILE_BYTES).map_err(io)?;
-        let doubts = "older buffers are still being read".to_owned();
-        let mut writer = Self { words, file: None, doubts };
-        writer.describe(process, label, now_ns);
-        grant(&directory.short_path_of(&new), readers, Purpose::Read).map_err(io)?;
-        writer.file = Some(directory.place(&new, &name, FileType::RegularFile)?);
-        Ok(writer)
+        directory.new_file(&new, FILE_BYTES as u64, |file| {
+            let words = Words::map(file.as_fd(), FILE_BYTES).map_err(io)?;
+            let doubts = "older buffers are still being read".to_owned();
+            let mut writer = Self { words, file: None, doubts };
+            writer.describe(process, label, now_ns);
+            grant(&directory.short_path_of(&new), readers, Purpose::Read).map_err(io)?;
+            // Before anybody can ask this ttmem, and read there.
+            disown(directory, &name);
+            writer.file = Some(directory.place(&new, &name, FileType::RegularFile)?);
+            Ok(writer)
+        })
     }
 
     fn describe(&self, process: Identity, label: &ProcessLabel, now_ns: u64) {
