@@ -203,12 +203,12 @@ impl Directory {
             grant(&path).map_err(io)?;
             Ok((listener, self.place(&within, name, FileType::Socket)?))
         };
-        let made = make();
+        let placed = make();
         // If it has got its place it is not there any more.
         let _ = unlinkat(&self.fd, &within, AtFlags::empty());
         // Another socket may be on its way through it.
         let _ = unlinkat(&self.fd, &private, AtFlags::REMOVEDIR);
-        made
+        placed
     }
 
     /// The path of a file, as this process can use it.

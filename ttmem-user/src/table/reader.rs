@@ -180,6 +180,20 @@ impl Header {
     }
 }
 
+impl Header {
+    /// Whether the process itself still runs, under either of its ids.
+    pub fn process_is_alive(&self) -> bool {
+        let ids = [Some(self.process.pid), self.namespace_pid];
+        let mut identities = ids.into_iter().flatten().map(|pid| Identity { pid, ..self.process });
+        identities.any(Identity::is_alive)
+    }
+
+    /// Whether nobody writes any more, though nobody has said that the process has ended.
+    pub fn is_left(&self, now_ns: u64) -> bool {
+        self.state == State::Unwatched || self.stale_because(now_ns).is_some()
+    }
+}
+
 impl PartialOrd for State {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some((*self as u8).cmp(&(*other as u8)))
