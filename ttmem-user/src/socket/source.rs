@@ -1,7 +1,7 @@
 //! Where answers come from: the pipeline, which answers at a pace of its own.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicUsize, Ordering},
 };
 
@@ -10,6 +10,7 @@ use tokio::{
     task::spawn_blocking,
 };
 
+use super::answer;
 use crate::{
     ledger::snapshot::{Detail, Snapshot, TargetState},
     pipeline::{Command, Control, Query, QueryKind, View, now_ns},
@@ -49,8 +50,23 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// The latest snapshots, without and with the live set, each with the last delta in it.
-type Latest = [Option<(Arc<Snapshot>, u64)>; 2];
+/// The latest snapshots, without and with the live set.
+type Latest = [Option<Arc<Found>>; 2];
+
+/// A snapshot, shared by all who wait for one.
+pub struct Found {
+    pub snapshot: Snapshot,
+    /// The number of the last delta in it.
+    pub last_delta: u64,
+    line: OnceLock<Vec<u8>>,
+}
+
+impl Found {
+    /// The answer that it is, without its end. Made once, which may take a while.
+    pub fn line(&self) -> &[u8] {
+        self.line.get_or_init(|| answer::open(&self.snapshot))
+    }
+}
 
 impl Source {
     /// Of the target with this serial.
@@ -58,8 +74,8 @@ impl Source {
         Self { control, serial, fill_in, latest: Arc::default(), waiting: Arc::default() }
     }
 
-    /// The state with every event up to now in it, and the number of the last delta.
-    pub async fn snapshot(&self, buffers: bool) -> Result<(Arc<Snapshot>, u64), Gone> {
+    /// The state with every event up to now in it.
+    pub async fn snapshot(&self, buffers: bool) -> Result<Arc<Found>, Gone> {
         let asked_ns = now_ns();
         let _waiting = Waiting::new(&self.waiting);
         let mut latest = self.latest.lock().await;
@@ -76,13 +92,13 @@ impl Source {
         asked_ns: u64,
         buffers: bool,
         latest: &mut Latest,
-    ) -> Result<(Arc<Snapshot>, u64), Gone> {
+    ) -> Result<Arc<Found>, Gone> {
         // Somebody may have asked while this one waited for its turn: that answer will do.
         let place = usize::from(buffers);
         if let Some(found) = &latest[place]
-            && found.0.time_ns >= asked_ns
+            && found.snapshot.time_ns >= asked_ns
         {
-            return Ok(found.clone());
+            return Ok(Arc::clone(found));
         }
         let detail = Detail { buffers, map: false, ..Detail::default() };
         let (mut snapshot, last_delta) = self
@@ -99,8 +115,8 @@ impl Source {
             });
             snapshot = filled.await.map_err(|_| Gone)?;
         }
-        let found = (Arc::new(snapshot), last_delta);
-        latest[place] = Some(found.clone());
+        let found = Arc::new(Found { snapshot, last_delta, line: OnceLock::new() });
+        latest[place] = Some(Arc::clone(&found));
         Ok(found)
     }
 
