@@ -230,6 +230,7 @@ struct ttmem_table {
     uint64_t chips_offset, chip_bytes, chip_slots, pools_offset, pool_bytes;
     uint64_t asked_pid;   /* as the caller said it, 0 resolved */
     uint64_t start_ticks; /* when the process was started, clock ticks since boot */
+    uint64_t device, inode; /* which file the open table is */
     char directory[256];  /* as the caller said it; empty: the usual ones */
     char place[256];      /* the directory that the open table lies in */
     char path[320];       /* the open table */
@@ -382,6 +383,8 @@ TTMEM_SLOW_ static int ttmem_map_(struct ttmem_table *table, int file) {
     }
     table->words = (const uint64_t *)address;
     table->bytes = (size_t)found.st_size;
+    table->device = (uint64_t)found.st_dev;
+    table->inode = (uint64_t)found.st_ino;
     const int result = ttmem_check_(table);
     if (result != TTMEM_OK) {
         ttmem_close(table);
@@ -859,8 +862,27 @@ TTMEM_SLOW_ static int ttmem_ask_(int connection, uint64_t deadline, char *answe
     return 0;
 }
 
+/* TTMEM_OK if whoever answers at the socket writes the open table: another ttmem may be there by now,
+ * and the table be that of one that was killed a moment ago. Internal. */
+TTMEM_SLOW_ static int ttmem_same_writer_(struct ttmem_table *table) {
+    const int fresh = ttmem_freshness(table);
+    if (fresh != TTMEM_OK) {
+        return fresh;
+    }
+    struct stat found;
+    if (lstat(table->path, &found) == 0 && (uint64_t)found.st_dev == table->device &&
+        (uint64_t)found.st_ino == table->inode) {
+        return TTMEM_OK;
+    }
+    return ttmem_fail_(table, TTMEM_ENDED,
+                       "process %" PRIu64 " is watched by another ttmem than process %" PRIu64
+                       ", or not any more: open its table anew",
+                       table->asked_pid, ttmem_at_(table, TTMEM_HEADER_AGENT_PID));
+}
+
 /* Has ttmem bring the table up to date: after TTMEM_OK it holds every event from before this call.
- * At most `timeout_ms`; most often some 0.07 ms. */
+ * TTMEM_ENDED: another ttmem may be there, see ttmem_reopen(). At most `timeout_ms`; most often some
+ * 0.07 ms. */
 TTMEM_SLOW_ static int ttmem_sync(struct ttmem_table *table, int timeout_ms) {
     const int fresh = ttmem_freshness(table);
     if (fresh != TTMEM_OK) {
@@ -889,7 +911,7 @@ TTMEM_SLOW_ static int ttmem_sync(struct ttmem_table *table, int timeout_ms) {
         return ttmem_fail_(table, strstr(answer, "\"not_allowed\"") == NULL ? TTMEM_NO_ANSWER : TTMEM_DENIED,
                            "%s/%" PRIu64 ".sock refuses: %.400s", table->place, pid, answer);
     }
-    return TTMEM_OK;
+    return ttmem_same_writer_(table);
 }
 
 /* What a result means, in short; `error` of the handle says more. */

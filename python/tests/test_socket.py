@@ -13,7 +13,8 @@ from typing import Any, Callable, Iterator
 
 import pytest
 import ttmem
-from conftest import BUFFER, FakeServer, HandMade, answers
+from conftest import BUFFER, CHIP_BYTES, CHIPS_OFFSET, POOLS_OFFSET, FakeServer, HandMade, answers
+from ttmem import _layout as layout
 
 
 def test_requests_are_as_documented(monitor: ttmem.Monitor, server: FakeServer) -> None:
@@ -36,6 +37,19 @@ def test_buffers_have_every_documented_key() -> None:
     cells = [line.split("|")[1] for line in part.splitlines() if line.startswith("| `")]
     documented = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
     assert documented == {field.name for field in dataclasses.fields(ttmem.Buffer)}
+
+
+def test_a_sync_is_of_the_table_that_is_read(monitor: ttmem.Monitor, server: FakeServer, table: HandMade) -> None:
+    newer = HandMade(table.directory)
+    newer.word(CHIPS_OFFSET + CHIP_BYTES + POOLS_OFFSET + layout.POOL["USED_BYTES"], 8192)
+    # The file that is open looks as if it were still written: its ttmem was killed a moment ago.
+    table.path.unlink()
+    newer.write()
+    assert monitor.query_device(0).dram.used == 8192
+    assert server.requests == [{"get": "sync"}, {"get": "sync"}]
+    table.path.unlink()
+    with pytest.raises(ttmem.Ended, match="is gone"):
+        monitor.sync()
 
 
 def test_a_refusal_says_why(monitor: ttmem.Monitor) -> None:

@@ -86,10 +86,13 @@ class Monitor:
             newer = self._newer_table()
             if newer is None:
                 raise
-            self._hang_up()
-            self._table.close()
-            self._table = newer
+            self._use(newer)
         return self._table
+
+    def _use(self, newer: Table) -> None:
+        self._hang_up()
+        self._table.close()
+        self._table = newer
 
     def _newer_table(self) -> Optional[Table]:
         try:
@@ -143,7 +146,17 @@ class Monitor:
 
     def sync(self) -> None:
         """Has ttmem bring the table up to date with every event from before this call."""
-        self.ask(get="sync")
+        with self._lock:
+            self.ask(get="sync")
+            if self._table.is_in_place():
+                return
+            # Whoever answered writes another table: the one that was read is of a ttmem that was killed.
+            newer = self._newer_table()
+            if newer is None:
+                self._table.check_fresh()
+                raise Ended(f"process {self.pid} is not watched any more: {self._table.path} is gone")
+            self._use(newer)
+            self.ask(get="sync")
 
     def snapshot(self, buffers: bool = False) -> dict[str, Any]:
         """The snapshot of docs/json.md (``ttmem.snapshot/1``); with every live buffer if asked for."""

@@ -176,6 +176,14 @@ class Table:
                 )
             os.sched_yield()
 
+    def is_in_place(self) -> bool:
+        """Whether it is still the file at its path: a new ttmem puts one of its own there."""
+        try:
+            found = os.lstat(self.path)
+        except OSError:
+            return False
+        return os.path.samestat(found, os.fstat(self._fd))
+
     def is_of(self, pid: int, started: Optional[int], field: str = "PID") -> bool:
         """Whether it is the table of that process, by its number in `field` and the time of its start."""
         return self._header_word(field) == pid and started in (None, self.start_ticks())

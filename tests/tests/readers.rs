@@ -234,6 +234,36 @@ fn a_killed_ttmem_is_noticed_and_the_next_one_found() {
     noticed().unwrap();
 }
 
+#[test]
+fn the_next_ttmem_is_found_before_the_killed_one_looks_dead() {
+    let rig = or_skip!(Rig::new());
+    let found = || -> Result<()> {
+        let mut driver = rig.driver()?;
+        driver.ok("alloc a m DRAM 1048576 2048")?;
+        let mut killed = share(&rig.ttmem, driver.pid(), &rig.tables())?;
+        let mut askers = rig.opened(&driver)?;
+        for round in 0..3 {
+            let truth = dram(&mut driver)?;
+            for asker in &mut askers {
+                ensure!(asker.ask("now 0")? == truth, "{:?}: not {truth}", asker.language);
+            }
+            let begun = Instant::now();
+            killed.signal(Signal::KILL)?;
+            killed.finish()?;
+            driver.ok(&format!("alloc b{round} m DRAM 1048576 2048"))?;
+            killed = share(&rig.ttmem, driver.pid(), &rig.tables())?;
+            let truth = dram(&mut driver)?;
+            for asker in &mut askers {
+                let said = asker.ask("now 0")?;
+                ensure!(said == truth, "{:?} says {said}, the driver {truth}", asker.language);
+            }
+            println!("{:?} after the kill: {truth}", begun.elapsed());
+        }
+        Ok(())
+    };
+    found().unwrap();
+}
+
 /// Asks until it is told that the numbers are old.
 fn until_stale(asker: &mut Asker) -> Result<String> {
     let deadline = std::time::Instant::now() + e2e::ttmem::PATIENCE;

@@ -6,6 +6,9 @@
 //! belongs together is guarded by a sequence word: odd while it is being written.
 //! `docs/shared-table.md` is made from the descriptions below.
 //!
+//! MAGIC, AGENT_PID and AGENT_START_TICKS stay where they are in every version: by them an agent of
+//! any other version tells whether a file is in use.
+//!
 //! Offsets are bytes from the start of the file, of the chip's block, of the pool's block. A
 //! reader takes the strides and starts from the header: later versions may add fields at the end
 //! of each part without a new [`VERSION`].
@@ -180,6 +183,12 @@ mod tests {
             free = field.offset + field.bytes;
         }
         assert!(free <= end, "the fields end at {free}, the part at {end}");
+    }
+
+    #[test]
+    fn what_says_that_a_file_is_in_use_never_moves() {
+        assert_eq!(MAGIC.to_le_bytes(), *b"TTMEMTAB");
+        assert_eq!((header::MAGIC, header::AGENT_PID, header::AGENT_START_TICKS), (0, 88, 96));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::privileges;
 
 use crate::{
     history::{Refill, recorder::Recorder},
-    pipeline::{Command, Control, Query, View},
+    pipeline::{Command, Control, Query, QueryKind, View},
 };
 
 /// Starts a recorder if one is wanted.
@@ -32,6 +32,6 @@ pub fn connect(recorder: &Recorder, control: &Arc<Control>) {
                 live: view.ledger.live_deltas(view.time_ns),
             });
         });
-        control.send(Command::Query(Query { serial, run }));
+        control.send(Command::Query(Query { serial, kind: QueryKind::Long, run }));
     }));
 }

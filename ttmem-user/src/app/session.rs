@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -249,7 +249,12 @@ impl Session {
 
     /// Why there are no more reports, if that is not as it should be.
     pub fn check(&self) -> anyhow::Result<()> {
-        self.agent.check()
+        self.agent.check()?;
+        ensure!(
+            !self.control.has_failed(),
+            "the thread that counts has failed, and nothing is watched any more: that is a defect of ttmem"
+        );
+        Ok(())
     }
 
     /// The next report; `None` after the last.

@@ -11,7 +11,7 @@ use super::privileges;
 use crate::{
     kernel::StackRecords,
     ledger::{call::Calls as _, report::Report},
-    pipeline::{Command, Control, Query},
+    pipeline::{Command, Control, Query, QueryKind},
     socket::FillIn,
     stacks::{Handle, Unwinding},
 };
@@ -28,7 +28,7 @@ pub fn start(source: StackRecords, control: &Arc<Control>) -> anyhow::Result<Unw
             // Whoever asked may have given up.
             let _ = sender.send((view.time_ns, view.ledger.allocations().collect()));
         };
-        control.send(Command::Query(Query { serial, run: Box::new(run) }));
+        control.send(Command::Query(Query { serial, kind: QueryKind::Long, run: Box::new(run) }));
         live.recv_timeout(PATIENCE).ok()
     });
     Unwinding::start(source, ask_live, privileges::drop_all)

@@ -187,7 +187,7 @@ impl Watch {
                 unwatched.push(left_out(*pid, why.clone()));
                 continue;
             }
-            match view::snapshot(table, &self.chips, now_ns) {
+            match snapshot(table, &self.chips) {
                 Ok(snapshot) => targets.push(Arc::new(snapshot)),
                 Err(error) if self.pids.is_empty() => {
                     let why = error.to_string();
@@ -269,6 +269,19 @@ impl Watch {
             }
         }
     }
+}
+
+/// What a table says. One that nobody writes and that is not there any more is of a process that has
+/// ended, if it is not to be seen: nobody else will say so.
+fn snapshot(table: &Table, chips: &[ChipId]) -> Result<Snapshot, ReadError> {
+    let mut snapshot = view::snapshot(table, chips, now_ns)?;
+    if !is_over(&snapshot) && !table.path().exists() {
+        let header = table.header()?;
+        if header.is_left(now_ns()) && !header.process_is_alive() {
+            snapshot.state = TargetState::Exited;
+        }
+    }
+    Ok(snapshot)
 }
 
 fn is_over(target: &Snapshot) -> bool {

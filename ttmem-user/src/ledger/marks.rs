@@ -18,20 +18,30 @@ use crate::{event::BufferType, units::ChipId};
 pub struct MarkKey {
     /// Who set it; nobody else sees it.
     pub owner: u64,
+    /// The user whose that is.
+    pub user: u32,
     /// Its name.
     pub name: String,
 }
 
 /// Marks that a target can have at a time.
 const MAX_MARKS: usize = 1024;
+/// Those of them that one user can have.
+const MAX_OF_USER: usize = 256;
 
 /// What was in doubt since a mark and is not any more, of which so much is kept.
 const MAX_SETTLED: usize = 16;
 
 /// There are too many marks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there are {MAX_MARKS} marks already: end a connection that has set some")]
-pub struct TooManyMarks;
+pub enum TooManyMarks {
+    /// Of all users.
+    #[error("there are {MAX_MARKS} marks already: end a connection that has set some")]
+    OfAll,
+    /// Of this one.
+    #[error("user {0} has {MAX_OF_USER} marks already: end a connection that has set some")]
+    OfUser(u32),
+}
 
 /// What happened since a mark.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -109,8 +119,8 @@ impl Ledger {
     /// Marks this moment, in place of an earlier one of the same name.
     pub fn mark(&mut self, key: MarkKey, time_ns: u64) -> Result<(), TooManyMarks> {
         self.fold_peaks();
-        if self.marks.0.len() >= MAX_MARKS && !self.marks.0.contains_key(&key) {
-            return Err(TooManyMarks);
+        if !self.marks.0.contains_key(&key) {
+            self.marks.check_room_for(key.user)?;
         }
         let chips = (0..self.chips.len()).map(|chip| self.pools_now(chip)).collect();
         let (differences, doubts) = (self.anomalies.differences(), self.doubts());
@@ -220,6 +230,16 @@ fn note(doubts: &mut Vec<String>, more: Vec<String>) {
     }
 }
 
+impl Marks {
+    fn check_room_for(&self, user: u32) -> Result<(), TooManyMarks> {
+        if self.0.len() >= MAX_MARKS {
+            return Err(TooManyMarks::OfAll);
+        }
+        let own = self.0.keys().filter(|key| key.user == user).count();
+        if own >= MAX_OF_USER { Err(TooManyMarks::OfUser(user)) } else { Ok(()) }
+    }
+}
+
 impl PoolSince {
     fn between(buffer_type: BufferType, then: &Then, now: &Then) -> Self {
         let growth = |now: u64, then: u64| now.wrapping_sub(then).cast_signed();
@@ -253,7 +273,7 @@ mod tests {
     };
 
     fn key(name: &str) -> MarkKey {
-        MarkKey { owner: 1, name: name.to_owned() }
+        MarkKey { owner: 1, user: 1000, name: name.to_owned() }
     }
 
     fn dram(ledger: &mut Ledger, name: &str) -> PoolSince {
@@ -341,7 +361,7 @@ mod tests {
     fn an_owner_takes_its_marks_along() {
         let mut ledger = started();
         ledger.mark(key("a"), 1).expect("room");
-        assert!(ledger.since_mark(&MarkKey { owner: 2, name: "a".to_owned() }).is_none());
+        assert!(ledger.since_mark(&MarkKey { owner: 2, ..key("a") }).is_none());
         ledger.forget_marks_of(1);
         assert!(ledger.since_mark(&key("a")).is_none());
     }
@@ -349,10 +369,20 @@ mod tests {
     #[test]
     fn there_is_an_end_to_marks() {
         let mut ledger = started();
-        for number in 0..MAX_MARKS {
-            ledger.mark(key(&number.to_string()), 1).expect("room");
+        let mut users = 1000..;
+        while ledger.marks.0.len() < MAX_MARKS {
+            let user = users.next().expect("a user");
+            // Whatever the number of its connections.
+            for number in 0..MAX_OF_USER as u64 {
+                let key = MarkKey { owner: number % 3, user, name: format!("{user} {number}") };
+                ledger.mark(key, 1).expect("room");
+            }
+            let more = ledger.mark(MarkKey { user, ..key("more") }, 1);
+            assert!(matches!(more, Err(TooManyMarks::OfUser(_) | TooManyMarks::OfAll)), "{more:?}");
         }
-        assert_eq!(ledger.mark(key("more"), 1), Err(TooManyMarks));
-        ledger.mark(key("0"), 2).expect("it is there already");
+        assert_eq!(users.next(), Some(1004), "no user can take the marks of all");
+        assert_eq!(ledger.mark(key("more"), 1), Err(TooManyMarks::OfAll));
+        let first = MarkKey { owner: 0, user: 1000, name: "1000 0".to_owned() };
+        ledger.mark(first, 2).expect("it is there already");
     }
 }

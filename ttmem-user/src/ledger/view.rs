@@ -6,8 +6,8 @@ use super::{
     BaselineState, Ledger, Live, Origin,
     circular::view::L1,
     snapshot::{
-        BufferSnapshot, ChipSnapshot, Detail, PoolSnapshot, ProgramSnapshot, SCHEMA, Snapshot,
-        TargetState, WitnessSnapshot,
+        BufferSnapshot, ChipSnapshot, CircularSnapshot, Detail, PoolSnapshot, ProgramSnapshot,
+        SCHEMA, Snapshot, TargetState, WitnessSnapshot,
     },
 };
 use crate::{
@@ -72,6 +72,15 @@ impl Ledger {
             .collect();
         chips.sort_by_key(|chip| chip.chip);
         chips
+    }
+
+    /// What circular buffers take of each chip, by the chip's place.
+    pub fn circular_snapshots(&self) -> Vec<CircularSnapshot> {
+        let lowest = self.lowest_in_l1();
+        let chips = self.topology.chips().iter().enumerate();
+        chips
+            .map(|(place, &chip)| self.circular.chip_snapshot(chip, self.l1(place, lowest[place])))
+            .collect()
     }
 
     fn l1(&self, place: usize, lowest: Option<Lowest>) -> L1 {

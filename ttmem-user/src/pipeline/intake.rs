@@ -37,6 +37,7 @@ pub(super) fn expect(targets: &mut Targets, announced: &mut Vec<(u32, Tag)>, rec
 pub(super) fn apply(targets: &mut Targets, bytes: &[u8]) {
     let applied = event::decode_with(bytes, |seen, fact| match of(targets, &seen) {
         Some(watched) => {
+            watched.circular_is_old = true;
             let ledger = &mut watched.target.ledger;
             ledger.stamp(seen.time_ns, Some(seen.tid));
             ledger.take_in(fact);
@@ -55,11 +56,13 @@ fn count_undecodable(targets: &mut Targets, seen: Option<Seen>) {
     match seen {
         Some(seen) => {
             if let Some(watched) = of(targets, &seen) {
+                watched.circular_is_old = true;
                 watched.target.ledger.count_undecodable();
             }
         }
         None => {
             for watched in targets.iter_mut().flatten() {
+                watched.circular_is_old = true;
                 watched.target.ledger.count_undecodable();
             }
         }

@@ -7,6 +7,7 @@
 
 mod health;
 mod intake;
+mod queries;
 mod readers;
 mod wait;
 mod watched;
@@ -92,8 +93,21 @@ pub enum Command {
 pub struct Query {
     /// The target's serial.
     pub serial: u64,
-    /// What to do with it; must be quick, since nothing is drained meanwhile.
+    /// What it asks for.
+    pub kind: QueryKind,
+    /// What to do with it; nothing is drained meanwhile.
     pub run: Box<dyn FnOnce(View<'_>) + Send>,
+}
+
+/// What a query asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueryKind {
+    /// A word, or a change of something small.
+    Quick,
+    /// That the shared table holds everything, circular buffers included.
+    Sync,
+    /// All that is live, or as much as that: it waits while others are answered.
+    Long,
 }
 
 /// What a query gets to see.
@@ -129,6 +143,20 @@ pub struct Gone {
 /// Called with what happens to targets; must not block.
 pub type OnNotice = Box<dyn Fn(Notice) + Send>;
 
+/// Says that the thread has ended by a panic, before the reports end.
+struct Lookout {
+    control: Arc<Control>,
+    _reports: watch::Sender<Arc<Report>>,
+}
+
+impl Drop for Lookout {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.control.failed.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
 /// A running pipeline. Dropping it stops it and waits for its end.
 pub struct Pipeline {
     thread: Option<JoinHandle<()>>,
@@ -138,6 +166,7 @@ pub struct Pipeline {
 /// Tells a pipeline what to do, and to stop.
 pub struct Control {
     stop: AtomicBool,
+    failed: AtomicBool,
     wake: OwnedFd,
     commands: Mutex<Sender<Command>>,
     received: Mutex<Option<Receiver<Command>>>,
@@ -150,6 +179,7 @@ impl Control {
         let (commands, received) = channel();
         Ok(Arc::new(Self {
             stop: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
             wake,
             commands: Mutex::new(commands),
             received: Mutex::new(Some(received)),
@@ -179,6 +209,11 @@ impl Control {
         self.stop.load(Ordering::SeqCst)
     }
 
+    /// Whether its thread has ended by a panic; to be asked once there are no more reports.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::SeqCst)
+    }
+
     fn take_commands(&self) -> io::Result<Receiver<Command>> {
         let mut received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
         received.take().ok_or_else(|| io::Error::other("a control is for one pipeline only"))
@@ -195,9 +230,12 @@ impl Pipeline {
         on_notice: OnNotice,
     ) -> io::Result<(Self, watch::Receiver<Arc<Report>>)> {
         let (sender, receiver) = watch::channel(Arc::new(Report::default()));
+        let lookout = Lookout { control: Arc::clone(&control), _reports: sender.clone() };
         let worker = Worker::new(source, options, Arc::clone(&control), on_notice, sender)?;
-        let thread =
-            thread::Builder::new().name("ttmem-pipeline".to_owned()).spawn(|| worker.run())?;
+        let thread = thread::Builder::new().name("ttmem-pipeline".to_owned()).spawn(move || {
+            let _lookout = lookout;
+            worker.run();
+        })?;
         Ok((Self { thread: Some(thread), control }, receiver))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
         mpsc::{Receiver, Sender, channel},
@@ -26,6 +27,9 @@ struct Job {
 
 /// How many targets are read at the same time: a reading keeps a core busy.
 const THREADS: usize = 2;
+
+/// Why there is nothing where what reads has panicked.
+const PANICKED: &str = "reading them has failed: that is a defect of ttmem";
 
 /// What was read, and for whom.
 pub struct Reading {
@@ -56,7 +60,10 @@ impl Readers {
                     let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     let Ok(Job { serial, read, delay }) = job else { return };
                     thread::sleep(delay);
-                    if done.send(Reading { serial, result: read() }).is_err() {
+                    // What it reads is anybody's, and this thread reads for others, too.
+                    let result = catch_unwind(AssertUnwindSafe(|| read()));
+                    let result = result.unwrap_or_else(|_| Err(PANICKED.to_owned()));
+                    if done.send(Reading { serial, result }).is_err() {
                         return;
                     }
                     control.wake();

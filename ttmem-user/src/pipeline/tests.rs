@@ -12,6 +12,11 @@ use ttmem_common::record::{
 use zerocopy::{FromBytes as _, FromZeros as _, IntoBytes as _};
 
 use super::*;
+
+mod defects;
+mod queries;
+mod table;
+
 use crate::{
     event::{BaselineBuffer, BufferShape, BufferType, DeviceSeen, LiveBaseline, Spread},
     ledger::{
@@ -29,21 +34,36 @@ struct Scripted {
     /// Come just before a wake-up is asked for, which will not tell of them.
     in_between: RefCell<Vec<Vec<u8>>>,
     wake: OwnedFd,
+    /// How many more are lost whenever there was something to hand out.
+    loses: u64,
+    lost: u64,
+    /// How often all up to now was asked for.
+    drained: Arc<AtomicU64>,
+}
+
+impl Scripted {
+    fn new(records: Vec<Vec<u8>>, in_between: Vec<Vec<u8>>) -> Self {
+        let [records, in_between] = [records, in_between].map(RefCell::new);
+        let (wake, drained) = (never_ready(), Arc::default());
+        Self { records, in_between, wake, loses: 0, lost: 2, drained }
+    }
 }
 
 impl EventSource for Scripted {
     fn drain(&mut self, take: &mut dyn FnMut(&[&[u8]])) -> bool {
         let records = self.records.take();
+        self.lost += if records.is_empty() { 0 } else { self.loses };
         records
             .chunks(2)
             .for_each(|some| take(&some.iter().map(Vec::as_slice).collect::<Vec<_>>()));
         true
     }
     fn drain_to_now(&mut self, take: &mut dyn FnMut(&[&[u8]])) {
+        self.drained.fetch_add(1, Ordering::SeqCst);
         self.drain(take);
     }
     fn lost(&self) -> Lost {
-        Lost { ring_full: 2, read_fault: 1 }
+        Lost { ring_full: self.lost, read_fault: 1 }
     }
     fn request_wake_up(&self, _: bool) {
         self.records.borrow_mut().append(&mut self.in_between.borrow_mut());
@@ -99,12 +119,23 @@ struct Rig {
 
 impl Rig {
     fn start(records: Vec<Vec<u8>>, targets: Vec<NewTarget>, options: Options) -> Self {
-        let [records, in_between] = [records, Vec::new()].map(RefCell::new);
-        Self::on(Scripted { records, in_between, wake: never_ready() }, targets, options)
+        Self::on(Scripted::new(records, Vec::new()), targets, options)
     }
 
-    fn on(source: Scripted, targets: Vec<NewTarget>, options: Options) -> Self {
-        let control = Control::new().unwrap();
+    fn on(
+        source: impl EventSource + Send + 'static,
+        targets: Vec<NewTarget>,
+        options: Options,
+    ) -> Self {
+        Self::under(Control::new().unwrap(), source, targets, options)
+    }
+
+    fn under(
+        control: Arc<Control>,
+        source: impl EventSource + Send + 'static,
+        targets: Vec<NewTarget>,
+        options: Options,
+    ) -> Self {
         let (added, _is_added) = mpsc::channel();
         let slots: Vec<u32> = targets.iter().map(|target| target.slot).collect();
         // All first: the script's records are there from the start, whosever they are.
@@ -330,8 +361,7 @@ async fn what_comes_just_before_the_sleep_is_passed_on() {
     let sinks: Vec<Box<dyn DeltaSink>> = vec![Box::new(Kept(told))];
     // Nothing is read of it either.
     let followed = NewTarget { fresh: true, sinks, ..target(0, nothing_older()) };
-    let [records, in_between] = [Vec::new(), vec![allocate()]].map(RefCell::new);
-    let source = Scripted { records, in_between, wake: never_ready() };
+    let source = Scripted::new(Vec::new(), vec![allocate()]);
     // The next report comes in an hour.
     let _rig = Rig::on(source, vec![followed], options());
     let deltas = deltas.recv_timeout(Duration::from_secs(20)).expect("it does not wait for that");

@@ -3,7 +3,7 @@
 use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use super::{
-    Query, View,
+    Query, QueryKind, View,
     readers::{ReadLive, Readers},
 };
 use crate::{
@@ -55,6 +55,8 @@ pub(super) struct Watched {
     failures: u32,
     /// When a reading is to be confirmed by another, ns.
     confirm_at: Option<u64>,
+    /// What the table says of circular buffers may not be all.
+    pub(super) circular_is_old: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +94,7 @@ impl Watched {
             doubtful_since: None,
             failures: 0,
             confirm_at: None,
+            circular_is_old: true,
         }
     }
 
@@ -115,7 +118,9 @@ impl Watched {
     }
 
     pub(super) fn set_lost(&mut self, lost: Lost) {
-        self.target.ledger.set_lost(lost.since(self.lost_before));
+        let lost = lost.since(self.lost_before);
+        self.circular_is_old |= lost != self.target.ledger.lost();
+        self.target.ledger.set_lost(lost);
     }
 
     /// `now`: what has been counted in its slot.
@@ -194,6 +199,7 @@ impl Watched {
         now_ns: u64,
         readers: &Readers,
     ) {
+        self.circular_is_old = true;
         let ledger = &mut self.target.ledger;
         if let (Phase::Resync(_), Ok(reading)) = (self.phase, &reading) {
             ledger.audit(reading, now_ns);
@@ -244,17 +250,21 @@ impl Watched {
         ledger.want_deltas(!self.target.sinks.is_empty());
     }
 
-    /// Writes what circular buffers take, which only a snapshot knows.
-    pub(super) fn show_circular(&self, snapshots: &[Arc<Snapshot>]) {
-        let Some(table) = &self.target.table else { return };
-        let mut snapshots = snapshots.iter();
-        if let Some(own) = snapshots.find(|snapshot| snapshot.process.serial == self.serial()) {
-            table.publish_circular(&self.target.ledger, &own.devices);
+    /// Writes what circular buffers take into the table, if anything has happened since. All live
+    /// buffers have to be looked at for that, so it is not done with every event.
+    pub(super) fn show_circular(&mut self) {
+        if let Some(table) = &self.target.table
+            && std::mem::take(&mut self.circular_is_old)
+        {
+            table.publish_circular(&self.target.ledger.circular_snapshots());
         }
     }
 
     /// Lets somebody look. Every event up to `time_ns` must have been applied and passed on.
     pub(super) fn answer(&mut self, query: Query, time_ns: u64) {
+        if query.kind == QueryKind::Sync {
+            self.show_circular();
+        }
         let (ledger, sinks) = (&mut self.target.ledger, &mut self.target.sinks);
         (query.run)(View { time_ns, ledger, sinks });
         // Where nothing changes, nothing else would notice who has gone.

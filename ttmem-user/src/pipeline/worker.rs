@@ -12,9 +12,10 @@ use tokio::sync::watch;
 use ttmem_common::layout::MAX_SLOTS;
 
 use super::{
-    Command, Control, Gone, NewTarget, Notice, OnNotice, Options, Query,
+    Command, Control, Gone, NewTarget, Notice, OnNotice, Options,
     health::Meter,
     intake::{Targets, apply, at, expect},
+    queries::{Lane, Queries},
     readers::{Readers, Reading},
     wait::{is_readable, nanos, now_ns, wait},
     watched::Watched,
@@ -55,6 +56,9 @@ pub(super) struct Worker<S> {
     detail: Detail,
     /// A report is wanted at once.
     report_now: bool,
+    /// Something has been taken in that has not been passed on.
+    untold: bool,
+    queries: Queries,
     meter: Meter,
     /// Kept for its memory.
     announced: Vec<(u32, Tag)>,
@@ -83,6 +87,8 @@ impl<S: EventSource> Worker<S> {
             sender,
             detail: Detail::default(),
             report_now: false,
+            untold: false,
+            queries: Queries::default(),
             meter: Meter::default(),
             announced: Vec::new(),
         })
@@ -98,6 +104,8 @@ impl<S: EventSource> Worker<S> {
             self.obey();
             if self.take_in(false).0 > 0 {
                 last_event = now_ns();
+            }
+            if self.untold {
                 self.pass_on(None);
             }
             // A quick reading may be done before all have been added.
@@ -126,18 +134,20 @@ impl<S: EventSource> Worker<S> {
             self.beat(now);
             let deadline = end.map_or(next_report, |end| end.min(next_report));
             let deadline = deadline.min(now.saturating_add(nanos(HEARTBEAT)));
-            let deadline = self.next_look().map_or(deadline, |at| at.min(deadline));
-            if self.sleep(now, last_event, deadline) {
+            let looks = self.next_look().into_iter().chain(self.queries.due_ns());
+            if self.sleep(now, last_event, looks.fold(deadline, u64::min)) {
                 last_event = now_ns();
-                self.pass_on(None);
             }
         }
     }
 
-    /// Does what it has been told.
+    /// Does what it has been told, and answers as many queries as there is time for.
     fn obey(&mut self) {
         while let Ok(command) = self.commands.try_recv() {
             self.obey_one(command);
+        }
+        for lane in [Queries::quick, Queries::long] {
+            self.answer(lane);
         }
     }
 
@@ -173,25 +183,37 @@ impl<S: EventSource> Worker<S> {
                 self.report_now |= detail != self.detail;
                 self.detail = detail;
             }
-            Command::Query(query) => self.answer(query),
+            Command::Query(query) => self.queries.push(query),
         }
     }
 
-    /// Lets somebody look at a target as it is now.
-    fn answer(&mut self, query: Query) {
-        let time_ns = now_ns();
+    /// Lets those look at their targets whose turn it is: all after one drain.
+    fn answer(&mut self, lane: fn(&mut Queries) -> &mut Lane) {
+        let begun = now_ns();
+        let mut due = lane(&mut self.queries).take_due(begun);
+        if due.is_empty() {
+            return;
+        }
         self.note_witness();
         self.take_in(true);
-        self.note_loss();
-        self.pass_on(Some(time_ns));
-        let mut targets = self.targets.iter_mut().flatten();
-        if let Some(watched) = targets.find(|watched| watched.serial() == query.serial) {
-            watched.answer(query, time_ns);
+        self.pass_on(Some(begun));
+        while let Some(query) = due.pop_front() {
+            let mut targets = self.targets.iter_mut().flatten();
+            if let Some(watched) = targets.find(|watched| watched.serial() == query.serial) {
+                watched.answer(query, begun);
+            }
+            if !Lane::has_time(begun, now_ns()) {
+                break;
+            }
         }
+        lane(&mut self.queries).rest(begun, now_ns(), due);
     }
 
     /// Passes on what has changed. `up_to_ns`: every event up to then has been applied.
     fn pass_on(&mut self, up_to_ns: Option<u64>) {
+        // What was lost before: without it the totals would be called exact.
+        self.note_loss();
+        self.untold = false;
         for watched in self.targets.iter_mut().flatten() {
             watched.pass_on(up_to_ns);
         }
@@ -245,6 +267,7 @@ impl<S: EventSource> Worker<S> {
             }
             taken
         });
+        self.untold |= taken > 0;
         (taken, whole)
     }
 
@@ -270,7 +293,7 @@ impl<S: EventSource> Worker<S> {
         let first = watched.awaits_baseline();
         watched.target.ledger.stamp(now, None);
         watched.finish_reading(reading.result, now, &self.readers);
-        watched.pass_on(None);
+        self.pass_on(None);
         self.describe_frees_while_reading();
         first
     }
@@ -407,7 +430,6 @@ impl<S: EventSource> Worker<S> {
         self.note_witness();
         self.take_in(true);
         self.look_at_targets();
-        self.note_loss();
         self.pass_on(Some(time_ns));
         let detail = self.detail();
         let mut targets: Vec<Arc<Snapshot>> = self
@@ -418,8 +440,8 @@ impl<S: EventSource> Worker<S> {
             .chain(self.ended.iter().cloned())
             .collect();
         targets.sort_by_key(|target| target.process.serial);
-        for watched in self.targets.iter().flatten() {
-            watched.show_circular(&targets);
+        for watched in self.targets.iter_mut().flatten() {
+            watched.show_circular();
         }
         let sinks = self.targets.iter().flatten().flat_map(|watched| &watched.target.sinks);
         let queues = sinks.filter_map(|sink| sink.queue()).collect();

@@ -15,16 +15,28 @@ use crate::{
 
 /// An answer as a line, with the id of its request.
 pub fn line(id: Option<&Value>, body: &impl Serialize) -> Vec<u8> {
+    let mut line = open(body);
+    line.extend(end(id));
+    line
+}
+
+/// An answer without its end, which may be shared by all who ask.
+pub fn open(body: &impl Serialize) -> Vec<u8> {
     // None of the types has a map with keys that are no strings, which is all that could fail.
     let mut line = serde_json::to_vec(body).unwrap_or_default();
-    if let (Some(id), Some(b'}')) = (id, line.last()) {
-        line.pop();
-        line.extend_from_slice(b",\"id\":");
-        line.extend(serde_json::to_vec(id).unwrap_or_default());
-        line.push(b'}');
-    }
-    line.push(b'\n');
+    line.pop();
     line
+}
+
+/// The end of an answer, with the id of its request.
+pub fn end(id: Option<&Value>) -> Vec<u8> {
+    let mut end = Vec::new();
+    if let Some(id) = id {
+        end.extend_from_slice(b",\"id\":");
+        end.extend(serde_json::to_vec(id).unwrap_or_default());
+    }
+    end.extend_from_slice(b"}\n");
+    end
 }
 
 /// What every answer begins with.

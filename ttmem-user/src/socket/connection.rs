@@ -16,7 +16,8 @@ use tokio::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::watch,
+    sync::{SemaphorePermit, watch},
+    task::spawn_blocking,
     time::{Interval, MissedTickBehavior, interval, timeout},
 };
 
@@ -25,9 +26,10 @@ use super::{
         self, Bare, Buffers, Deltas, Ended, Failed, Failures, Head, Marked, Since, Subscribed,
     },
     line::{LINE_TIME, Line, Lines, MAX_LINE},
+    places::Place,
     request::{BadRequest, Request, Stream, What, parse},
     server::End,
-    source::{Gone, Source},
+    source::{Found, Gone, Source},
     subscription::{MAX_WAITING, Queue, queue},
 };
 use crate::{
@@ -39,7 +41,7 @@ use crate::{
 /// How long a client may take to take a line.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Deltas in one line, so that no line becomes too long to be taken in time.
-const MAX_IN_LINE: usize = 4096;
+const MAX_IN_LINE: usize = 512;
 /// How long the end of a target may take to become known.
 const END_IS_NEAR: Duration = Duration::from_secs(1);
 
@@ -51,6 +53,8 @@ pub struct About {
     pub pid: Pid,
     /// Names the connection among all.
     pub owner: u64,
+    /// The client's place, as its user's.
+    pub place: Place,
     /// What has become of the target, once it has.
     pub end: watch::Receiver<Option<End>>,
     /// To be raised whenever the client takes something.
@@ -124,7 +128,7 @@ impl Connection {
                 biased;
                 deltas = next(self.deltas.as_mut()) => self.pass_on(deltas).await,
                 () = is_over(&mut end) => Err(Over::Target),
-                () = tick(self.snapshots.as_mut()) => self.send_snapshot().await,
+                () = tick(self.snapshots.as_mut()) => self.send_next_snapshot().await,
                 line = lines.next() => match line {
                     Ok(Some(line)) => self.answer(line).await,
                     Ok(None) | Err(_) => Err(Over::Client),
@@ -157,21 +161,21 @@ impl Connection {
 
     async fn answer_request(&mut self, id: Option<&Value>, what: What) -> Result<(), Over> {
         match what {
-            What::Snapshot { buffers } => {
-                let (snapshot, _) = self.about.source.snapshot(buffers).await?;
-                self.send(id, &*snapshot).await
-            }
+            What::Snapshot { buffers } => self.send_snapshot(id, buffers).await,
             What::Buffers(filter) => {
-                let (snapshot, sequence) = self.about.source.snapshot(true).await?;
-                let selected = filter.select(snapshot.buffers.as_deref().unwrap_or_default());
-                self.send(id, &Buffers::new(&snapshot, sequence, selected)).await
+                let make = move |found: &Found| {
+                    let Found { snapshot, last_delta, .. } = found;
+                    let selected = filter.select(snapshot.buffers.as_deref().unwrap_or_default());
+                    answer::open(&Buffers::new(snapshot, *last_delta, selected))
+                };
+                self.send_of_snapshot(id, true, make).await
             }
             What::Failures => {
-                let (snapshot, _) = self.about.source.snapshot(false).await?;
-                self.send(id, &Failures::new(&snapshot)).await
+                let make = |found: &Found| answer::open(&Failures::new(&found.snapshot));
+                self.send_of_snapshot(id, false, make).await
             }
             What::Sync => {
-                let time_ns = self.about.source.ask(|view| view.time_ns).await?;
+                let time_ns = self.about.source.sync().await?;
                 self.send(id, &Bare { head: self.head("ttmem.sync/1", time_ns) }).await
             }
             What::Mark(name) => self.mark(id, name).await,
@@ -194,7 +198,7 @@ impl Connection {
     }
 
     async fn mark(&mut self, id: Option<&Value>, name: String) -> Result<(), Over> {
-        let key = MarkKey { owner: self.about.owner, name: name.clone() };
+        let key = self.mark_key(&name);
         let marked = self.about.source.ask(move |view| {
             let previous = view.ledger.since_mark(&key);
             (view.time_ns, view.ledger.mark(key, view.time_ns).map(|()| previous))
@@ -209,8 +213,12 @@ impl Connection {
         }
     }
 
+    fn mark_key(&self, name: &str) -> MarkKey {
+        MarkKey { owner: self.about.owner, user: self.about.place.user(), name: name.to_owned() }
+    }
+
     async fn since(&mut self, id: Option<&Value>, name: String) -> Result<(), Over> {
-        let key = MarkKey { owner: self.about.owner, name: name.clone() };
+        let key = self.mark_key(&name);
         let found = self.about.source.ask(move |view| (view.time_ns, view.ledger.since_mark(&key)));
         let (time_ns, since) = found.await?;
         let Some(since) = since else {
@@ -253,11 +261,37 @@ impl Connection {
         Ok(())
     }
 
-    async fn send_snapshot(&mut self) -> Result<(), Over> {
+    async fn send_next_snapshot(&mut self) -> Result<(), Over> {
         let Some(Snapshots { buffers, id, .. }) = &self.snapshots else { return Ok(()) };
         let (buffers, id) = (*buffers, id.clone());
-        let (snapshot, _) = self.about.source.snapshot(buffers).await?;
-        self.send(id.as_ref(), &*snapshot).await
+        self.send_snapshot(id.as_ref(), buffers).await
+    }
+
+    /// Sends a snapshot. All who wait for one get the same bytes.
+    async fn send_snapshot(&mut self, id: Option<&Value>, buffers: bool) -> Result<(), Over> {
+        let Self { to, about, .. } = self;
+        let _turn = turn(about).await?;
+        let found = about.source.snapshot(buffers).await?;
+        let found = in_background(move || {
+            found.line();
+            found
+        });
+        let found = found.await?;
+        write(to, &about.taken, [found.line(), &answer::end(id)]).await
+    }
+
+    /// Sends what is made of a snapshot, elsewhere: it may be large.
+    async fn send_of_snapshot(
+        &mut self,
+        id: Option<&Value>,
+        buffers: bool,
+        make: impl FnOnce(&Found) -> Vec<u8> + Send + 'static,
+    ) -> Result<(), Over> {
+        let Self { to, about, .. } = self;
+        let _turn = turn(about).await?;
+        let found = about.source.snapshot(buffers).await?;
+        let line = in_background(move || make(&found)).await?;
+        write(to, &about.taken, [&line, &answer::end(id)]).await
     }
 
     async fn say_end(&mut self) {
@@ -281,24 +315,46 @@ impl Connection {
 
     async fn send(&mut self, id: Option<&Value>, body: &impl serde::Serialize) -> Result<(), Over> {
         let line = answer::line(id, body);
-        match timeout(PATIENCE, self.write(&line)).await {
-            Ok(written) => Ok(written?),
-            Err(_) => Err(Over::Client),
-        }
-    }
-
-    async fn write(&mut self, line: &[u8]) -> io::Result<()> {
-        let mut left = line;
-        while !left.is_empty() {
-            let written = self.to.write(left).await?;
-            self.about.taken.fetch_add(1, Ordering::Relaxed);
-            left = &left[written..];
-        }
-        Ok(())
+        write(&mut self.to, &self.about.taken, [&line, &[]]).await
     }
 
     fn head(&self, schema: &'static str, time_ns: u64) -> Head {
         Head { schema, time_ns, pid: self.about.pid }
+    }
+}
+
+/// Waits until the client may have a large answer. Others of its user may take their time over theirs.
+async fn turn(about: &About) -> Result<SemaphorePermit<'_>, Over> {
+    let mut end = about.end.clone();
+    tokio::select! {
+        turn = about.place.turn() => turn.map_err(|_| Over::Target),
+        () = is_over(&mut end) => Err(Over::Target),
+    }
+}
+
+/// Does what takes long elsewhere: others are served meanwhile.
+async fn in_background<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Over> {
+    // It ends without a result by a panic only, which has been printed.
+    spawn_blocking(work).await.map_err(|_| Over::Client)
+}
+
+/// Writes a line, in two pieces, within the time that a client has for it.
+async fn write(to: &mut OwnedWriteHalf, taken: &AtomicU64, line: [&[u8]; 2]) -> Result<(), Over> {
+    let all = async {
+        for mut left in line {
+            while !left.is_empty() {
+                let written = to.write(left).await?;
+                taken.fetch_add(1, Ordering::Relaxed);
+                left = &left[written..];
+            }
+        }
+        Ok(())
+    };
+    match timeout(PATIENCE, all).await {
+        Ok(written) => written,
+        Err(_) => Err(Over::Client),
     }
 }
 

@@ -1,33 +1,54 @@
-//! How many clients there may be: no user can take the places of all.
+//! How many clients there may be, and how much of them at a time: no user can take what is there
+//! for all.
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
+use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
+
 /// Clients of one ttmem at a time, of all users but root; and as many of root.
 pub const MAX_CLIENTS: usize = 1000;
 /// Clients of one user other than root.
 pub const MAX_OF_USER: usize = 500;
 
+/// Answers with snapshots in them that are made for one user at a time, or wait to be taken by its
+/// clients: each may be of any size.
+pub const LARGE_OF_USER: usize = 4;
+
 const ROOT: u32 = 0;
 
 /// How many there are, by user.
 #[derive(Debug, Default)]
-pub struct Places(Mutex<HashMap<u32, usize>>);
+pub struct Places(Mutex<HashMap<u32, Taken>>);
+
+/// What one user has.
+#[derive(Debug)]
+struct Taken {
+    places: usize,
+    large: Arc<Semaphore>,
+}
+
+impl Default for Taken {
+    fn default() -> Self {
+        Self { places: 0, large: Arc::new(Semaphore::new(LARGE_OF_USER)) }
+    }
+}
 
 /// One that is taken, until it is dropped.
 #[derive(Debug)]
 pub struct Place {
     of: Arc<Places>,
     user: u32,
+    large: Arc<Semaphore>,
 }
 
 impl Places {
     /// Takes one for a user; if there is none left, says why.
     pub fn take(self: &Arc<Self>, user: u32) -> Result<Place, String> {
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = taken.get(&user).copied().unwrap_or_default();
+        let own = taken.get(&user).map_or(0, |taken| taken.places);
         if user == ROOT {
             if own >= MAX_CLIENTS {
                 return Err(format!("{MAX_CLIENTS} clients of root are served already"));
@@ -37,21 +58,34 @@ impl Places {
         } else if of_users(&taken) >= MAX_CLIENTS {
             return Err(format!("{MAX_CLIENTS} clients are served already"));
         }
-        taken.insert(user, own + 1);
-        Ok(Place { of: Arc::clone(self), user })
+        let own = taken.entry(user).or_default();
+        own.places += 1;
+        Ok(Place { of: Arc::clone(self), user, large: Arc::clone(&own.large) })
     }
 }
 
-fn of_users(taken: &HashMap<u32, usize>) -> usize {
-    taken.iter().filter(|(user, _)| **user != ROOT).map(|(_, count)| count).sum()
+fn of_users(taken: &HashMap<u32, Taken>) -> usize {
+    taken.iter().filter(|(user, _)| **user != ROOT).map(|(_, taken)| taken.places).sum()
+}
+
+impl Place {
+    /// Whose it is.
+    pub const fn user(&self) -> u32 {
+        self.user
+    }
+
+    /// Waits until it is this one's turn to have a large answer, for as long as the permit is kept.
+    pub async fn turn(&self) -> Result<SemaphorePermit<'_>, AcquireError> {
+        self.large.acquire().await
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.of.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = taken.get_mut(&self.user) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(own) = taken.get_mut(&self.user) {
+            own.places -= 1;
+            if own.places == 0 {
                 taken.remove(&self.user);
             }
         }

@@ -24,11 +24,13 @@ use tokio::{
 use super::{
     connection::{self, About},
     peer::Allowed,
-    places::Places,
+    places::{Place, Places},
     source::{FillIn, Source},
 };
 use crate::{pipeline::Control, table::directory::Placed, units::Pid};
 
+/// Threads that make large answers.
+const THREADS: usize = 2;
 /// How long nobody may take anything of the last lines.
 const LAST_LINES: Duration = Duration::from_millis(500);
 /// How long the last lines may take, whoever takes them.
@@ -82,7 +84,8 @@ impl Server {
         prepare: impl FnOnce() -> io::Result<()> + Send + 'static,
     ) -> io::Result<Self> {
         allow_many_files()?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.max_blocking_threads(THREADS).enable_all().build()?;
         let (commands, received) = mpsc::unbounded_channel();
         let thread = thread::Builder::new().name("ttmem-socket".to_owned()).spawn(move || {
             if let Err(error) = prepare() {
@@ -207,8 +210,9 @@ async fn accept_all(
                 Ok((stream, _)) => {
                     let owner = clients.ever.fetch_add(1, Ordering::Relaxed);
                     let (source, end) = (source.clone(), told.clone());
-                    let about = About { source, pid, owner, end, taken: Arc::clone(&clients.taken) };
-                    serving.spawn(one_client(stream, about, allowed, Arc::clone(&clients)));
+                    let (taken, places) = (Arc::clone(&clients.taken), Arc::clone(&clients.now));
+                    let about = move |place| About { source, pid, owner, place, end, taken };
+                    serving.spawn(one_client(stream, about, allowed, places));
                 }
                 Err(_) => sleep(ACCEPT_AGAIN).await,
             },
@@ -221,13 +225,18 @@ async fn accept_all(
     while serving.join_next().await.is_some() {}
 }
 
-async fn one_client(stream: UnixStream, about: About, allowed: Allowed, clients: Arc<Clients>) {
+async fn one_client(
+    stream: UnixStream,
+    about: impl FnOnce(Place) -> About,
+    allowed: Allowed,
+    places: Arc<Places>,
+) {
     let user = match allowed.check(&stream) {
         Ok(user) => user,
         Err(why) => return connection::refuse(stream, "not_allowed", &why).await,
     };
-    match clients.now.take(user) {
-        Ok(_place) => connection::serve(stream, about).await,
+    match places.take(user) {
+        Ok(place) => connection::serve(stream, about(place)).await,
         Err(why) => connection::refuse(stream, "too_many_clients", &why).await,
     }
 }

@@ -1,29 +1,20 @@
-//! Where answers come from: the pipeline, asked at a pace that leaves it most of its time.
+//! Where answers come from: the pipeline, which answers at a pace of its own.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant},
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicUsize, Ordering},
 };
 
 use tokio::{
     sync::{Mutex, oneshot},
     task::spawn_blocking,
-    time::sleep_until,
 };
 
+use super::answer;
 use crate::{
     ledger::snapshot::{Detail, Snapshot, TargetState},
-    pipeline::{Command, Control, Query, View, now_ns},
+    pipeline::{Command, Control, Query, QueryKind, View, now_ns},
 };
-
-/// After a query the pipeline is left alone for so many times as long as it took.
-const REST: u32 = 4;
-
-/// A rest that is put off.
-const SHORT: Duration = Duration::from_millis(2);
 
 /// Adds to a snapshot what the ledger does not know; may take a moment.
 pub type FillIn = Arc<dyn Fn(&mut Snapshot) + Send + Sync>;
@@ -38,7 +29,7 @@ pub struct Source {
     control: Arc<Control>,
     serial: u64,
     fill_in: Option<FillIn>,
-    shared: Arc<Mutex<Shared>>,
+    latest: Arc<Mutex<Latest>>,
     /// How many wait for a snapshot, or are about to get one.
     waiting: Arc<AtomicUsize>,
 }
@@ -59,28 +50,39 @@ impl Drop for Waiting<'_> {
     }
 }
 
-#[derive(Default)]
-struct Shared {
-    not_before: Option<Instant>,
-    /// The latest snapshots, without and with the live set, each with the last delta in it.
-    latest: [Option<(Arc<Snapshot>, u64)>; 2],
+/// The latest snapshots, without and with the live set.
+type Latest = [Option<Arc<Found>>; 2];
+
+/// A snapshot, shared by all who wait for one.
+pub struct Found {
+    pub snapshot: Snapshot,
+    /// The number of the last delta in it.
+    pub last_delta: u64,
+    line: OnceLock<Vec<u8>>,
+}
+
+impl Found {
+    /// The answer that it is, without its end. Made once, which may take a while.
+    pub fn line(&self) -> &[u8] {
+        self.line.get_or_init(|| answer::open(&self.snapshot))
+    }
 }
 
 impl Source {
     /// Of the target with this serial.
     pub fn new(control: Arc<Control>, serial: u64, fill_in: Option<FillIn>) -> Self {
-        Self { control, serial, fill_in, shared: Arc::default(), waiting: Arc::default() }
+        Self { control, serial, fill_in, latest: Arc::default(), waiting: Arc::default() }
     }
 
-    /// The state with every event up to now in it, and the number of the last delta.
-    pub async fn snapshot(&self, buffers: bool) -> Result<(Arc<Snapshot>, u64), Gone> {
+    /// The state with every event up to now in it.
+    pub async fn snapshot(&self, buffers: bool) -> Result<Arc<Found>, Gone> {
         let asked_ns = now_ns();
         let _waiting = Waiting::new(&self.waiting);
-        let mut shared = self.shared.lock().await;
-        let found = self.newer_than(asked_ns, buffers, &mut shared).await;
+        let mut latest = self.latest.lock().await;
+        let found = self.newer_than(asked_ns, buffers, &mut latest).await;
         if self.waiting.load(Ordering::Relaxed) == 1 {
             // Nobody else will ask for them: they may be large.
-            shared.latest = Default::default();
+            *latest = Default::default();
         }
         found
     }
@@ -89,18 +91,18 @@ impl Source {
         &self,
         asked_ns: u64,
         buffers: bool,
-        shared: &mut Shared,
-    ) -> Result<(Arc<Snapshot>, u64), Gone> {
+        latest: &mut Latest,
+    ) -> Result<Arc<Found>, Gone> {
         // Somebody may have asked while this one waited for its turn: that answer will do.
         let place = usize::from(buffers);
-        if let Some(latest) = &shared.latest[place]
-            && latest.0.time_ns >= asked_ns
+        if let Some(found) = &latest[place]
+            && found.snapshot.time_ns >= asked_ns
         {
-            return Ok(latest.clone());
+            return Ok(Arc::clone(found));
         }
         let detail = Detail { buffers, map: false, ..Detail::default() };
         let (mut snapshot, last_delta) = self
-            .ask_paced(shared, move |view| {
+            .ask_for(QueryKind::Long, move |view| {
                 let state = TargetState::Running;
                 let snapshot = view.ledger.snapshot(view.time_ns, state, detail);
                 (snapshot, view.ledger.last_delta())
@@ -113,46 +115,44 @@ impl Source {
             });
             snapshot = filled.await.map_err(|_| Gone)?;
         }
-        let found = (Arc::new(snapshot), last_delta);
-        shared.latest[place] = Some(found.clone());
+        let found = Arc::new(Found { snapshot, last_delta, line: OnceLock::new() });
+        latest[place] = Some(Arc::clone(&found));
         Ok(found)
     }
 
-    /// Anything else.
+    /// Has the shared table hold every event up to now; when that is.
+    pub async fn sync(&self) -> Result<u64, Gone> {
+        self.ask_for(QueryKind::Sync, |view| view.time_ns).await
+    }
+
+    /// Anything else, which must be quick.
     pub async fn ask<T: Send + 'static>(
         &self,
         run: impl FnOnce(&mut View<'_>) -> T + Send + 'static,
     ) -> Result<T, Gone> {
-        let mut shared = self.shared.lock().await;
-        self.ask_paced(&mut shared, run).await
+        self.ask_for(QueryKind::Quick, run).await
     }
 
     /// Does something without waiting for it.
     pub fn tell(&self, run: impl FnOnce(&mut View<'_>) + Send + 'static) {
-        let run = Box::new(move |mut view: View<'_>| run(&mut view));
-        self.control.send(Command::Query(Query { serial: self.serial, run }));
+        self.send(QueryKind::Quick, run);
     }
 
-    async fn ask_paced<T: Send + 'static>(
+    async fn ask_for<T: Send + 'static>(
         &self,
-        shared: &mut Shared,
+        kind: QueryKind,
         run: impl FnOnce(&mut View<'_>) -> T + Send + 'static,
     ) -> Result<T, Gone> {
-        let now = Instant::now();
-        let not_before = shared.not_before.unwrap_or(now);
-        // The timer's steps are long: a short rest is added to the next.
-        if not_before > now + SHORT {
-            sleep_until(not_before.into()).await;
-        }
         let (sender, answer) = oneshot::channel();
-        self.tell(move |view| {
-            let begun = Instant::now();
-            let result = run(view);
+        self.send(kind, move |view| {
             // Whoever asked may have gone.
-            let _ = sender.send((result, begun.elapsed()));
+            let _ = sender.send(run(view));
         });
-        let (result, took): (T, Duration) = answer.await.map_err(|_| Gone)?;
-        shared.not_before = Some(not_before.max(now) + took * (REST + 1));
-        Ok(result)
+        answer.await.map_err(|_| Gone)
+    }
+
+    fn send(&self, kind: QueryKind, run: impl FnOnce(&mut View<'_>) + Send + 'static) {
+        let run = Box::new(move |mut view: View<'_>| run(&mut view));
+        self.control.send(Command::Query(Query { serial: self.serial, kind, run }));
     }
 }

@@ -45,9 +45,10 @@ impl Purpose {
         }
     }
 
-    /// The mode of the file: 0640 or 0660.
-    pub fn mode(self) -> Mode {
-        let rights = u32::from(self.rights());
+    /// The mode of the file: its group may do something only if one was chosen. Else it is the
+    /// primary group of ttmem's user, in which there may be anybody.
+    fn mode(self, readers: Readers) -> Mode {
+        let rights = readers.group.map_or(0, |_| u32::from(self.rights()));
         Mode::from_raw_mode(0o600 | rights << 3)
     }
 }
@@ -58,7 +59,7 @@ pub fn grant(path: &Path, readers: Readers, purpose: Purpose) -> io::Result<()> 
     if let Some(group) = readers.group {
         chown(path, None, Some(Gid::from_raw(group)))?;
     }
-    chmod(path, purpose.mode())?;
+    chmod(path, purpose.mode(readers))?;
     let own = rustix::process::geteuid();
     let Some(user) = readers.user.filter(|user| *user != 0 && Uid::from_raw(*user) != own) else {
         return Ok(());
@@ -107,13 +108,27 @@ mod tests {
         let mut held = [0; 256];
         let len = fgetxattr(file.as_file(), "system.posix_acl_access", &mut held).expect("a list");
         assert_eq!(held[..len], list(12_345, 4, false));
-        assert_eq!(fstat(file.as_file()).expect("a mode").st_mode & 0o777, 0o640);
+        assert_eq!(mode_of(&file), 0o640, "what it says of the group is the list's mask");
+    }
+
+    fn mode_of(file: &tempfile::NamedTempFile) -> u32 {
+        fstat(file.as_file()).expect("a mode").st_mode & 0o777
     }
 
     #[test]
-    fn without_readers_the_mode_is_all() {
-        let file = tempfile::NamedTempFile::new_in("/dev/shm").expect("a file");
-        grant(file.path(), Readers::default(), Purpose::Connect).expect("granted");
-        assert_eq!(fstat(file.as_file()).expect("a mode").st_mode & 0o777, 0o660);
+    fn a_group_is_let_in_only_if_it_was_chosen() {
+        let own = rustix::process::geteuid().as_raw();
+        let group = Some(rustix::process::getegid().as_raw());
+        for (user, group, purpose, mode) in [
+            (None, None, Purpose::Connect, 0o600),
+            (Some(0), None, Purpose::Read, 0o600),
+            (Some(own), None, Purpose::Read, 0o600),
+            (None, group, Purpose::Read, 0o640),
+            (Some(own), group, Purpose::Connect, 0o660),
+        ] {
+            let file = tempfile::NamedTempFile::new_in("/dev/shm").expect("a file");
+            grant(file.path(), Readers { user, group }, purpose).expect("granted");
+            assert_eq!(mode_of(&file), mode, "{user:?} {group:?} {purpose:?}");
+        }
     }
 }

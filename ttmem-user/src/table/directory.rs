@@ -22,6 +22,9 @@ use rustix::{
     process::geteuid,
 };
 
+/// What the name of a directory begins with in which an agent makes sockets; its process id follows.
+pub(super) const PRIVATE: &str = ".private-";
+
 /// Where the agent of the system puts its files.
 pub const SYSTEM: &str = "/run/ttmem";
 
@@ -140,10 +143,25 @@ impl Directory {
         Ok(lock)
     }
 
-    /// Makes a new file of the given size, with all its memory. It gets its place by [`place`].
+    /// Makes a new file of the given size, with all its memory. It gets its place by [`place`]; if it
+    /// does not get it, it goes.
     ///
     /// [`place`]: Self::place
-    pub fn new_file(&self, name: &str, bytes: u64) -> Result<OwnedFd, DirectoryError> {
+    pub fn new_file<T, E: From<DirectoryError>>(
+        &self,
+        name: &str,
+        bytes: u64,
+        place: impl FnOnce(OwnedFd) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let placed = self.empty_file(name, bytes).map_err(E::from).and_then(place);
+        if placed.is_err() {
+            // What stops it from going has been said already.
+            let _ = unlinkat(&self.fd, name, AtFlags::empty());
+        }
+        placed
+    }
+
+    fn empty_file(&self, name: &str, bytes: u64) -> Result<OwnedFd, DirectoryError> {
         self.remove_if_there(name)?;
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -176,22 +194,27 @@ impl Directory {
         grant: impl FnOnce(&Path) -> io::Result<()>,
     ) -> Result<(UnixListener, Placed), DirectoryError> {
         // In a directory that nobody else may search, until it has its rights.
-        let private = format!(".private-{}", std::process::id());
+        let private = format!("{PRIVATE}{}", std::process::id());
         let within = format!("{private}/{name}");
         let _lock = self.lock()?;
         match mkdirat(&self.fd, &private, Mode::from_raw_mode(0o700)) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => return self.attempt(Err(error)),
         }
-        self.remove_if_there(&within)?;
         let path = self.short_path().join(&within);
         let io = |source| DirectoryError::Io { path: self.path.join(name), source };
-        let listener = UnixListener::bind(&path).map_err(io)?;
-        grant(&path).map_err(io)?;
-        let placed = self.place(&within, name, FileType::Socket)?;
+        let make = || {
+            self.remove_if_there(&within)?;
+            let listener = UnixListener::bind(&path).map_err(io)?;
+            grant(&path).map_err(io)?;
+            Ok((listener, self.place(&within, name, FileType::Socket)?))
+        };
+        let placed = make();
+        // If it has got its place it is not there any more.
+        let _ = unlinkat(&self.fd, &within, AtFlags::empty());
         // Another socket may be on its way through it.
         let _ = unlinkat(&self.fd, &private, AtFlags::REMOVEDIR);
-        Ok((listener, placed))
+        placed
     }
 
     /// The path of a file, as this process can use it.
@@ -201,9 +224,18 @@ impl Directory {
 
     /// Opens a file of ours to read it; `None` if there is none.
     pub fn open_ours(&self, name: &str) -> Result<Option<OwnedFd>, DirectoryError> {
+        self.open_with(name, OFlags::RDONLY)
+    }
+
+    /// The same, to write to it, too.
+    pub(super) fn open_ours_to_write(&self, name: &str) -> Result<Option<OwnedFd>, DirectoryError> {
+        self.open_with(name, OFlags::RDWR)
+    }
+
+    fn open_with(&self, name: &str, access: OFlags) -> Result<Option<OwnedFd>, DirectoryError> {
         let Some(stat) = self.look(name)? else { return Ok(None) };
         self.check_ours(name, &stat, FileType::RegularFile)?;
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         self.attempt(openat(&self.fd, name, flags, Mode::empty())).map(Some)
     }
 
@@ -212,11 +244,26 @@ impl Directory {
         let _lock = self.lock()?;
         for name in self.names()?.iter().filter(|name| is_left(name)) {
             // Never what is not ours, and never what is in use by its name alone.
-            if self.look(name)?.is_some_and(|stat| stat.st_uid == self.uid) {
+            let Some(stat) = self.look(name)?.filter(|stat| stat.st_uid == self.uid) else {
+                continue;
+            };
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                self.remove_directory(name);
+            } else {
                 let _ = unlinkat(&self.fd, name.as_str(), AtFlags::empty());
             }
         }
         Ok(())
+    }
+
+    /// With the files in it. What cannot be removed stays.
+    fn remove_directory(&self, name: &str) {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let Ok(fd) = openat(&self.fd, name, flags, Mode::empty()) else { return };
+        for entry in rustix::fs::Dir::read_from(&fd).into_iter().flatten().flatten() {
+            let _ = unlinkat(&fd, entry.file_name(), AtFlags::empty());
+        }
+        let _ = unlinkat(&self.fd, name, AtFlags::REMOVEDIR);
     }
 
     /// Names of all that is in it.
@@ -319,8 +366,9 @@ mod tests {
         let victim = outer.path().join("victim");
         fs::write(&victim, "as it was").expect("written");
         std::os::unix::fs::symlink(&victim, path.join("7.table")).expect("a link");
-        drop(directory.new_file("new", 4096).expect("a file"));
-        let refused = directory.place("new", "7.table", FileType::RegularFile);
+        let refused = directory
+            .new_file("new", 4096, |_| directory.place("new", "7.table", FileType::RegularFile));
+        assert!(!path.join("new").exists(), "nothing is left");
         assert!(matches!(refused, Err(DirectoryError::Planted { .. })), "{refused:?}");
         assert_eq!(fs::read_to_string(&victim).expect("read"), "as it was");
     }
@@ -330,8 +378,13 @@ mod tests {
         let outer = tempfile::tempdir().expect("a directory");
         let directory = Arc::new(Directory::create(&outer.path().join("x")).expect("made"));
         let place = || {
-            let file = directory.new_file("new", 64).expect("a file");
-            (file, directory.place("new", "7.table", FileType::RegularFile).expect("placed"))
+            let placed = directory.new_file("new", 64, |file| {
+                Ok::<_, DirectoryError>((
+                    file,
+                    directory.place("new", "7.table", FileType::RegularFile)?,
+                ))
+            });
+            placed.expect("placed")
         };
         let is_there = || directory.open_ours("7.table").expect("ours").is_some();
         let (_kept_open, first) = place();
@@ -356,6 +409,8 @@ mod tests {
         UnixStream::connect(directory.short_path_of("7.sock")).expect("connected");
         listener.accept().expect("accepted");
         drop(placed);
+        let refused = directory.place_socket("8.sock", |_| Err(io::ErrorKind::Other.into()));
+        assert!(refused.is_err());
         let left: Vec<_> = directory.names().expect("read");
         assert!(
             !left.iter().any(|name| name.contains("sock") || name.contains("private")),

@@ -15,9 +15,10 @@ use std::{
 
 use rustix::{
     fs::{FileType, Mode, OFlags, fstat, openat},
+    io::pread,
     process::geteuid,
 };
-use ttmem_common::table::{chip, header, state as state_word};
+use ttmem_common::table::{MAGIC, chip, header, state as state_word};
 
 use super::{
     agent::Identity,
@@ -179,6 +180,20 @@ impl Header {
     }
 }
 
+impl Header {
+    /// Whether the process itself still runs, under either of its ids.
+    pub fn process_is_alive(&self) -> bool {
+        let ids = [Some(self.process.pid), self.namespace_pid];
+        let mut identities = ids.into_iter().flatten().map(|pid| Identity { pid, ..self.process });
+        identities.any(Identity::is_alive)
+    }
+
+    /// Whether nobody writes any more, though nobody has said that the process has ended.
+    pub fn is_left(&self, now_ns: u64) -> bool {
+        self.state == State::Unwatched || self.stale_because(now_ns).is_some()
+    }
+}
+
 impl PartialOrd for State {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some((*self as u8).cmp(&(*other as u8)))
@@ -212,13 +227,20 @@ pub(super) fn living_writer(
     name: &str,
 ) -> Result<Option<u32>, DirectoryError> {
     let Some(file) = directory.open_ours(name)? else { return Ok(None) };
-    let path = directory.path().join(name);
-    // What cannot be read was left by something else than a living agent of this version.
-    let Ok(agent) = Table::of_file(&file, path).and_then(|table| table.header()) else {
-        return Ok(None);
+    let agent = writer_of(&file).filter(|agent| *agent != Identity::own() && agent.is_alive());
+    Ok(agent.map(|agent| agent.pid))
+}
+
+/// Who says to write a file, whatever the version of the table in it; `None` if it is no table.
+fn writer_of(file: &OwnedFd) -> Option<Identity> {
+    let word = |at: usize| {
+        let mut bytes = [0; 8];
+        let got = pread(file, &mut bytes, at as u64).ok()?;
+        (got == bytes.len()).then(|| u64::from_le_bytes(bytes))
     };
-    let agent = agent.agent;
-    Ok((agent != Identity::own() && agent.is_alive()).then_some(agent.pid))
+    let pid = u32::try_from(word(header::AGENT_PID)?).ok()?;
+    let start_ticks = word(header::AGENT_START_TICKS)?;
+    (word(header::MAGIC)? == MAGIC).then_some(Identity { pid, start_ticks })
 }
 
 impl Table {
@@ -230,7 +252,8 @@ impl Table {
         Self::of_file(&file, path.into())
     }
 
-    fn of_file(file: &OwnedFd, path: PathBuf) -> Result<Self, ReadError> {
+    /// A file that is open.
+    pub(super) fn of_file(file: &OwnedFd, path: PathBuf) -> Result<Self, ReadError> {
         let io = |source: io::Error| ReadError::Io { path: path.clone(), source };
         let broken = |why: String| ReadError::Broken { path: path.clone(), why };
         let stat = fstat(file).map_err(|error| io(error.into()))?;
@@ -259,13 +282,11 @@ impl Table {
     pub fn header(&self) -> Result<Header, ReadError> {
         let at = |at: usize| load(&self.words, at as u64);
         let pid = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
-        let identity =
-            |pid_at, start_at| Identity { pid: pid(at(pid_at)), start_ticks: at(start_at) };
         let text = |offset: usize, bytes: usize| self.text(offset, bytes);
         self.consistent(header::SEQUENCE as u64, || Header {
-            process: identity(header::PID, header::START_TICKS),
+            process: Identity { pid: pid(at(header::PID)), start_ticks: at(header::START_TICKS) },
             namespace_pid: known(at(header::NAMESPACE_PID)).map(pid),
-            agent: identity(header::AGENT_PID, header::AGENT_START_TICKS),
+            agent: self.agent(),
             attached_ns: at(header::ATTACHED_NS),
             heartbeat_ns: at(header::HEARTBEAT_NS),
             stale_after_ns: at(header::STALE_AFTER_NS),
@@ -284,6 +305,13 @@ impl Table {
             library: text(header::LIBRARY, 512),
             build_id: text(header::BUILD_ID, 64),
         })
+    }
+
+    /// The ttmem that writes it.
+    pub(super) fn agent(&self) -> Identity {
+        let at = |at: usize| load(&self.words, at as u64);
+        let pid = u32::try_from(at(header::AGENT_PID)).unwrap_or(u32::MAX);
+        Identity { pid, start_ticks: at(header::AGENT_START_TICKS) }
     }
 
     /// How many chips have a block.

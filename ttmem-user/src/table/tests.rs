@@ -18,6 +18,7 @@ use super::{
     access::Readers,
     agent::Identity,
     directory::Directory,
+    left_behind,
     reader::{Header, ReadError, State, Table, open, pids},
     view,
     writer::{TableError, Writer},
@@ -28,9 +29,10 @@ use crate::{
         LiveBaseline, Spread,
     },
     ledger::{
-        Ledger,
+        Ledger, Resynced,
         snapshot::{ProcessLabel, TargetState},
     },
+    missing::Lost,
     units::{Avma, ChipId, DeviceAddr, MeshId, Pid, Tid},
 };
 
@@ -178,6 +180,68 @@ fn a_table_is_only_taken_over_from_the_dead() {
 }
 
 #[test]
+fn who_has_the_table_of_a_killed_ttmem_open_is_told_by_the_next() {
+    let kill = |rig: &Rig| {
+        let own = Identity::own();
+        patch(&rig.file(), header::AGENT_START_TICKS, own.start_ticks + 1);
+    };
+    let state = |table: &Table| table.header().expect("readable").state;
+    let (by_the_next, by_a_sweep) = (Rig::new(), Rig::new());
+    let (mut killed, _swept) =
+        (by_the_next.writer().expect("made"), by_a_sweep.writer().expect("made"));
+    killed.publish(&ledger(), None);
+    let (table, swept) = (by_the_next.open(), by_a_sweep.open());
+    kill(&by_the_next);
+    kill(&by_a_sweep);
+    assert_eq!((state(&table), state(&swept)), (State::Running, State::Starting));
+    let _next = by_the_next.writer().expect("made");
+    assert_eq!((state(&table), state(&by_the_next.open())), (State::Unwatched, State::Starting));
+    left_behind::sweep(&by_a_sweep.directory).expect("swept");
+    assert_eq!(state(&swept), State::Unwatched);
+}
+
+#[test]
+fn nothing_is_written_into_what_a_living_ttmem_has() {
+    let rig = Rig::new();
+    let _writer = rig.writer().expect("made");
+    let before = fs::read(rig.file()).expect("read");
+    left_behind::disown(&rig.directory, "7.table");
+    assert!(fs::read(rig.file()).expect("read") == before, "it is this one's");
+    let parent = Identity::of(std::os::unix::process::parent_id()).expect("it lives");
+    patch(&rig.file(), header::AGENT_PID, parent.pid.into());
+    patch(&rig.file(), header::AGENT_START_TICKS, parent.start_ticks);
+    let before = fs::read(rig.file()).expect("read");
+    left_behind::disown(&rig.directory, "7.table");
+    assert!(fs::read(rig.file()).expect("read") == before, "it is another's");
+}
+
+#[test]
+fn a_living_ttmem_of_another_version_keeps_its_files() {
+    let rig = Rig::new();
+    drop(rig.writer().expect("made"));
+    // As much as is the same in every version.
+    let mut bytes = vec![0xff; 4096];
+    let parent = Identity::of(std::os::unix::process::parent_id()).expect("it lives");
+    for (at, value) in [
+        (0, u64::from_le_bytes(*b"TTMEMTAB")),
+        (8, 2),
+        (88, parent.pid.into()),
+        (96, parent.start_ticks),
+    ] {
+        bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
+    }
+    fs::write(rig.file(), &bytes).expect("written");
+    fs::write(rig.path.join("7.sock"), "").expect("written");
+    left_behind::sweep(&rig.directory).expect("swept");
+    assert!(fs::read(rig.file()).expect("it is there") == bytes);
+    assert!(rig.path.join("7.sock").exists());
+    let taken = rig.writer().expect_err("taken");
+    assert!(matches!(taken, TableError::Taken { agent, .. } if agent == parent.pid), "{taken}");
+    patch(&rig.file(), 96, parent.start_ticks + 1);
+    rig.writer().expect("that one is dead");
+}
+
+#[test]
 fn a_table_that_nobody_writes_says_so() {
     let rig = Rig::new();
     let _writer = rig.writer().expect("made");
@@ -250,6 +314,42 @@ fn nothing_is_ever_read_by_halves() {
         for reader in readers {
             assert!(reader.join().expect("no torn read") > 0);
         }
+    });
+}
+
+#[test]
+fn what_is_not_exact_is_never_called_so() {
+    let rig = Rig::new();
+    let mut writer = rig.writer().expect("made");
+    let mut ledger = ledger();
+    writer.publish(&ledger, None);
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let table = rig.open();
+            let mut seen = [0_u64; 2];
+            while !stop.load(Ordering::Relaxed) {
+                let shown = view::snapshot(&table, &[], || SECOND).expect("readable");
+                if shown.exact {
+                    assert_eq!(shown.devices[0].pools[0].buffers, 0, "it had one after a loss");
+                }
+                seen[usize::from(shown.exact)] += 1;
+            }
+            seen
+        });
+        for lost in 1..20_000 {
+            allocate(&mut ledger, lost);
+            ledger.set_lost(Lost { ring_full: lost, read_fault: 0 });
+            writer.publish(&ledger, None);
+            free(&mut ledger, lost);
+            let begun = ledger.begin_reading();
+            let settled = ledger.finish_resync(begun, lost, Ok(LiveBaseline::default()));
+            assert_eq!(settled, Resynced::Settled);
+            writer.publish(&ledger, None);
+        }
+        stop.store(true, Ordering::Relaxed);
+        let seen = reader.join().expect("nothing is called exact that is not");
+        assert!(seen.iter().all(|times| *times > 0), "{seen:?}");
     });
 }
 

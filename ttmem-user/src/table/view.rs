@@ -17,16 +17,19 @@ use crate::{
 
 /// What a table says now. `chips`: only these; none: all. `clock` is asked once the header has been
 /// read, so that nothing in it can be later.
+///
+/// The header is read before the chips and after them: they may be of any moment in between, and so
+/// are exact only if they were so all the time.
 pub fn snapshot(
     table: &Table,
     chips: &[ChipId],
     clock: impl FnOnce() -> u64,
 ) -> Result<Snapshot, ReadError> {
-    let header = table.header()?;
-    let now_ns = clock();
+    let before = table.header()?;
     let mut found = table.chips()?;
     found.retain(|chip| chips.is_empty() || chips.contains(&chip.chip));
-    let inexact_because = doubts(&header, now_ns);
+    let header = table.header()?;
+    let inexact_because = doubts(&before, &header, clock());
     let failures = FailuresSnapshot { count: header.failures, ..FailuresSnapshot::default() };
     Ok(Snapshot {
         schema: SCHEMA,
@@ -78,7 +81,7 @@ pub fn snapshot(
 }
 
 /// Why the numbers may be wrong, or old.
-fn doubts(header: &Header, now_ns: u64) -> Vec<String> {
+fn doubts(before: &Header, header: &Header, now_ns: u64) -> Vec<String> {
     let mut doubts = Vec::new();
     doubts.extend(header.stale_because(now_ns));
     if header.state == State::Unwatched {
@@ -89,6 +92,10 @@ fn doubts(header: &Header, now_ns: u64) -> Vec<String> {
     }
     if !header.exact {
         doubts.push(header.inexact_because.clone());
+    } else if !before.exact {
+        doubts.push(before.inexact_because.clone());
+    } else if (before.lost, before.anomalies) != (header.lost, header.anomalies) {
+        doubts.push("something was missed while they were being read".to_owned());
     }
     doubts
 }

@@ -19,13 +19,14 @@ use super::{
     access::{Purpose, Readers, grant},
     agent::Identity,
     directory::{Directory, DirectoryError, Placed},
+    left_behind::disown,
     reader,
 };
 use crate::{
     event::BufferType,
     ledger::{
         Ledger,
-        snapshot::{ChipSnapshot, HeadroomState, PoolSnapshot, ProcessLabel, TargetState},
+        snapshot::{CircularSnapshot, HeadroomState, PoolSnapshot, ProcessLabel, TargetState},
     },
     words::Words,
 };
@@ -94,14 +95,17 @@ impl Writer {
             let place = directory.path().into();
             return Err(TableError::Taken { pid: process.pid, agent, place });
         }
-        let file = directory.new_file(&new, FILE_BYTES as u64)?;
-        let words = Words::map(file.as_fd(), FILE_BYTES).map_err(io)?;
-        let doubts = "older buffers are still being read".to_owned();
-        let mut writer = Self { words, file: None, doubts };
-        writer.describe(process, label, now_ns);
-        grant(&directory.short_path_of(&new), readers, Purpose::Read).map_err(io)?;
-        writer.file = Some(directory.place(&new, &name, FileType::RegularFile)?);
-        Ok(writer)
+        directory.new_file(&new, FILE_BYTES as u64, |file| {
+            let words = Words::map(file.as_fd(), FILE_BYTES).map_err(io)?;
+            let doubts = "older buffers are still being read".to_owned();
+            let mut writer = Self { words, file: None, doubts };
+            writer.describe(process, label, now_ns);
+            grant(&directory.short_path_of(&new), readers, Purpose::Read).map_err(io)?;
+            // Before anybody can ask this ttmem, and read there.
+            disown(directory, &name);
+            writer.file = Some(directory.place(&new, &name, FileType::RegularFile)?);
+            Ok(writer)
+        })
     }
 
     fn describe(&self, process: Identity, label: &ProcessLabel, now_ns: u64) {
@@ -142,6 +146,11 @@ impl Writer {
 
     /// Writes the totals. `up_to_ns`: every event up to then has been applied, if that is known.
     pub fn publish(&mut self, ledger: &Ledger, up_to_ns: Option<u64>) {
+        let doubts = ledger.doubts().join("; ");
+        if !doubts.is_empty() {
+            // Before the numbers that they are about: who reads those finds this, too.
+            self.write_doubts(&doubts);
+        }
         for (slot, &id) in ledger.chips().iter().enumerate().take(CHIP_SLOTS) {
             let mut pools = [0; POOLS * POOL_WORDS];
             for buffer_type in BufferType::ALL {
@@ -150,7 +159,17 @@ impl Writer {
             }
             self.write_pools(slot, id.0, &pools);
         }
-        self.write_header(ledger, up_to_ns);
+        self.write_header(ledger, up_to_ns, &doubts);
+        self.doubts = doubts;
+    }
+
+    fn write_doubts(&self, doubts: &str) {
+        if doubts != self.doubts {
+            self.guarded(header::SEQUENCE, || {
+                self.store(header::EXACT, u64::from(doubts.is_empty()));
+                self.text(header::INEXACT_BECAUSE, 512, doubts);
+            });
+        }
     }
 
     fn write_pools(&self, slot: usize, id: i32, pools: &[u64]) {
@@ -173,8 +192,7 @@ impl Writer {
         });
     }
 
-    fn write_header(&mut self, ledger: &Ledger, up_to_ns: Option<u64>) {
-        let doubts = ledger.doubts().join("; ");
+    fn write_header(&self, ledger: &Ledger, up_to_ns: Option<u64>, doubts: &str) {
         let chips = ledger.chips().len();
         let lost = ledger.lost();
         let begun = if ledger.is_reading_baseline() { state::STARTING } else { state::RUNNING };
@@ -196,19 +214,17 @@ impl Writer {
             for (at, value) in figures {
                 self.store(at, value);
             }
-            if doubts != self.doubts {
-                self.text(header::INEXACT_BECAUSE, 512, &doubts);
+            // Of what there is to doubt it was said before.
+            if doubts.is_empty() && !self.doubts.is_empty() {
+                self.text(header::INEXACT_BECAUSE, 512, doubts);
             }
         });
-        self.doubts = doubts;
     }
 
-    /// Writes what circular buffers take of each chip; it takes a snapshot to know that.
-    pub fn publish_circular(&self, ledger: &Ledger, chips: &[ChipSnapshot]) {
-        for (slot, id) in ledger.chips().iter().enumerate().take(CHIP_SLOTS) {
-            let Some(found) = chips.iter().find(|found| found.chip == *id) else { continue };
+    /// Writes what circular buffers take of each chip, by the chip's place.
+    pub fn publish_circular(&self, chips: &[CircularSnapshot]) {
+        for (slot, circular) in chips.iter().enumerate().take(CHIP_SLOTS) {
             let block = CHIPS_OFFSET + slot * CHIP_BYTES;
-            let circular = &found.circular;
             let state = match circular.headroom.state {
                 None => headroom::UNKNOWN,
                 Some(HeadroomState::Ok) => headroom::OK,

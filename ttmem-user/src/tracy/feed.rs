@@ -21,7 +21,7 @@ use tokio::{
 
 use crate::{
     ledger::{delta::Delta, snapshot::ProgramSnapshot},
-    pipeline::{Command, Control, Query},
+    pipeline::{Command, Control, Query, QueryKind},
     sink::DeltaSink,
 };
 
@@ -148,7 +148,7 @@ impl Queue {
             // Without a receiver nobody wants it.
             let _ = to.send(Item::Live { live, time_ns: view.time_ns, left_out });
         });
-        control.send(Command::Query(Query { serial, run }));
+        control.send(Command::Query(Query { serial, kind: QueryKind::Long, run }));
     }
 
     /// Asks for the programs.
@@ -158,7 +158,7 @@ impl Queue {
             let programs = view.ledger.programs();
             let _ = to.send(Item::Programs { programs, time_ns: view.time_ns });
         });
-        control.send(Command::Query(Query { serial, run }));
+        control.send(Command::Query(Query { serial, kind: QueryKind::Long, run }));
     }
 }
 

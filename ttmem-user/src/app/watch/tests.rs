@@ -88,6 +88,31 @@ fn a_torn_table_is_left_out_and_said_and_not_looked_at_again_at_once() {
 }
 
 #[test]
+fn who_ended_while_nobody_watched_has_ended() {
+    let rig = Rig::new();
+    let directory = Arc::new(Directory::create(&rig.place).unwrap());
+    // This process lives on, and one of that number does not.
+    let (own, gone) = (Identity::own(), Identity { pid: 1 << 30, start_ticks: 11 });
+    let write = |process: Identity| {
+        let label = ProcessLabel::of_pid(Pid(process.pid));
+        Writer::create(&directory, process, &label, Readers::default(), now_ns()).unwrap()
+    };
+    let writers = [own, gone].map(write);
+    let mut watch = rig.watch(&[]);
+    let mut states = || {
+        let report = watch.read().unwrap();
+        let state_of = |process: Identity| {
+            report.targets.iter().find(|it| it.pid.0 == process.pid).unwrap().state
+        };
+        [own, gone].map(state_of)
+    };
+    assert_eq!(states(), [TargetState::Running; 2]);
+    // As when the service is stopped.
+    drop(writers);
+    assert_eq!(states(), [TargetState::Running, TargetState::Exited]);
+}
+
+#[test]
 fn a_socket_that_does_not_answer_is_left_out() {
     let rig = Rig::new();
     let mut out = Vec::new();
