@@ -24,7 +24,10 @@ use crate::{
     units::{Avma, FileOffset, Pid},
 };
 use memchr::memmem;
-use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
+use object::{
+    LittleEndian, elf,
+    read::elf::{FileHeader as _, SectionHeader as _, Sym as _},
+};
 
 /// A process's tt-metal library.
 #[derive(Debug)]
@@ -269,23 +272,40 @@ fn examine(
 /// Whether a file defines the symbol. Reads little of it: most files do not even mention it.
 fn defines_tt_metal(file: File) -> Result<(), Other> {
     let file = Bounded::new(file);
-    if object::File::parse(&file).is_ok_and(|elf| has_marker(&elf)) {
+    if has_marker(&file).is_ok_and(|has| has) {
         return Ok(());
     }
     Err(if file.is_exceeded() { Other::TooLarge } else { Other::Without })
 }
 
-fn has_marker<'a>(elf: &object::File<'a, &'a Bounded<File>>) -> bool {
-    let mentions = |section: &str| {
-        elf.section_by_name(section)
-            .and_then(|section| section.data().ok())
-            .is_some_and(|strings| memmem::find(strings, resolve::MARKER.as_bytes()).is_some())
-    };
-    let is_it = |symbol: object::Symbol<'_, '_, _>| {
-        symbol.is_definition() && symbol.name_bytes() == Ok(resolve::MARKER.as_bytes())
-    };
-    (mentions(".dynstr") && elf.dynamic_symbols().any(is_it))
-        || (mentions(".strtab") && elf.symbols().any(is_it))
+fn has_marker(file: &Bounded<File>) -> object::Result<bool> {
+    let header = elf::FileHeader64::<LittleEndian>::parse(file)?;
+    let endian = header.endian()?;
+    let sections = header.sections(endian, file)?;
+    for kind in [elf::SHT_DYNSYM, elf::SHT_SYMTAB] {
+        let Ok(table) = sections.symbols(endian, file, kind) else { continue };
+        let Ok(strings) = sections.section(table.string_section()) else { continue };
+        let Ok(strings) = strings.data(endian, file) else { continue };
+        // Names are compared where they are and never read one by one: each may be as long as the file.
+        if mentions(strings)
+            && table.iter().any(|symbol| {
+                symbol.is_definition(endian) && is_marker(strings, symbol.st_name(endian))
+            })
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn mentions(strings: &[u8]) -> bool {
+    memmem::find(strings, resolve::MARKER.as_bytes()).is_some()
+}
+
+/// Whether the name at a place is the symbol's.
+fn is_marker(strings: &[u8], at: u32) -> bool {
+    let name = strings.get(at as usize..).unwrap_or_default();
+    name.strip_prefix(resolve::MARKER.as_bytes()).is_some_and(|rest| rest.first() == Some(&0))
 }
 
 #[cfg(test)]
@@ -321,27 +341,30 @@ mod tests {
         assert_eq!(defines_tt_metal(file), Err(Other::Without));
     }
 
-    /// The smallest file that says it has names, and how many bytes of them.
+    /// The smallest file that says it has symbols, and how many bytes of names.
     fn claims(bytes: u64) -> File {
         let mut file = tempfile::tempfile().unwrap();
-        let mut header = vec![0; 64 + 3 * 64];
+        let mut header = vec![0; 64 + 4 * 64];
         header[..8].copy_from_slice(b"\x7fELF\x02\x01\x01\0");
         for (at, value) in
-            [(16, 3_u8), (18, 62), (20, 1), (40, 64), (52, 64), (58, 64), (60, 3), (62, 2)]
+            [(16, 3_u8), (18, 62), (20, 1), (40, 64), (52, 64), (58, 64), (60, 4), (62, 2)]
         {
             header[at] = value;
         }
         let mut section = |index: usize, kind: u8, offset: u64, size: u64| {
             let at = 64 + 64 * index;
-            header[at] = [0, 1, 9][index];
+            header[at] = [0, 1, 9, 19][index];
             header[at + 4] = kind;
             header[at + 24..at + 32].copy_from_slice(&offset.to_le_bytes());
             header[at + 32..at + 40].copy_from_slice(&size.to_le_bytes());
         };
         section(1, 3, 4096, bytes);
-        section(2, 3, 256, 20);
+        section(2, 3, 320, 27);
+        section(3, 11, 0, 0);
+        // Whose names they are.
+        header[64 + 64 * 3 + 40] = 1;
         file.write_all(&header).unwrap();
-        file.write_all(b"\0.dynstr\0.shstrtab\0").unwrap();
+        file.write_all(b"\0.dynstr\0.shstrtab\0.dynsym\0").unwrap();
         file.set_len(4096 + bytes).unwrap();
         file
     }
@@ -350,6 +373,17 @@ mod tests {
     fn names_without_end_are_not_read() {
         assert_eq!(defines_tt_metal(claims(4096)), Err(Other::Without));
         assert_eq!(defines_tt_metal(claims(8 << 30)), Err(Other::TooLarge));
+    }
+
+    #[test]
+    fn a_name_is_compared_where_it_is() {
+        let marker = resolve::MARKER.as_bytes();
+        let strings = [b"\0x", marker, b"\0", marker, b"x\0", marker].concat();
+        let step = u32::try_from(marker.len() + 1).unwrap();
+        let is_it = |at| is_marker(&strings, at);
+        assert_eq!([is_it(2), is_it(1), is_it(3), is_it(u32::MAX)], [true, false, false, false]);
+        assert!(!is_it(2 + step), "a longer name");
+        assert!(!is_it(2 + 2 * step + 1), "one without end");
     }
 
     #[test]
