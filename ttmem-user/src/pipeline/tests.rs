@@ -1,7 +1,7 @@
 //! The pipeline on scripted records.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     os::fd::{AsFd as _, BorrowedFd},
     sync::{atomic::AtomicU64, mpsc},
 };
@@ -28,6 +28,8 @@ struct Scripted {
     records: RefCell<Vec<Vec<u8>>>,
     /// Come just before a wake-up is asked for, which will not tell of them.
     in_between: RefCell<Vec<Vec<u8>>>,
+    /// How often it was asked what was lost of slot 7, of which more is lost each time.
+    faults: Cell<u64>,
     wake: OwnedFd,
 }
 
@@ -42,8 +44,11 @@ impl EventSource for Scripted {
     fn drain_to_now(&mut self, take: &mut dyn FnMut(&[&[u8]])) {
         self.drain(take);
     }
-    fn lost(&self) -> Lost {
-        Lost { ring_full: 2, read_fault: 1 }
+    fn lost(&self, slot: u32) -> Lost {
+        if slot == 7 {
+            self.faults.set(self.faults.get() + 1);
+        }
+        Lost { ring_full: 2, read_fault: 1 + if slot == 7 { self.faults.get() } else { 0 } }
     }
     fn request_wake_up(&self, _: bool) {
         self.records.borrow_mut().append(&mut self.in_between.borrow_mut());
@@ -100,7 +105,11 @@ struct Rig {
 impl Rig {
     fn start(records: Vec<Vec<u8>>, targets: Vec<NewTarget>, options: Options) -> Self {
         let [records, in_between] = [records, Vec::new()].map(RefCell::new);
-        Self::on(Scripted { records, in_between, wake: never_ready() }, targets, options)
+        Self::on(
+            Scripted { records, in_between, faults: Cell::new(0), wake: never_ready() },
+            targets,
+            options,
+        )
     }
 
     fn on(source: Scripted, targets: Vec<NewTarget>, options: Options) -> Self {
@@ -230,6 +239,19 @@ async fn what_was_lost_before_a_target_came_is_not_its_loss() {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn what_could_not_be_read_of_one_is_no_others_loss() {
+    let options = Options { once: true, ..options() };
+    let targets = vec![target(0, nothing_older()), target(7, nothing_older())];
+    let mut rig = Rig::start(Vec::new(), targets, options);
+    let report = rig.last().await;
+    let exact: Vec<bool> = report.targets.iter().map(|target| target.exact).collect();
+    assert_eq!(exact, [true, false]);
+    let lost: Vec<u64> = report.targets.iter().map(|target| target.lost.read_fault).collect();
+    assert!(lost[0] == 0 && lost[1] > 0, "{lost:?}");
+    assert_eq!(report.totals().lost.read_fault, lost[1]);
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn an_unknown_free_has_the_live_buffers_read_again() {
     let reads = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&reads);
@@ -282,7 +304,7 @@ async fn what_comes_just_before_the_sleep_is_passed_on() {
     // Nothing is read of it either.
     let followed = NewTarget { fresh: true, sinks, ..target(0, nothing_older()) };
     let [records, in_between] = [Vec::new(), vec![allocate()]].map(RefCell::new);
-    let source = Scripted { records, in_between, wake: never_ready() };
+    let source = Scripted { records, in_between, faults: Cell::new(0), wake: never_ready() };
     // The next report comes in an hour.
     let _rig = Rig::on(source, vec![followed], options());
     let deltas = deltas.recv_timeout(Duration::from_secs(20)).expect("it does not wait for that");
