@@ -1,15 +1,9 @@
-//! Which frame of a stack is its site, and each different stack once.
+//! Which frame of a stack is its site.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use super::names::without_arguments;
-use crate::ledger::call::{CallStack, Cut, Frame, Site};
-
-/// Different stacks that are kept.
-pub const MOST_STACKS: usize = 1 << 16;
+use crate::ledger::call::{Cut, Frame};
 
 /// What every allocation goes through: namespaces and functions whose names begin so. Of tt-metal all
 /// that deals with buffers and tensors as such, of the rest what only passes calls on.
@@ -56,46 +50,6 @@ fn is_inner_part(name: &str) -> bool {
     let (around, own) = name.rsplit_once("::").unwrap_or(("", name));
     let is_detail = |part: &str| part == "detail" || part.ends_with("_detail");
     own.ends_with("_impl") || own == "create_output_tensors" || around.split("::").any(is_detail)
-}
-
-/// The different stacks, and their sites.
-#[derive(Debug, Default)]
-pub struct Stacks {
-    known: HashSet<Arc<CallStack>, foldhash::fast::RandomState>,
-    sites: HashMap<Arc<str>, u32>,
-}
-
-impl Stacks {
-    /// The stack with these frames; `None` if there are too many others.
-    pub fn intern(
-        &mut self,
-        frames: Box<[Arc<Frame>]>,
-        cut: Option<Cut>,
-    ) -> Option<Arc<CallStack>> {
-        let site = site(&frames, cut.as_ref()).map(|name| self.numbered(name));
-        let stack = CallStack { frames, site, cut };
-        if let Some(known) = self.known.get(&stack) {
-            return Some(Arc::clone(known));
-        }
-        if self.known.len() >= MOST_STACKS {
-            return None;
-        }
-        let stack = Arc::new(stack);
-        self.known.insert(Arc::clone(&stack));
-        Some(stack)
-    }
-
-    fn numbered(&mut self, name: Arc<str>) -> Site {
-        let next = u32::try_from(self.sites.len()).unwrap_or(u32::MAX);
-        // A stack that is not kept leaves its site behind; of these there are no more than names.
-        let number = *self.sites.entry(Arc::clone(&name)).or_insert(next);
-        Site { number, name }
-    }
-
-    /// How many.
-    pub fn len(&self) -> usize {
-        self.known.len()
-    }
 }
 
 #[cfg(test)]
@@ -155,20 +109,5 @@ mod tests {
         assert_eq!(cut(&ALLOCATOR), None);
         assert_eq!(cut(&["tt::tt_metal::x", "ttnn::zeros"]).as_deref(), Some("ttnn::zeros"));
         assert_eq!(cut(&["tt::tt_metal::x", "_PyEval"]).as_deref(), Some("tt::tt_metal::x"));
-    }
-
-    #[test]
-    fn each_different_stack_is_kept_once_and_only_so_many() {
-        let mut stacks = Stacks::default();
-        let mut add = |function: &str, cut| stacks.intern(frames(&[function]), cut);
-        let first = add("a", None).unwrap();
-        assert!(Arc::ptr_eq(&first, &add("a", None).unwrap()));
-        assert!(!Arc::ptr_eq(&first, &add("a", Some(Cut::Deep)).unwrap()));
-        for number in 2..MOST_STACKS {
-            assert!(add(&number.to_string(), None).is_some());
-        }
-        assert_eq!(add("one more", None), None);
-        assert!(Arc::ptr_eq(&first, &add("a", None).unwrap()), "what is known still is");
-        assert_eq!(stacks.len(), MOST_STACKS);
     }
 }

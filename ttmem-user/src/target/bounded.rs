@@ -25,7 +25,12 @@ pub struct Bounded<F: ReadCacheOps> {
 impl<F: ReadCacheOps> Bounded<F> {
     /// Nothing has been read yet.
     pub fn new(file: F) -> Self {
-        Self { cache: ReadCache::new(file), left: Cell::new(MOST_BYTES) }
+        Self::of(file, MOST_BYTES)
+    }
+
+    /// The same, of which so many bytes may be read.
+    pub fn of(file: F, most: u64) -> Self {
+        Self { cache: ReadCache::new(file), left: Cell::new(most) }
     }
 
     /// Whether more has been asked for than may be read.
