@@ -131,10 +131,17 @@ impl Finder {
         let mut found: Option<Library> = None;
         let mut too_large = None;
         for candidate in candidates {
-            let Some((file, open_path)) = locate(process, root.as_ref(), &candidate) else {
+            // A file that there is no descriptor for may be the library: the process is not without.
+            let unreadable = |source| LibraryError::Unreadable {
+                pid: process.pid(),
+                path: candidate.path.clone(),
+                source,
+            };
+            let located = locate(process, root.as_ref(), &candidate);
+            let Some((file, open_path)) = unless_for_want(located).map_err(unreadable)? else {
                 continue;
             };
-            match self.check(&file) {
+            match self.check(&file).map_err(unreadable)? {
                 Ok(()) => {}
                 Err(Other::Without) => continue,
                 Err(Other::TooLarge) => {
@@ -160,11 +167,15 @@ impl Finder {
         })
     }
 
-    /// Whether the file at a path, as the process sees it, defines tt-metal's allocator.
-    pub fn is_tt_metal(&mut self, pid: Pid, path: &Path) -> bool {
+    /// Whether the file at a path, as the process sees it, may define tt-metal's allocator: it does, or
+    /// there is not enough of something to look.
+    pub fn may_be_tt_metal(&mut self, pid: Pid, path: &Path) -> bool {
         let root = file::root_at(&seen_by(pid, Path::new("")));
         let file = root.and_then(|root| file::find(root, path, None));
-        file.is_ok_and(|file| self.check(&file).is_ok())
+        match unless_for_want(file) {
+            Ok(file) => file.is_some_and(|file| self.check(&file).map_or(true, |it| it.is_ok())),
+            Err(_) => true,
+        }
     }
 
     /// Whether it is known not to.
@@ -174,18 +185,27 @@ impl Finder {
     }
 
     /// Whether a file could be it, or why not.
-    fn check(&mut self, file: &Found) -> Result<(), Other> {
+    fn check(&mut self, file: &Found) -> io::Result<Result<(), Other>> {
         let identity = file.identity();
         if let Some(other) = self.others.get(&identity) {
-            return Err(*other);
+            return Ok(Err(*other));
         }
-        // Not remembered: there may have been no descriptor left.
-        let opened = file.open().map_err(|_| Other::Without)?;
+        // Not remembered: another time it may be possible.
+        let Some(opened) = unless_for_want(file.open())? else { return Ok(Err(Other::Without)) };
         let checked = defines_tt_metal(opened);
         if let Err(other) = checked {
             self.others.insert(identity, other);
         }
-        checked
+        Ok(checked)
+    }
+}
+
+/// What there is; `None`: nothing that could be opened, however much there was of everything.
+fn unless_for_want<T>(opened: io::Result<T>) -> io::Result<Option<T>> {
+    match opened {
+        Ok(opened) => Ok(Some(opened)),
+        Err(error) if file::is_for_want(&error) => Err(error),
+        Err(_) => Ok(None),
     }
 }
 
@@ -235,14 +255,14 @@ fn locate(
     process: &Process,
     root: Option<&OwnedFd>,
     candidate: &Candidate,
-) -> Option<(Found, PathBuf)> {
+) -> io::Result<(Found, PathBuf)> {
     let Candidate { path, inode, addresses, .. } = candidate;
     let visible = root.and_then(|root| file::find(root, path, Some(*inode)).ok());
     if let Some(found) = visible {
-        return Some((found, seen_by(process.pid(), path)));
+        return Ok((found, seen_by(process.pid(), path)));
     }
     let entry = process.map_file(addresses);
-    Some((file::find_mapped(&entry).ok()?, entry))
+    Ok((file::find_mapped(&entry)?, entry))
 }
 
 /// `None` if the file does not define tt-metal's allocator after all.
@@ -336,6 +356,15 @@ mod tests {
     }
 
     #[test]
+    fn what_there_is_no_descriptor_for_is_not_passed_over() {
+        let failed = |errno: rustix::io::Errno| unless_for_want(Err::<(), _>(errno.into()));
+        assert!(failed(rustix::io::Errno::MFILE).is_err());
+        assert!(matches!(failed(rustix::io::Errno::NOENT), Ok(None)));
+        assert!(matches!(failed(rustix::io::Errno::ACCESS), Ok(None)));
+        assert!(matches!(unless_for_want(Ok(())), Ok(Some(()))));
+    }
+
+    #[test]
     fn what_is_no_elf_defines_nothing() {
         let file = File::open("/proc/self/maps").unwrap();
         assert_eq!(defines_tt_metal(file), Err(Other::Without));
@@ -404,9 +433,9 @@ mod tests {
         let mode = rustix::fs::Mode::RWXU;
         rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
         let pid = Pid(std::process::id());
-        assert!(!Finder::default().is_tt_metal(pid, &path));
+        assert!(!Finder::default().may_be_tt_metal(pid, &path));
         let own = std::env::current_exe().unwrap();
         let mut finder = Finder::default();
-        assert!(!finder.is_tt_metal(pid, &own) && finder.is_known_other(pid, &own));
+        assert!(!finder.may_be_tt_metal(pid, &own) && finder.is_known_other(pid, &own));
     }
 }
