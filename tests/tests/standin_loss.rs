@@ -7,7 +7,7 @@ use e2e::{
     ttmem::{Attached, Ttmem, now_ns},
 };
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Attaches, and lets the target's only device be described: the records from then on are one for
 /// each allocation and one for each free.
@@ -159,5 +159,43 @@ fn usual_ring(ttmem: &Ttmem, standin: &Standin) -> Result<()> {
     let (_, status) = watch.finish()?;
     ensure!(status.code() == Some(0), "{status}");
     ensure!(driver.end_with("quit")?.success());
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_read_of_one_leaves_the_other_exact() {
+    let ttmem = or_skip!(Ttmem::locate());
+    let standin = or_skip!(Standin::locate("pimpl"));
+    unreadable(&ttmem, &standin).unwrap();
+}
+
+fn unreadable(ttmem: &Ttmem, standin: &Standin) -> Result<()> {
+    let (mut odd, mut other) = (standin.start()?, standin.start()?);
+    let pids = [odd.pid(), other.pid()].map(|pid| pid.to_string());
+    let options = ["--pid", &pids[0], "--pid", &pids[1], "--refresh", "20"];
+    let mut watch = ttmem.attach_to(&options)?;
+    watch.find(|line| line["schema"] == "ttmem.totals/1")?;
+    for driver in [&mut odd, &mut other] {
+        let program = ["program p", "cb p 4096 0,0-1,1", "dispatch p m"];
+        driver.all_ok(&["open mesh 0 1 name=m", "alloc a m DRAM 4096 2048"])?;
+        driver.all_ok(&program)?;
+    }
+    for _ in 0..3 {
+        odd.ok("wild")?;
+    }
+    let time_ns = now_ns();
+    let told = watch.of_at(odd.pid(), time_ns)?;
+    ensure!(told["lost"] == json!({"ring_full": 0, "read_fault": 3}), "{told}");
+    let why = "records were lost, and programs cannot be read again";
+    ensure!(told["devices"][0]["circular"]["unknown_because"] == why, "{told}");
+    let told = watch.of_at(other.pid(), time_ns)?;
+    ensure!(told["lost"] == json!({"ring_full": 0, "read_fault": 0}), "{told}");
+    ensure!(told["exact"] == true && told["resync"]["done"] == 0, "{told}");
+    let circular = &told["devices"][0]["circular"];
+    ensure!(circular["core_bytes"] == 4096 && circular["unknown_because"].is_null(), "{told}");
+    for driver in [odd, other] {
+        ensure!(driver.end_with("quit")?.success());
+    }
+    watch.finish()?;
     Ok(())
 }

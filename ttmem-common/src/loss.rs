@@ -1,4 +1,5 @@
-//! Why the eBPF side could not deliver a record. Counted per CPU, shown in every output.
+//! Why the eBPF side could not deliver a record, whosever it was. Counted per CPU, shown in every output.
+//! What could not be read of one target is counted by target: [`crate::witness::READ_FAULTS`].
 
 /// A cause of loss; the value is its place among a CPU's counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -6,22 +7,18 @@
 pub enum LossCause {
     /// The ring buffer had no room for the record.
     RingFull = 0,
-    /// A field could not be read from the target's memory (page not present, bad pointer).
-    ReadFault = 1,
     /// The ring buffer of call stacks had no room. The allocation's own record is not affected.
-    StackRingFull = 2,
+    StackRingFull = 1,
 }
 
 /// Every cause, in index order.
-pub const LOSS_CAUSES: [LossCause; 3] =
-    [LossCause::RingFull, LossCause::ReadFault, LossCause::StackRingFull];
+pub const LOSS_CAUSES: [LossCause; 2] = [LossCause::RingFull, LossCause::StackRingFull];
 
 impl LossCause {
     /// Name in JSON.
     pub const fn name(self) -> &'static str {
         match self {
             Self::RingFull => "ring_full",
-            Self::ReadFault => "read_fault",
             Self::StackRingFull => "stack_ring_full",
         }
     }

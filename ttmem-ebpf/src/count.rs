@@ -6,7 +6,7 @@ use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use ttmem_common::{
     layout::BUFFER_TYPES,
     loss::{LossCause, loss_index},
-    witness::{self, UNREAD_ALLOCATIONS, WitnessRow, witness_row},
+    witness::{self, READ_FAULTS, UNREAD_ALLOCATIONS, WitnessRow, witness_row},
 };
 
 use crate::{
@@ -21,6 +21,12 @@ pub fn lose(cause: LossCause) {
         // SAFETY: a live element of an array map.
         unsafe { add(count, 1) };
     }
+}
+
+/// Counts a record that is not made because a field could not be read (page not present, bad pointer).
+#[inline(always)]
+pub fn fault(hit: &Hit) {
+    one::<READ_FAULTS>(hit);
 }
 
 /// Counts an allocation in the witness.

@@ -462,7 +462,7 @@ impl EventSource for Quiet {
         true
     }
     fn drain_to_now(&mut self, _: &mut dyn FnMut(&[&[u8]])) {}
-    fn lost(&self) -> missing::Lost {
+    fn lost(&self, _: u32) -> missing::Lost {
         missing::Lost::default()
     }
     fn request_wake_up(&self, _: bool) {}

@@ -5,9 +5,9 @@ use serde::Serialize;
 /// Records that the eBPF side could not deliver, by cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Lost {
-    /// The ring buffer was full.
+    /// The ring buffer was full; of all targets: whose they were cannot be told.
     pub ring_full: u64,
-    /// A field could not be read.
+    /// A field could not be read; of this target alone.
     pub read_fault: u64,
 }
 

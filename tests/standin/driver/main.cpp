@@ -42,6 +42,7 @@ constexpr const char* kHelp =
     "  close DEV            the same, and later frees come no more\n"
     "  oom DEV TYPE         an allocation that cannot succeed\n"
     "  hooked DEV           an allocation that a hook takes over\n"
+    "  wild                 the tracker is told of a buffer that is none\n"
     "  churn THREADS PAIRS SEED [keep=K] [small=TYPE]   random load; K buffers per thread stay\n"
     "  stir THREADS SEED [keep=K]          the same until another line comes, which is not looked at\n"
     "  storm N | hold N     N live buffers, then freed | kept\n"
@@ -77,6 +78,7 @@ private:
     std::string oom(Words& words);
     std::string shrink(Words& words);
     std::string hooked(Words& words);
+    std::string wild(Words& words);
     std::string churn_load(Words& words);
     std::string stir(Words& words);
     std::string storm_load(Words& words, bool hold);
@@ -232,6 +234,13 @@ std::string Driver::shrink(Words& words) {
     return "ok";
 }
 
+std::string Driver::wild(Words& words) {
+    words.end();
+    // The library itself does not look at it: nobody listens.
+    tt::tt_metal::GraphTracker::instance().track_allocate(reinterpret_cast<const Buffer*>(8));
+    return "ok";
+}
+
 std::string Driver::hooked(Words& words) {
     const OpenDevice& device = session_.device(words.word("DEV"));
     words.end();
@@ -378,6 +387,7 @@ std::optional<std::string> Driver::run(Words& words) {
         {"oom", [&] { return oom(words); }},
         {"shrink", [&] { return shrink(words); }},
         {"hooked", [&] { return hooked(words); }},
+        {"wild", [&] { return wild(words); }},
         {"churn", [&] { return churn_load(words); }},
         {"stir", [&] { return stir(words); }},
         {"storm", [&] { return storm_load(words, false); }},

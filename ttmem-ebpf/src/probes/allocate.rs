@@ -7,7 +7,6 @@ use aya_ebpf::programs::ProbeContext;
 use aya_log_ebpf::debug;
 use ttmem_common::{
     layout::{ABSENT, BufferLayout, CORE_BYTES, FIRST_SHARDED, LayoutTable},
-    loss::LossCause,
     record::{
         AllocateRecord, FLAG_CORE_COUNT, FLAG_DISTRIBUTION_SPEC, FLAG_PER_CORE, FLAG_SHARD_SPEC,
         KIND_ALLOCATE, KIND_ALLOCATE_SHARDED, RecordHeader, ShardedRecord, Sharding,
@@ -20,7 +19,7 @@ use super::{
     fields::{Fields, is_per_core},
 };
 use crate::{
-    count::{self, lose},
+    count::{self, fault},
     emit::{Hit, emit_behind, hand_over, own_room},
     user_memory::{Fault, read},
 };
@@ -36,7 +35,7 @@ pub fn on_allocate(ctx: &ProbeContext, hit: &Hit, layout: &LayoutTable) -> Optio
         EMITTED => Some(()),
         UNREADABLE => {
             debug!(ctx, "buffer {:x} could not be read", buffer);
-            lose(LossCause::ReadFault);
+            fault(hit);
             None
         }
         _ => None,

@@ -12,7 +12,6 @@ use core::hint::black_box;
 use aya_ebpf::programs::ProbeContext;
 use ttmem_common::{
     layout::{ABSENT, LayoutTable, RANGE_BYTES},
-    loss::LossCause,
     record::{
         CircularRecord, DispatchRecord, FLAG_DATAFLOW, FLAG_GLOBALLY_ALLOCATED, KIND_CIRCULAR,
         KIND_DISPATCH, KIND_PROGRAM_END, MAX_RANGES, NO_CHIP, ProgramEndRecord,
@@ -20,7 +19,7 @@ use ttmem_common::{
 };
 
 use crate::{
-    count::lose,
+    count::fault,
     emit::{Hit, emit, reserve, submit},
     maps::{PLACING, Placing},
     user_memory::{Fault, read, read_chain, read_into},
@@ -66,7 +65,7 @@ pub fn on_circular(ctx: &ProbeContext, hit: &Hit, layout: &LayoutTable) -> Optio
     let begin = read::<u64>(cores.wrapping_add(u64::from(ids.ranges_begin)));
     let end = read::<u64>(cores.wrapping_add(u64::from(ids.ranges_end)));
     let (Ok(begin), Ok(end)) = (begin, end) else {
-        lose(LossCause::ReadFault);
+        fault(hit);
         return None;
     };
     let count = end.wrapping_sub(begin) / RANGE_BYTES;
@@ -115,7 +114,7 @@ pub fn on_dispatch(ctx: &ProbeContext, hit: &Hit, layout: &LayoutTable) -> Optio
         return None;
     }
     let Ok(program) = read::<u64>(program.wrapping_add(u64::from(field))) else {
-        lose(LossCause::ReadFault);
+        fault(hit);
         return None;
     };
     let chip = chip_of(device, layout);
@@ -177,7 +176,7 @@ fn tell(
     let to = unsafe { (&raw mut (*record).ranges).cast::<u8>() };
     if read_into(to, listed as u32, first).is_err() {
         entry.discard(0);
-        lose(LossCause::ReadFault);
+        fault(hit);
         return None;
     }
     // SAFETY: as above.

@@ -8,7 +8,6 @@ use aya_log_ebpf::debug;
 use ttmem_common::{
     control::{DESCRIBED, FORGOTTEN},
     layout::{ABSENT, Chain, LayoutTable, PoolLayout},
-    loss::LossCause,
     record::{
         AllocatorRecord, DeviceRecord, KIND_ALLOCATOR, KIND_DEVICE, MAX_CHIPS, NO_BASE, NO_POOL,
         PoolGeometry, REMOTE_CHIP, UNREADABLE_CHIP,
@@ -16,7 +15,7 @@ use ttmem_common::{
 };
 
 use crate::{
-    count::lose,
+    count::fault,
     emit::{Hit, add_to_described, reserve, submit},
     maps::{KNOWN, KNOWN_ENTRIES, Known},
     user_memory::{Fault, read, read_chain, read_field},
@@ -33,7 +32,7 @@ pub fn on_device_open(ctx: &ProbeContext, hit: &Hit, layout: &LayoutTable) -> Op
             describe(device, allocator, hit, layout);
         }
         Ok(_) => {}
-        Err(Fault) => lose(LossCause::ReadFault),
+        Err(Fault) => fault(hit),
     }
     Some(())
 }
@@ -107,7 +106,7 @@ fn describe(device: u64, allocator: u64, hit: &Hit, layout: &LayoutTable) {
 #[inline(always)]
 fn describe_device(device: u64, hit: &Hit, layout: &LayoutTable) -> Option<()> {
     let ids = &layout.device;
-    let vptr: u64 = counted(read(device))?;
+    let vptr: u64 = counted(hit, read(device))?;
     let mut entry = reserve::<DeviceRecord>()?;
     let record = entry.as_mut_ptr();
     // SAFETY: `record` is room for a `DeviceRecord`; every field is written before the submit.
@@ -129,7 +128,7 @@ fn describe_device(device: u64, hit: &Hit, layout: &LayoutTable) -> Option<()> {
     };
     if filled.is_err() {
         entry.discard(0);
-        lose(LossCause::ReadFault);
+        fault(hit);
         return None;
     }
     submit(entry, hit);
@@ -267,9 +266,9 @@ fn read_base(owner: u64, pool: &PoolLayout) -> Result<u64, Fault> {
 
 /// Counts a fault.
 #[inline(always)]
-fn counted<T>(read: Result<T, Fault>) -> Option<T> {
+fn counted<T>(hit: &Hit, read: Result<T, Fault>) -> Option<T> {
     if read.is_err() {
-        lose(LossCause::ReadFault);
+        fault(hit);
     }
     read.ok()
 }

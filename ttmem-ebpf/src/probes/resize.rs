@@ -7,13 +7,12 @@
 use aya_ebpf::programs::ProbeContext;
 use ttmem_common::{
     layout::LayoutTable,
-    loss::LossCause,
     record::{KIND_RESIZE, NO_POOL, PoolGeometry, ResizeRecord},
 };
 
 use super::describe::{NO_MEMORY, read_geometry};
 use crate::{
-    count::lose,
+    count::fault,
     emit::{Hit, reserve, submit},
     user_memory::read,
 };
@@ -32,7 +31,7 @@ pub fn on_resize(ctx: &ProbeContext, hit: &Hit, layout: &LayoutTable) -> Option<
     let buffer_type: u64 = ctx.arg(1)?;
     let bottom_up: u64 = ctx.arg(3)?;
     let Ok(buffer_type) = read::<u32>(buffer_type) else {
-        lose(LossCause::ReadFault);
+        fault(hit);
         return None;
     };
     let from_start = u32::from(bottom_up & 0xff != 0);

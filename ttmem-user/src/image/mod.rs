@@ -1,8 +1,9 @@
 //! One ELF image: symbols, bytes by address, relocations, build id.
 //!
 //! Reads; does not interpret code beyond the stubs of the procedure linkage table.
-//! Invariant: whatever the bytes are, parsing and every query return; none panics.
+//! Invariant: whatever the bytes are, parsing and every query return soon; none panics.
 
+mod budget;
 mod names;
 mod parse;
 
@@ -11,6 +12,7 @@ use std::ops::Range;
 use iced_x86::{Code, Decoder, DecoderOptions};
 
 use crate::units::{Avma, FileOffset, Svma};
+use budget::Budget;
 use names::{Name, Symbols};
 use parse::{Parts, Slots};
 
@@ -37,6 +39,9 @@ pub enum ImageError {
     /// The file ends too early or contradicts itself.
     #[error("a damaged ELF file: {0}")]
     Damaged(String),
+    /// It has more than anybody's library.
+    #[error("an ELF file with more symbols, names and relocations than are read")]
+    TooMuch,
 }
 
 /// A defined symbol.
@@ -107,7 +112,7 @@ impl<'data> Image<'data> {
             slots: Slots::default(),
             build_id: None,
         };
-        let parts = Parts::read((*image.data).as_ref())?;
+        let parts = Parts::read((*image.data).as_ref(), &mut Budget::of_a_file())?;
         image.segments = parts.segments;
         image.symbols = parts.symbols;
         image.functions = parts.functions;

@@ -46,6 +46,27 @@ pub fn elf_with_slots(pieces: &[Piece<'_>], slots: &[(u64, u64)]) -> Vec<u8> {
             names.push(0);
         }
     }
+    assemble(count, &[programs, body].concat(), &symbols, &names, slots)
+}
+
+/// Builds a file with nothing but functions, all at one address, whose names begin at places of `names`.
+pub fn elf_of_functions(names: &[u8], at: impl Iterator<Item = u32>) -> Vec<u8> {
+    let mut symbols = vec![0; 24];
+    for name in at {
+        put(&mut symbols, &[(name.into(), 4), (0x12, 1), (0, 1), (1, 2), (0x1000, 8), (1, 8)]);
+    }
+    assemble(0, &[], &symbols, names, &[])
+}
+
+/// Puts it together: what follows the header, which begins with so many program headers, and sections.
+fn assemble(
+    count: u64,
+    body: &[u8],
+    symbols: &[u8],
+    names: &[u8],
+    slots: &[(u64, u64)],
+) -> Vec<u8> {
+    let at = 64 + body.len() as u64;
     let (symbols_at, symbols_size) = (at, symbols.len() as u64);
     let (names_at, names_size) = (at + symbols_size, names.len() as u64);
     let (slots_at, slots_size) = (names_at + names_size, 24 * slots.len() as u64);
@@ -55,8 +76,8 @@ pub fn elf_with_slots(pieces: &[Piece<'_>], slots: &[(u64, u64)]) -> Vec<u8> {
     let mut file = hex("7f454c4602010100 0000000000000000 0300 3e00 01000000");
     put(&mut file, &[(0, 8), (64, 8), (sections_at, 8), (0, 4), (64, 2), (56, 2)]);
     put(&mut file, &[(count, 2), (64, 2), (4, 2), (2, 2)]);
-    for part in [programs, body, symbols, names] {
-        file.extend_from_slice(&part);
+    for part in [body, symbols, names] {
+        file.extend_from_slice(part);
     }
     put(&mut file, &relocations);
     file.extend_from_slice(&[0; 64]);

@@ -59,6 +59,48 @@ fn says_what_a_file_is_that_it_cannot_use() {
     assert!(matches!(parse(&file[..file.len() - 1]), Some(ImageError::Damaged(_))));
 }
 
+/// Functions at one address, each with a name of its own that ends where the others do.
+fn many_names(count: u32, bytes: usize) -> Vec<u8> {
+    let names = [b"\0", &b"x".repeat(bytes)[..], b"\0"].concat();
+    sample::elf_of_functions(&names, 1..=count)
+}
+
+#[test]
+fn names_without_end_are_no_names() {
+    const LONG: usize = 1 << 20;
+    let names = [b"\0", &b"x".repeat(LONG)[..], b"\0short\0"].concat();
+    let places = (1..1000).chain([2 + u32::try_from(LONG).unwrap()]);
+    let file = sample::elf_of_functions(&names, places);
+    let mut budget = Budget::of_a_file();
+    let before = budget.left();
+    let parts = Parts::read(&file, &mut budget).unwrap();
+    assert!(before - budget.left() < 1000 * (LONG / 20), "only the start of each is looked at");
+    assert_eq!((parts.symbols.len(), parts.functions.len()), (1, 1));
+    let image = Image::parse(file).unwrap();
+    assert_eq!(image.function_at(Svma(0x1000)), Some("short"));
+}
+
+#[test]
+fn a_file_is_looked_at_as_far_as_its_budget_goes() {
+    let file = many_names(2000, 9000);
+    let names: usize = (0..2000).map(|at| 9000 - at).sum();
+    let mut enough = Budget::of(names + 2001 * 64);
+    let parts = Parts::read(&file, &mut enough).unwrap();
+    assert_eq!((parts.symbols.len(), enough.left()), (2000, 0));
+    let first = parts.functions[0].1.of(&file);
+    assert_eq!((parts.functions.len(), first.len()), (1, 7001), "the first by name");
+    let too_little = Parts::read(&file, &mut Budget::of(names + 2001 * 64 - 1));
+    assert_eq!(too_little.err(), Some(ImageError::TooMuch));
+}
+
+#[test]
+fn more_segments_than_a_linker_makes_are_refused() {
+    let pieces = [("", 0x1000, &[0xc3][..]); 257];
+    let refused = Image::parse(sample::elf(&pieces)).err();
+    assert!(matches!(refused, Some(ImageError::Damaged(_))), "{refused:?}");
+    assert!(Image::parse(sample::elf(&pieces[1..])).is_ok());
+}
+
 proptest! {
     #[test]
     fn damaged_files_never_panic(

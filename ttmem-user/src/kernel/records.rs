@@ -82,9 +82,11 @@ impl EventSource for Records {
         self.control.long(DESCRIBED).fetch_add(FORGOTTEN, Ordering::SeqCst);
     }
 
-    fn lost(&self) -> Lost {
-        let sum = |cause| lost(&self.loss, self.cpus, cause);
-        Lost { ring_full: sum(LossCause::RingFull), read_fault: sum(LossCause::ReadFault) }
+    fn lost(&self, slot: u32) -> Lost {
+        Lost {
+            ring_full: lost(&self.loss, self.cpus, LossCause::RingFull),
+            read_fault: self.counted(slot, row::READ_FAULTS),
+        }
     }
 
     fn witness(&self, slot: u32) -> Option<Witness> {
@@ -98,5 +100,43 @@ impl EventSource for Records {
             frees: self.counted(slot, row::FREES),
             bulk_frees: self.counted(slot, row::BULK_FREES),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, os::fd::AsFd as _};
+
+    use rustix::fs::{MemfdFlags, memfd_create};
+    use ttmem_common::{control::CONTROL_WORDS, layout::MAX_SLOTS, loss::LOSS_STRIDE};
+
+    use super::*;
+    use crate::kernel::fake::{FakeCpus, FakeRing};
+
+    const CPUS: u32 = 2;
+
+    fn words(count: u32) -> Words {
+        let file = File::from(memfd_create("words", MemfdFlags::CLOEXEC).unwrap());
+        file.set_len(u64::from(count) * 8).unwrap();
+        Words::map(file.as_fd(), count as usize * 8).unwrap()
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_the_loss_of_one_and_what_had_no_room_of_all() {
+        let (_cpus, rings) = FakeCpus::new(CPUS, 1, 64);
+        let (_ring, shared) = FakeRing::new(4096);
+        let (loss, witness) =
+            (words(CPUS * LOSS_STRIDE), words(CPUS * row::ROWS * MAX_SLOTS * WITNESS_WORDS));
+        let fault = u32::try_from(row::READ_FAULTS).unwrap();
+        for (cpu, beside) in [(0, false), (1, false), (1, true)] {
+            let at = witness_row(cpu, beside, 3) * WITNESS_WORDS + fault;
+            witness.long(at).store(2, Ordering::Relaxed);
+        }
+        loss.long(loss_index(1, LossCause::RingFull)).store(5, Ordering::Relaxed);
+        loss.long(loss_index(1, LossCause::StackRingFull)).store(7, Ordering::Relaxed);
+        let merge = Merge::new(rings, shared);
+        let records = Records::new(merge, words(CONTROL_WORDS), loss, witness, CPUS);
+        assert_eq!(records.lost(3), Lost { ring_full: 5, read_fault: 6 });
+        assert_eq!(records.lost(2), Lost { ring_full: 5, read_fault: 0 });
     }
 }

@@ -107,7 +107,7 @@ impl Report {
         let mut lost = Lost::default();
         for target in self.running() {
             lost.ring_full = lost.ring_full.max(target.lost.ring_full);
-            lost.read_fault = lost.read_fault.max(target.lost.read_fault);
+            lost.read_fault += target.lost.read_fault;
         }
         Totals {
             schema: TOTALS_SCHEMA,

@@ -1,7 +1,7 @@
 //! The pipeline on scripted records.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     os::fd::{AsFd as _, BorrowedFd},
     sync::{atomic::AtomicU64, mpsc},
 };
@@ -33,6 +33,8 @@ struct Scripted {
     records: RefCell<Vec<Vec<u8>>>,
     /// Come just before a wake-up is asked for, which will not tell of them.
     in_between: RefCell<Vec<Vec<u8>>>,
+    /// How often it was asked what was lost of slot 7, of which more is lost each time.
+    faults: Cell<u64>,
     wake: OwnedFd,
     /// How many more are lost whenever there was something to hand out.
     loses: u64,
@@ -45,7 +47,8 @@ impl Scripted {
     fn new(records: Vec<Vec<u8>>, in_between: Vec<Vec<u8>>) -> Self {
         let [records, in_between] = [records, in_between].map(RefCell::new);
         let (wake, drained) = (never_ready(), Arc::default());
-        Self { records, in_between, wake, loses: 0, lost: 2, drained }
+        let faults = Cell::new(0);
+        Self { records, in_between, faults, wake, loses: 0, lost: 2, drained }
     }
 }
 
@@ -62,8 +65,12 @@ impl EventSource for Scripted {
         self.drained.fetch_add(1, Ordering::SeqCst);
         self.drain(take);
     }
-    fn lost(&self) -> Lost {
-        Lost { ring_full: self.lost, read_fault: 1 }
+    fn lost(&self, slot: u32) -> Lost {
+        if slot == 7 {
+            self.faults.set(self.faults.get() + 1);
+        }
+        let faults = if slot == 7 { self.faults.get() } else { 0 };
+        Lost { ring_full: self.lost, read_fault: 1 + faults }
     }
     fn request_wake_up(&self, _: bool) {
         self.records.borrow_mut().append(&mut self.in_between.borrow_mut());
@@ -258,6 +265,19 @@ async fn what_was_lost_before_a_target_came_is_not_its_loss() {
     let snapshot = rig.last_of_one().await;
     assert_eq!(snapshot.lost.total(), 0, "the script had lost 3 by then");
     assert!(snapshot.exact);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn what_could_not_be_read_of_one_is_no_others_loss() {
+    let options = Options { once: true, ..options() };
+    let targets = vec![target(0, nothing_older()), target(7, nothing_older())];
+    let mut rig = Rig::start(Vec::new(), targets, options);
+    let report = rig.last().await;
+    let exact: Vec<bool> = report.targets.iter().map(|target| target.exact).collect();
+    assert_eq!(exact, [true, false]);
+    let lost: Vec<u64> = report.targets.iter().map(|target| target.lost.read_fault).collect();
+    assert!(lost[0] == 0 && lost[1] > 0, "{lost:?}");
+    assert_eq!(report.totals().lost.read_fault, lost[1]);
 }
 
 #[tokio::test(flavor = "current_thread")]

@@ -230,7 +230,7 @@ impl<S: EventSource> Worker<S> {
         let slot = target.slot as usize;
         self.source.forget_descriptions();
         self.unwatched.retain(|process| process.pid != target.ledger.process().pid);
-        let (lost, witness) = (self.source.lost(), self.source.witness(target.slot));
+        let (lost, witness) = (self.source.lost(target.slot), self.source.witness(target.slot));
         if let Some(place) = self.targets.get_mut(slot) {
             *place = Some(Box::new(Watched::new(target, lost, witness)));
         }
@@ -325,9 +325,8 @@ impl<S: EventSource> Worker<S> {
     }
 
     fn note_loss(&mut self) {
-        let lost = self.source.lost();
         for watched in self.targets.iter_mut().flatten() {
-            watched.set_lost(lost);
+            watched.set_lost(self.source.lost(watched.target.slot));
         }
     }
 
@@ -351,7 +350,7 @@ impl<S: EventSource> Worker<S> {
         self.take_in(true);
         self.finish_readings(slot, "it ended while they were being read");
         let Some(mut watched) = self.targets[slot].take() else { return };
-        watched.set_lost(self.source.lost());
+        watched.set_lost(self.source.lost(watched.target.slot));
         watched.set_witness(self.source.witness(watched.target.slot));
         watched.close_table(Some(state), time_ns);
         let (slot, serial) = (watched.target.slot, watched.serial());

@@ -29,8 +29,9 @@ pub trait EventSource {
     /// Hands over every record of an event up to now, waiting for those that are being written.
     fn drain_to_now(&mut self, take: &mut dyn FnMut(&[&[u8]]));
 
-    /// How many records were lost so far.
-    fn lost(&self) -> Lost;
+    /// How many records were lost so far of which the target in a slot may have been: all that there was
+    /// no room for, and what could not be read in this slot, also of those that had it before.
+    fn lost(&self, slot: u32) -> Lost;
 
     /// What was counted of the target in a slot, before anything could be lost: since the start, so
     /// also of those that had the slot before. `None` if this source does not count.

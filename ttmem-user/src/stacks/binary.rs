@@ -6,12 +6,9 @@
 //!
 //! Invariant: whatever the bytes are, every function returns; none panics.
 
-use std::{fs::File, ops::Range, os::unix::fs::FileExt as _, sync::Arc};
+use std::{fs::File, io, ops::Range, os::unix::fs::FileExt as _, sync::Arc};
 
-use gimli::{
-    BaseAddresses, EhFrame, EhFrameHdr, EhFrameOffset, EndianSlice, FrameDescriptionEntry,
-    LittleEndian, UnwindSection as _,
-};
+use gimli::BaseAddresses;
 use object::{
     LittleEndian as Little, elf,
     read::{
@@ -20,18 +17,22 @@ use object::{
     },
 };
 
+use super::frames::{Entry, Frames, Section};
 use crate::{
-    target::bounded::Bounded,
+    target::{
+        bounded::Bounded,
+        file::{self, Identity},
+    },
     units::{FileOffset, Svma},
 };
 
 type Header = elf::FileHeader64<Little>;
 
-/// Pieces of a file's sections.
-pub type Slice<'a> = EndianSlice<'a, LittleEndian>;
-
 /// Names longer than this are cut off.
 const LONGEST_NAME: usize = 8192;
+/// Bytes of a file's headers and tables of symbols that are read: those of the largest library of ttnn
+/// 0.81 have a tenth of it. Of a file with more the functions have no names.
+const MOST_TABLES: u64 = 32 << 20;
 
 /// A file with code.
 #[derive(Debug)]
@@ -39,14 +40,17 @@ pub struct Binary {
     /// Its path, as the process sees it.
     pub path: Arc<str>,
     file: File,
+    /// Which file it was when it was read, and its size.
+    version: Version,
     /// Where the file's bytes are in memory, as it states it.
     segments: Vec<(Range<u64>, u64)>,
-    eh_frame: Vec<u8>,
-    eh_frame_hdr: Vec<u8>,
-    bases: BaseAddresses,
+    frames: Option<Frames>,
     /// By address; no two begin at the same.
     functions: Vec<Function>,
 }
+
+/// A file as it is at a moment.
+type Version = (Identity, i64);
 
 /// A function: where it is, and where in the file its name is.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +66,8 @@ impl Binary {
     /// Reads a file.
     pub fn read(path: Arc<str>, file: File) -> Result<Self, String> {
         let text = |error: object::Error| error.to_string();
-        let bounded = Bounded::new(&file);
+        let version = version(&file).map_err(|error| error.to_string())?;
+        let bounded = Bounded::of(&file, MOST_TABLES);
         let data = &bounded;
         let header = Header::parse(data).map_err(text)?;
         let endian = header.endian().map_err(text)?;
@@ -77,10 +82,13 @@ impl Binary {
         });
         let segments = segments.collect();
         let sections = header.sections(endian, data).map_err(text)?;
-        let (eh_frame, eh_frame_at) = section(&sections, data, b".eh_frame");
-        let (eh_frame_hdr, eh_frame_hdr_at) = section(&sections, data, b".eh_frame_hdr");
-        let mut bases =
-            BaseAddresses::default().set_eh_frame(eh_frame_at).set_eh_frame_hdr(eh_frame_hdr_at);
+        let [entries, index] = [&b".eh_frame"[..], b".eh_frame_hdr"].map(|name| {
+            let (_, section) = sections.section_by_name(Little, name)?;
+            let start = section.sh_offset(Little);
+            let file = start..start.saturating_add(section.sh_size(Little));
+            Some(Section { file, address: section.sh_addr(Little) })
+        });
+        let mut bases = BaseAddresses::default();
         for (name, set) in [
             (&b".text"[..], BaseAddresses::set_text as fn(_, _) -> _),
             (&b".got"[..], BaseAddresses::set_got),
@@ -89,8 +97,10 @@ impl Binary {
                 bases = set(bases, section.sh_addr(Little));
             }
         }
+        let frames = entries.zip(index);
+        let frames = frames.and_then(|(entries, index)| Frames::new(&file, entries, &index, bases));
         let functions = functions(&sections, data);
-        Ok(Self { path, file, segments, eh_frame, eh_frame_hdr, bases, functions })
+        Ok(Self { path, file, version, segments, frames, functions })
     }
 
     /// Where an offset of the file is in memory, as the file states it.
@@ -99,33 +109,25 @@ impl Binary {
         Some(Svma(address.wrapping_add(offset.0 - file.start)))
     }
 
-    /// The unwind information.
-    pub fn eh_frame(&self) -> EhFrame<Slice<'_>> {
-        EhFrame::new(&self.eh_frame, LittleEndian)
-    }
-
     /// The entry of the unwind information for an address; `None` if the file has none.
-    ///
-    /// `EhHdrTable::fde_for_address` does the same for files that can be trusted: where one states
-    /// more entries than it has, or one that lies before all of them, it overflows.
-    pub fn unwind_entry(&self, at: Svma) -> Option<FrameDescriptionEntry<Slice<'_>>> {
-        let index = EhFrameHdr::new(&self.eh_frame_hdr, LittleEndian);
-        let index = index.parse(&self.bases, 8).ok()?;
-        let table = index.table()?;
-        if table.iter(&self.bases).size_hint().1? > self.eh_frame_hdr.len() {
-            return None;
-        }
-        let stated = table.lookup(at.0, &self.bases).ok()?.direct().ok()?;
-        let first = index.eh_frame_ptr().direct().ok()?;
-        let offset = EhFrameOffset(usize::try_from(stated.checked_sub(first)?).ok()?);
-        let frames = self.eh_frame();
-        let entry = frames.fde_from_offset(&self.bases, offset, EhFrame::cie_from_offset).ok()?;
-        entry.contains(at.0).then_some(entry)
+    pub fn unwind_entry(&self, at: Svma) -> Option<Entry> {
+        self.frames.as_ref()?.entry(&self.file, at)
     }
 
-    /// Where its sections are, as it states it.
-    pub const fn bases(&self) -> &BaseAddresses {
-        &self.bases
+    /// Whether the file is not what it was when it was read.
+    pub fn has_changed(&self) -> bool {
+        version(&self.file).ok() != Some(self.version)
+    }
+
+    /// The file, to be read again.
+    pub fn file(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
+    /// Bytes of memory that it takes, about.
+    pub fn size(&self) -> usize {
+        let functions = self.functions.len() * size_of::<Function>();
+        size_of::<Self>() + functions + self.segments.len() * size_of::<(Range<u64>, u64)>()
     }
 
     /// The mangled name of the function that an address is in.
@@ -155,17 +157,9 @@ impl Binary {
     }
 }
 
-/// A section's bytes, and where it is in memory; nothing if there is none.
-fn section<'data, R: ReadRef<'data>>(
-    sections: &SectionTable<'data, Header, R>,
-    data: R,
-    name: &[u8],
-) -> (Vec<u8>, u64) {
-    let Some((_, section)) = sections.section_by_name(Little, name) else {
-        return (Vec::new(), 0);
-    };
-    let bytes = section.data(Little, data).unwrap_or_default();
-    (bytes.to_vec(), section.sh_addr(Little))
+fn version(file: &File) -> io::Result<Version> {
+    let stat = rustix::fs::fstat(file)?;
+    Ok((file::identity(&stat), stat.st_size))
 }
 
 fn functions<'data, R: ReadRef<'data>>(
@@ -192,22 +186,6 @@ fn functions<'data, R: ReadRef<'data>>(
     functions.dedup_by_key(|function| function.start);
     functions.shrink_to_fit();
     functions
-}
-
-#[cfg(test)]
-impl Binary {
-    /// A file that has nothing but these bytes where its unwind information would be.
-    pub fn of_unwind_information(eh_frame: Vec<u8>) -> Self {
-        Self {
-            path: "/x".into(),
-            file: tempfile::tempfile().unwrap(),
-            segments: Vec::new(),
-            eh_frame,
-            eh_frame_hdr: Vec::new(),
-            bases: BaseAddresses::default(),
-            functions: Vec::new(),
-        }
-    }
 }
 
 #[cfg(test)]

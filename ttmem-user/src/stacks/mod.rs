@@ -9,6 +9,8 @@
 
 mod binary;
 mod calls;
+mod frames;
+mod kept;
 mod modules;
 mod names;
 mod record;
@@ -243,6 +245,16 @@ impl Shared {
         }
         if let Some(calls) = known.targets.get_mut(&serial) {
             calls.add(key, stack);
+        }
+    }
+
+    /// Nobody has a stack with these sites any more.
+    fn forget_sites(&self, numbers: &[u32]) {
+        let mut known = self.lock();
+        for number in numbers {
+            if let Some(name) = known.sites.get_mut(*number as usize) {
+                *name = Arc::default();
+            }
         }
     }
 

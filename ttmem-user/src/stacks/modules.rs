@@ -22,11 +22,13 @@ use crate::{
     units::{Avma, FileOffset, Svma},
 };
 
-/// Files of one target that are kept open from the attach on until they are needed.
-const MOST_OPEN: usize = 256;
+/// Files of one target that are kept open from the attach on until they are needed, first those that
+/// can be opened in no other way by then. With those below, all targets together stay below the 8,192
+/// descriptors that the service may have.
+const MOST_OPEN: usize = 32;
 
-/// Files whose code is known at a time.
-const MOST_BINARIES: usize = 1024;
+/// Files whose code is known at a time; each is open.
+const MOST_BINARIES: usize = 64;
 
 /// Names a file: device numbers, inode.
 type FileId = (u32, u32, u64);
@@ -36,9 +38,27 @@ type FileId = (u32, u32, u64);
 pub struct Modules {
     maps: File,
     root: Option<OwnedFd>,
-    opened: HashMap<FileId, File>,
+    opened: HashMap<FileId, Opened>,
     mapped: Vec<Mapped>,
-    binaries: HashMap<FileId, Result<Arc<Binary>, Arc<str>>>,
+    binaries: HashMap<FileId, Known>,
+    /// Bytes that they take.
+    size: usize,
+}
+
+/// A file that is kept open.
+#[derive(Debug)]
+struct Opened {
+    file: File,
+    /// It may not be possible to open it again.
+    is_only_way: bool,
+}
+
+/// What is known of a file.
+#[derive(Debug)]
+struct Known {
+    /// Its path if it cannot be read.
+    binary: Result<Arc<Binary>, Arc<str>>,
+    is_only_way: bool,
 }
 
 /// A mapping of code.
@@ -71,21 +91,55 @@ impl Modules {
             opened: HashMap::new(),
             mapped: Vec::new(),
             binaries: HashMap::new(),
+            size: 0,
         };
         modules.read_again();
         modules.open_all(process);
         Ok(modules)
     }
 
-    /// Looks what is mapped now; `true` if that has changed. What a process that has ended had
-    /// mapped is as it was.
+    /// Looks what is mapped now, and whether the files are what they were; `true` if any of that has
+    /// changed. What a process that has ended had mapped is as it was.
     pub fn read_again(&mut self) -> bool {
-        let Ok(mapped) = self.read() else { return false };
+        let rewritten = self.forget_files(Binary::has_changed);
+        let Ok(mapped) = self.read() else { return rewritten };
         if mapped.is_empty() || mapped == self.mapped {
-            return false;
+            return rewritten;
         }
         self.mapped = mapped;
         true
+    }
+
+    /// Forgets what it knows of files; they are read again when they are needed.
+    pub fn forget(&mut self) {
+        self.binaries.retain(|_, known| known.binary.is_ok());
+        self.forget_files(|_| true);
+    }
+
+    /// Bytes of memory that it takes, about.
+    pub const fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Forgets what it knows of some files; whether there are any.
+    fn forget_files(&mut self, which: impl Fn(&Binary) -> bool) -> bool {
+        let Self { opened, binaries, size, .. } = self;
+        let before = binaries.len();
+        binaries.retain(|id, known| {
+            let Ok(binary) = known.binary.as_ref() else { return true };
+            if !which(binary) {
+                return true;
+            }
+            *size -= binary.size();
+            // By its path there may be another one, or no right to open it.
+            if known.is_only_way
+                && let Ok(file) = binary.file()
+            {
+                opened.insert(*id, Opened { file, is_only_way: true });
+            }
+            false
+        });
+        binaries.len() < before
     }
 
     fn read(&mut self) -> io::Result<Vec<Mapped>> {
@@ -114,19 +168,28 @@ impl Modules {
         Ok(code)
     }
 
-    /// Opens every file that is mapped, while that is allowed; also those that have been deleted or
-    /// replaced since.
+    /// Opens files that are mapped, while that is allowed; also those that have been deleted or replaced
+    /// since. First those that nobody could open later.
     fn open_all(&mut self, process: &Process) {
-        for mapped in &self.mapped {
-            if self.opened.len() >= MOST_OPEN || self.opened.contains_key(&mapped.file) {
-                continue;
+        let mut seen = HashSet::new();
+        let files = self.mapped.iter().filter(|mapped| seen.insert(mapped.file));
+        let is_for_all = |mapped: &Mapped| {
+            let root = self.root.as_ref();
+            root.is_some_and(|root| file::is_for_all(root, &mapped.path, mapped.file.2))
+        };
+        let (others, only): (Vec<&Mapped>, Vec<&Mapped>) =
+            files.partition(|mapped| is_for_all(mapped));
+        let both = only.iter().map(|it| (it, true)).chain(others.iter().map(|it| (it, false)));
+        for (mapped, is_only_way) in both {
+            if self.opened.len() >= MOST_OPEN {
+                return;
             }
             let of_mapping = || {
                 let entry = process.map_file(&mapped.addresses);
                 file::find_mapped(&entry)?.open()
             };
             if let Ok(file) = open(self.root.as_ref(), mapped).or_else(|_| of_mapping()) {
-                self.opened.insert(mapped.file, file);
+                self.opened.insert(mapped.file, Opened { file, is_only_way });
             }
         }
     }
@@ -140,23 +203,29 @@ impl Modules {
     pub fn at(&mut self, address: Avma) -> Place {
         let Some(mapped) = self.find(address).cloned() else { return Place::Nothing };
         let offset = FileOffset((address.0 - mapped.addresses.start).wrapping_add(mapped.offset));
-        let Self { opened, root, binaries, .. } = self;
-        if binaries.len() >= MOST_BINARIES && !binaries.contains_key(&mapped.file) {
-            binaries.clear();
+        if self.binaries.len() >= MOST_BINARIES && !self.binaries.contains_key(&mapped.file) {
+            self.forget();
+            self.binaries.clear();
         }
-        let binary = binaries.entry(mapped.file).or_insert_with(|| {
-            let file = opened.remove(&mapped.file);
+        let Self { opened, root, binaries, size, .. } = self;
+        let known = binaries.entry(mapped.file).or_insert_with(|| {
             let path = shown(&mapped.path);
-            file.map_or_else(|| open(root.as_ref(), &mapped), Ok)
+            let (file, is_only_way) = match opened.remove(&mapped.file) {
+                Some(Opened { file, is_only_way }) => (Ok(file), is_only_way),
+                None => (open(root.as_ref(), &mapped), false),
+            };
+            let binary = file
                 .map_err(|error| error.to_string())
                 .and_then(|file| Binary::read(Arc::clone(&path), file))
                 .map(Arc::new)
                 .map_err(|error| {
                     log::debug!("{path}: {error}");
                     path
-                })
+                });
+            *size += binary.as_ref().map_or(0, |binary| binary.size());
+            Known { binary, is_only_way }
         });
-        match binary {
+        match &known.binary {
             Ok(binary) => match binary.stated(offset) {
                 Some(stated) => Place::Code(Arc::clone(binary), stated),
                 None => Place::Unreadable(Arc::clone(&binary.path), offset),
@@ -208,6 +277,71 @@ mod tests {
         assert!(binary.path.contains("libresolv"), "{}", binary.path);
         assert_eq!(binary.function(stated).as_deref(), Some(&b"ns_initparse"[..]));
         assert!(!modules.read_again(), "nothing has changed since");
+    }
+
+    /// A process with one file that is mapped, as far as its modules are concerned.
+    fn with_one_file(file: &tempfile::NamedTempFile, is_only_way: bool) -> Modules {
+        let metadata = file.as_file().metadata().unwrap();
+        let mut maps = tempfile::tempfile().unwrap();
+        let (inode, path) = (metadata.ino(), file.path().display());
+        writeln!(maps, "1000-100000 r-xp 00000000 00:01 {inode} {path}").unwrap();
+        let opened = Opened { file: file.reopen().unwrap(), is_only_way };
+        let mut modules = Modules {
+            maps,
+            root: file::root_at(Path::new("/")).ok(),
+            opened: HashMap::from([((0, 1, inode), opened)]),
+            mapped: Vec::new(),
+            binaries: HashMap::new(),
+            size: 0,
+        };
+        assert!(modules.read_again());
+        modules
+    }
+
+    /// A file with code.
+    fn program() -> Vec<u8> {
+        std::fs::read("/proc/self/exe").unwrap()
+    }
+
+    #[test]
+    fn a_file_that_is_rewritten_in_its_place_is_read_again() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(&program()).unwrap();
+        let mut modules = with_one_file(&file, false);
+        let at = Avma(0x1000);
+        assert!(matches!(modules.at(at), Place::Code(..)));
+        assert!(!modules.read_again(), "nothing has changed since");
+        let size = modules.size();
+        assert!(size > 0);
+        std::fs::write(file.path(), b"no program any more").unwrap();
+        assert!(modules.read_again());
+        assert!(matches!(modules.at(at), Place::Unreadable(..)));
+        assert_eq!(modules.size(), 0);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_read_again_also_where_it_cannot_be_opened_again() {
+        for is_only_way in [true, false] {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            file.write_all(&program()).unwrap();
+            let mut modules = with_one_file(&file, is_only_way);
+            let at = Avma(0x1000);
+            assert!(matches!(modules.at(at), Place::Code(..)));
+            assert!(modules.opened.is_empty(), "what is known needs no second descriptor");
+            file.close().unwrap();
+            modules.forget();
+            assert_eq!((modules.size(), modules.opened.len()), (0, usize::from(is_only_way)));
+            assert_eq!(matches!(modules.at(at), Place::Code(..)), is_only_way);
+        }
+    }
+
+    #[test]
+    fn few_files_are_open_at_a_time() {
+        let process = Process::open(Pid(std::process::id())).unwrap();
+        let modules = Modules::open(&process).unwrap();
+        assert!(!modules.opened.is_empty() && modules.opened.len() <= MOST_OPEN);
+        let deleted = modules.opened.values().filter(|opened| opened.is_only_way);
+        assert!(deleted.count() < modules.mapped.len());
     }
 
     #[test]

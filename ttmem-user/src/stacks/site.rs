@@ -1,15 +1,9 @@
-//! Which frame of a stack is its site, and each different stack once.
+//! Which frame of a stack is its site.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use super::names::without_arguments;
-use crate::ledger::call::{CallStack, Cut, Frame, Site};
-
-/// Different stacks that are kept.
-pub const MOST_STACKS: usize = 1 << 16;
+use crate::ledger::call::{Cut, Frame};
 
 /// What every allocation goes through: namespaces and functions whose names begin so. Of tt-metal all
 /// that deals with buffers and tensors as such, of the rest what only passes calls on.
@@ -26,19 +20,37 @@ const ON_THE_WAY: [&str; 9] = [
     "ttnn::prim::",
 ];
 
-/// Where a program in another language, or the system, begins: farther out nothing is known of what
-/// asked for the buffer.
-const OUTSIDE: [&str; 6] = ["nanobind::", "pybind11::", "_Py", "Py", "__libc_start", "_start"];
+/// Where a program in another language begins: farther out nothing is known of what asked for the buffer.
+const BINDINGS: [&str; 2] = ["nanobind::", "pybind11::"];
 
-/// The site of a stack: of what is inside of [`OUTSIDE`] the innermost function that is not on the
-/// way of every allocation; if all are, the outermost of them. `None` if none has a name, or if it
-/// may be behind a cut.
+/// Files of the system: what has no name in them passes calls on.
+const SYSTEM: [&str; 7] =
+    ["libc.so", "libc-", "libstdc++", "libpthread", "libgcc_s", "libm.so", "ld-linux"];
+
+/// Parts of the names of files that belong to tt-metal or ttnn.
+const TT_METAL: [&str; 3] = ["tt_metal", "ttnn", "libtt-umd"];
+
+/// The site of a stack: the innermost function that is not on the way of every allocation, up to where
+/// Python, its bindings or the system begin; if all are, the outermost of them. Of code without a name
+/// that is neither tt-metal's nor the system's it is the file and the offset. `None` if none has a name,
+/// or if it may be behind a cut.
 pub fn site(frames: &[Arc<Frame>], cut: Option<&Cut>) -> Option<Arc<str>> {
-    let named = frames.iter().filter_map(|frame| frame.function.as_deref());
     let begins = |name: &str, starts: &[&str]| starts.iter().any(|start| name.starts_with(start));
+    // What is probed is in tt-metal's library, whatever that is called.
+    let own = frames.first().and_then(|frame| frame.module.as_deref());
     let mut outermost = None;
-    for function in named {
-        if begins(function, &OUTSIDE) {
+    for frame in frames {
+        let Some(function) = frame.function.as_deref() else {
+            let module = frame.module.as_deref()?;
+            let file = module.rsplit_once('/').map_or(module, |(_, file)| file);
+            let is_tt_metal =
+                own == Some(module) || TT_METAL.iter().any(|part| file.contains(part));
+            if is_tt_metal || begins(file, &SYSTEM) {
+                continue;
+            }
+            return Some(format!("{file}+{:#x}", frame.offset).into());
+        };
+        if is_start(function) || is_python(function) || begins(function, &BINDINGS) {
             return outermost.map(Into::into);
         }
         let name = without_arguments(function);
@@ -50,6 +62,22 @@ pub fn site(frames: &[Arc<Frame>], cut: Option<&Cut>) -> Option<Arc<str>> {
     outermost.filter(|_| cut.is_none()).map(Into::into)
 }
 
+/// Whether a function is where a program starts.
+fn is_start(name: &str) -> bool {
+    name == "_start" || name.starts_with("__libc_start")
+}
+
+/// Whether a function is one that CPython exports: `PyObject_Call`, `_PyEval_EvalFrameDefault`,
+/// `Py_BytesMain`. Of other people's names some begin alike, as `Pyramid::load` does.
+fn is_python(name: &str) -> bool {
+    let name = name.strip_prefix('_').unwrap_or(name);
+    let Some((kind, _)) = name.strip_prefix("Py").and_then(|rest| rest.split_once('_')) else {
+        return false;
+    };
+    let is_word = kind.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    is_word && !kind.starts_with(|first: char| !first.is_ascii_uppercase()) && !name.contains("::")
+}
+
 /// Whether a function is a part of another that has a name for others to use.
 fn is_inner_part(name: &str) -> bool {
     let name = name.strip_suffix("<…>").unwrap_or(name);
@@ -58,54 +86,17 @@ fn is_inner_part(name: &str) -> bool {
     own.ends_with("_impl") || own == "create_output_tensors" || around.split("::").any(is_detail)
 }
 
-/// The different stacks, and their sites.
-#[derive(Debug, Default)]
-pub struct Stacks {
-    known: HashSet<Arc<CallStack>, foldhash::fast::RandomState>,
-    sites: HashMap<Arc<str>, u32>,
-}
-
-impl Stacks {
-    /// The stack with these frames; `None` if there are too many others.
-    pub fn intern(
-        &mut self,
-        frames: Box<[Arc<Frame>]>,
-        cut: Option<Cut>,
-    ) -> Option<Arc<CallStack>> {
-        let site = site(&frames, cut.as_ref()).map(|name| self.numbered(name));
-        let stack = CallStack { frames, site, cut };
-        if let Some(known) = self.known.get(&stack) {
-            return Some(Arc::clone(known));
-        }
-        if self.known.len() >= MOST_STACKS {
-            return None;
-        }
-        let stack = Arc::new(stack);
-        self.known.insert(Arc::clone(&stack));
-        Some(stack)
-    }
-
-    fn numbered(&mut self, name: Arc<str>) -> Site {
-        let next = u32::try_from(self.sites.len()).unwrap_or(u32::MAX);
-        // A stack that is not kept leaves its site behind; of these there are no more than names.
-        let number = *self.sites.entry(Arc::clone(&name)).or_insert(next);
-        Site { number, name }
-    }
-
-    /// How many.
-    pub fn len(&self) -> usize {
-        self.known.len()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn frames(functions: &[&str]) -> Box<[Arc<Frame>]> {
         let frame = |function: &&str| {
-            let function = (!function.is_empty()).then(|| Arc::from(*function));
-            Arc::new(Frame { function, module: None, offset: 0 })
+            let (function, module) = match function.strip_prefix('@') {
+                Some(module) => (None, module),
+                None => (Some(Arc::from(*function)), "/lib/libtt_metal.so"),
+            };
+            Arc::new(Frame { function, module: Some(module.into()), offset: 0x12 })
         };
         functions.iter().map(frame).collect()
     }
@@ -137,7 +128,8 @@ mod tests {
             "ttnn::add",
         ];
         assert_eq!(site_behind(&add).unwrap(), "ttnn::add");
-        assert_eq!(site_behind(&["", "load_weights<std::x>", "main"]).unwrap(), "load_weights<…>");
+        let unnamed = ["@/x/_ttnncpp.so", "@/lib/libc.so.6", "load_weights<std::x>", "main"];
+        assert_eq!(site_behind(&unnamed).unwrap(), "load_weights<…>");
     }
 
     #[test]
@@ -145,7 +137,7 @@ mod tests {
         let direct = ["tt::tt_metal::to_device", "nanobind::detail::call", "ttnn::other", "main"];
         assert_eq!(site_behind(&direct).unwrap(), "tt::tt_metal::to_device");
         assert_eq!(site_behind(&[]).unwrap(), ALLOCATOR[2]);
-        assert_eq!(site_of(&["", "_start"]), None);
+        assert_eq!(site_of(&["@/lib/libtt_metal.so", "_start"]), None);
         assert_eq!(site_of(&[]), None);
     }
 
@@ -154,21 +146,25 @@ mod tests {
         let cut = |functions: &[&str]| site(&frames(functions), Some(&Cut::Copied));
         assert_eq!(cut(&ALLOCATOR), None);
         assert_eq!(cut(&["tt::tt_metal::x", "ttnn::zeros"]).as_deref(), Some("ttnn::zeros"));
-        assert_eq!(cut(&["tt::tt_metal::x", "_PyEval"]).as_deref(), Some("tt::tt_metal::x"));
+        assert_eq!(cut(&["tt::tt_metal::x", "_PyEval_Vector"]).as_deref(), Some("tt::tt_metal::x"));
     }
 
     #[test]
-    fn each_different_stack_is_kept_once_and_only_so_many() {
-        let mut stacks = Stacks::default();
-        let mut add = |function: &str, cut| stacks.intern(frames(&[function]), cut);
-        let first = add("a", None).unwrap();
-        assert!(Arc::ptr_eq(&first, &add("a", None).unwrap()));
-        assert!(!Arc::ptr_eq(&first, &add("a", Some(Cut::Deep)).unwrap()));
-        for number in 2..MOST_STACKS {
-            assert!(add(&number.to_string(), None).is_some());
+    fn python_is_known_by_its_own_names_alone() {
+        for name in ["PyObject_Call", "_PyEval_EvalFrameDefault", "Py_BytesMain", "_Py_x"] {
+            assert_eq!(site_behind(&[name, "main"]).unwrap(), ALLOCATOR[2], "{name}");
         }
-        assert_eq!(add("one more", None), None);
-        assert!(Arc::ptr_eq(&first, &add("a", None).unwrap()), "what is known still is");
-        assert_eq!(stacks.len(), MOST_STACKS);
+        for name in ["Pyramid::load", "PyTorchBridge::alloc", "Pyramid_load", "PyBridge::a_b"] {
+            assert_eq!(site_behind(&[name, "main"]).unwrap(), name);
+        }
+        assert_eq!(site_behind(&["_start_workers", "main"]).unwrap(), "_start_workers");
+    }
+
+    #[test]
+    fn code_without_a_name_is_not_passed_over() {
+        let unnamed = site_behind(&["@/opt/app/libmodel.so", "main"]);
+        assert_eq!(unnamed.unwrap(), "libmodel.so+0x12");
+        let own = site_of(&["@/x/renamed.so", ALLOCATOR[1], "@/x/renamed.so", "run"]);
+        assert_eq!(own.unwrap(), "run", "tt-metal's own library, whatever it is called");
     }
 }

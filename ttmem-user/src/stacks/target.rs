@@ -1,16 +1,16 @@
 //! One target: its code, and what is known of it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::{
+    kept::Stacks,
     modules::{Modules, Place},
     names::demangled,
     record::Record,
-    site::Stacks,
     unwind::Unwinder,
 };
 use crate::{
@@ -18,8 +18,10 @@ use crate::{
     units::{Avma, Pid},
 };
 
-/// Different stacks, by their addresses, and frames, that are remembered until the code changes.
-const MOST_REMEMBERED: usize = 1 << 16;
+/// Bytes of stacks, frames and names that are remembered until the code changes.
+const MOST_REMEMBERED: usize = 32 << 20;
+/// Bytes of memory that are taken to turn the stacks of one target into names.
+const MOST_BYTES: usize = 128 << 20;
 /// What is mapped is looked at again this often while there are stacks: a library may have taken
 /// the place of another.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -44,7 +46,9 @@ pub struct Target {
     stacks: HashMap<Unwound, Arc<CallStack>, Random>,
     frames: HashMap<u64, Arc<Frame>, Random>,
     /// Each name once.
-    words: BTreeMap<String, Arc<str>>,
+    words: HashSet<Arc<str>, Random>,
+    /// Bytes of these three.
+    remembered: usize,
 }
 
 impl Target {
@@ -60,7 +64,8 @@ impl Target {
             addresses: Vec::new(),
             stacks: HashMap::default(),
             frames: HashMap::default(),
-            words: BTreeMap::new(),
+            words: HashSet::default(),
+            remembered: 0,
         }
     }
 
@@ -79,12 +84,41 @@ impl Target {
             return Some(Arc::clone(known));
         }
         let frames = key.0.iter().map(|address| self.frame(*address)).collect();
-        let stack = all.intern(frames, key.1.clone())?;
-        if self.stacks.len() >= MOST_REMEMBERED {
-            self.stacks.clear();
+        let stack = all.intern(self.serial, frames, key.1.clone());
+        if self.size() > MOST_BYTES {
+            self.forget();
         }
+        let stack = stack?;
+        self.remember(size_of::<(Unwound, Arc<CallStack>)>() + size_of_val(&*key.0));
         self.stacks.insert(key, Arc::clone(&stack));
         Some(stack)
+    }
+
+    /// Bytes of memory that it takes, about.
+    pub const fn size(&self) -> usize {
+        self.modules.size() + self.unwinder.size() + self.remembered
+    }
+
+    /// Forgets what it can find out again.
+    pub fn forget(&mut self) {
+        self.modules.forget();
+        self.unwinder.forget();
+        self.forget_names();
+    }
+
+    /// Forgets the names, and whole stacks by their addresses.
+    pub fn forget_names(&mut self) {
+        (self.stacks, self.frames) = (HashMap::default(), HashMap::default());
+        self.words = HashSet::default();
+        self.remembered = 0;
+    }
+
+    /// There are so many more bytes to be remembered.
+    fn remember(&mut self, bytes: usize) {
+        if self.remembered + bytes > MOST_REMEMBERED {
+            self.forget_names();
+        }
+        self.remembered += bytes;
     }
 
     fn unwind(&mut self, record: &Record<'_>) -> Option<Cut> {
@@ -98,8 +132,7 @@ impl Target {
         let changed = self.modules.read_again();
         if changed {
             self.unwinder.forget();
-            self.stacks.clear();
-            self.frames.clear();
+            self.forget_names();
         }
         changed
     }
@@ -111,29 +144,25 @@ impl Target {
         let (function, module, offset) = match self.modules.at(address) {
             Place::Code(binary, stated) => {
                 let name = binary.function(stated).map(|name| demangled(&name));
-                let name = name.map(|name| self.word(name));
+                let name = name.map(|name| self.word(&name));
                 (name, Some(Arc::clone(&binary.path)), stated.0)
             }
             Place::Unreadable(path, offset) => (None, Some(path), offset.0),
             Place::Nothing => (None, None, address.0),
         };
         let frame = Arc::new(Frame { function, module, offset });
-        if self.frames.len() >= MOST_REMEMBERED {
-            self.frames.clear();
-        }
+        self.remember(size_of::<(u64, Arc<Frame>)>() + size_of::<Frame>());
         self.frames.insert(address.0, Arc::clone(&frame));
         frame
     }
 
-    fn word(&mut self, word: String) -> Arc<str> {
-        if let Some(known) = self.words.get(&word) {
+    fn word(&mut self, word: &str) -> Arc<str> {
+        if let Some(known) = self.words.get(word) {
             return Arc::clone(known);
         }
-        let shared: Arc<str> = word.as_str().into();
-        if self.words.len() >= MOST_REMEMBERED {
-            self.words.clear();
-        }
-        self.words.insert(word, Arc::clone(&shared));
+        let shared: Arc<str> = word.into();
+        self.remember(size_of::<Arc<str>>() + word.len());
+        self.words.insert(Arc::clone(&shared));
         shared
     }
 }

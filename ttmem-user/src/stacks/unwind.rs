@@ -16,6 +16,7 @@ use gimli::{
 
 use super::{
     binary::Binary,
+    frames::Entry,
     modules::{Modules, Place},
     record::Record,
 };
@@ -26,8 +27,9 @@ use crate::{
 
 /// Frames of one stack that are kept.
 pub const MOST_FRAMES: usize = 256;
-/// Rules that are remembered.
+/// Rules that are remembered, and bytes that they may take.
 const MOST_RULES: usize = 1 << 16;
+const MOST_BYTES: usize = 16 << 20;
 /// Steps of one expression.
 const MOST_STEPS: u32 = 1000;
 
@@ -41,17 +43,29 @@ const PRESERVED: [Register; 5] = [X86_64::RBX, X86_64::R12, X86_64::R13, X86_64:
 #[derive(Debug)]
 struct Rule {
     cfa: CfaRule<usize>,
-    registers: Vec<(Register, RegisterRule<usize>)>,
+    registers: Box<[(Register, RegisterRule<usize>)]>,
     /// The caller was interrupted, and has not called.
     interrupted: bool,
-    /// Whose rule it is.
-    binary: Arc<Binary>,
+    /// The file that it is from.
+    path: Arc<str>,
+    /// What its expressions are in, if it has any.
+    entry: Option<Entry>,
+}
+
+impl Rule {
+    /// Bytes of memory that it takes, about.
+    fn size(&self) -> usize {
+        let entry = self.entry.as_ref().map_or(0, Entry::len);
+        2 * size_of::<Self>() + size_of_val(&*self.registers) + entry
+    }
 }
 
 /// Unwinds stacks of one target.
 #[derive(Default)]
 pub struct Unwinder {
     rules: HashMap<u64, Result<Arc<Rule>, Cut>, foldhash::fast::RandomState>,
+    /// Bytes that they take.
+    size: usize,
     context: UnwindContext<usize>,
 }
 
@@ -92,7 +106,13 @@ enum Step {
 impl Unwinder {
     /// Forgets what it knows of the target's code, which has changed.
     pub fn forget(&mut self) {
-        self.rules.clear();
+        self.rules = HashMap::default();
+        self.size = 0;
+    }
+
+    /// Bytes of memory that it takes, about.
+    pub const fn size(&self) -> usize {
+        self.size
     }
 
     /// Finds the frames of a stack, the innermost first: an address inside of each function. Returns
@@ -139,9 +159,11 @@ impl Unwinder {
             // It may be mapped by the next time.
             Place::Nothing => return Err(Cut::NoFile),
         };
-        if self.rules.len() >= MOST_RULES {
-            self.rules.clear();
+        let size = rule.as_ref().map_or(size_of::<Rule>(), |rule| rule.size());
+        if self.rules.len() >= MOST_RULES || self.size + size > MOST_BYTES {
+            self.forget();
         }
+        self.size += size;
         self.rules.insert(at.0, rule.clone());
         rule
     }
@@ -160,22 +182,25 @@ impl Unwinder {
 /// The rule at an address; `None` if the file says nothing of it.
 fn read_rule(binary: &Arc<Binary>, at: Svma, context: &mut UnwindContext<usize>) -> Option<Rule> {
     let entry = binary.unwind_entry(at)?;
-    let (frames, bases) = (binary.eh_frame(), binary.bases());
-    let row = entry.unwind_info_for_address(&frames, bases, context, at.0).ok()?;
-    Some(Rule {
-        cfa: row.cfa().clone(),
-        registers: row.registers().cloned().collect(),
-        interrupted: entry.is_signal_trampoline(),
-        binary: Arc::clone(binary),
-    })
+    let stated = entry.parse()?;
+    let row =
+        stated.unwind_info_for_address(&entry.section(), entry.bases(), context, at.0).ok()?;
+    let (cfa, interrupted) = (row.cfa().clone(), stated.is_signal_trampoline());
+    let registers: Box<[_]> = row.registers().cloned().collect();
+    let has_expressions = matches!(cfa, CfaRule::Expression(_))
+        || registers.iter().any(|(_, how)| {
+            matches!(how, RegisterRule::Expression(_) | RegisterRule::ValExpression(_))
+        });
+    let entry = has_expressions.then_some(entry);
+    Some(Rule { cfa, registers, interrupted, path: Arc::clone(&binary.path), entry })
 }
 
 /// Goes to the caller.
 fn step(rule: &Rule, record: &Record<'_>, registers: &mut Registers) -> Result<Step, Cut> {
-    let nowhere = || Cut::NoUnwindInfo(Arc::clone(&rule.binary.path));
+    let nowhere = || Cut::NoUnwindInfo(Arc::clone(&rule.path));
     let old = *registers;
     let expression = |expression: &UnwindExpression<usize>, initial: Option<u64>| {
-        evaluate(&rule.binary, expression, initial, record, &old)
+        evaluate(rule.entry.as_ref()?, expression, initial, record, &old)
     };
     let cfa = match &rule.cfa {
         CfaRule::RegisterAndOffset { register, offset } => {
@@ -228,13 +253,13 @@ fn step(rule: &Rule, record: &Record<'_>, registers: &mut Registers) -> Result<S
 
 /// The value of an expression; `None` if it takes what is not known.
 fn evaluate(
-    binary: &Binary,
+    entry: &Entry,
     expression: &UnwindExpression<usize>,
     initial: Option<u64>,
     record: &Record<'_>,
     registers: &Registers,
 ) -> Option<u64> {
-    let frames = binary.eh_frame();
+    let frames = entry.section();
     let encoding = Encoding { address_size: 8, format: Format::Dwarf32, version: 4 };
     let mut evaluation = expression.get(&frames).ok()?.evaluation(encoding);
     evaluation.set_max_iterations(MOST_STEPS);

@@ -16,7 +16,7 @@ use rustix::{
     time::Timespec,
 };
 
-use super::{Shared, calls::Key, record::Record, site::Stacks, target::Target};
+use super::{Shared, calls::Key, kept::Stacks, record::Record, target::Target};
 use crate::source::StackSource;
 
 /// How often the ring is looked at while stacks come.
@@ -25,8 +25,11 @@ const BUSY_TICK: Duration = Duration::from_millis(5);
 const QUIET_LOOKS: u32 = 8;
 /// After so many at once more are likely to have come already.
 const MANY: usize = 32;
-/// How often it is found out at most what is live.
+/// How often it is found out at most what is live, and which stacks nobody needs any more where there is
+/// no room for another one.
 const SWEEP: Duration = Duration::from_secs(1);
+/// Bytes of memory that are taken to turn the stacks of all targets into names.
+const MOST_BYTES: usize = 512 << 20;
 
 /// What the thread is told.
 pub enum Message {
@@ -53,6 +56,7 @@ pub struct Worker<S> {
     targets: Vec<Target>,
     stacks: Stacks,
     swept: Option<Instant>,
+    pruned: Option<Instant>,
 }
 
 impl<S: StackSource> Worker<S> {
@@ -63,7 +67,7 @@ impl<S: StackSource> Worker<S> {
         ask_live: AskLive,
     ) -> Self {
         let (targets, stacks) = (Vec::new(), Stacks::default());
-        Self { source, shared, messages, ask_live, targets, stacks, swept: None }
+        Self { source, shared, messages, ask_live, targets, stacks, swept: None, pruned: None }
     }
 
     /// Works until it is told to end.
@@ -91,6 +95,7 @@ impl<S: StackSource> Worker<S> {
                     // The last stacks are still to be unwound.
                     self.take_in();
                     self.targets.retain(|target| target.serial != serial);
+                    self.shared.forget_sites(&self.stacks.prune());
                 }
                 Message::CatchUp(done) => {
                     self.take_in();
@@ -104,12 +109,12 @@ impl<S: StackSource> Worker<S> {
 
     /// Takes in what has arrived; returns how many stacks, and `false` if one is being written.
     fn take_in(&mut self) -> (usize, bool) {
-        let Self { source, shared, targets, stacks, .. } = self;
+        let Self { source, shared, targets, stacks, pruned, .. } = self;
         let mut taken = 0;
         let whole = source.drain(&mut |records| {
             taken += records.len();
             for bytes in records {
-                take(targets, stacks, shared, bytes);
+                take(targets, stacks, shared, pruned, bytes);
             }
         });
         shared.lost.store(source.lost(), Ordering::Relaxed);
@@ -156,16 +161,33 @@ fn wait(fds: &[std::os::fd::BorrowedFd<'_>], timeout: Option<Duration>) {
     let _ = poll(&mut fds, timeout.as_ref());
 }
 
-fn take(targets: &mut [Target], stacks: &mut Stacks, shared: &Shared, bytes: &[u8]) {
+fn take(
+    targets: &mut [Target],
+    stacks: &mut Stacks,
+    shared: &Shared,
+    pruned: &mut Option<Instant>,
+    bytes: &[u8],
+) {
     let record = match Record::parse(bytes) {
         Ok(record) => record,
         Err(error) => return log::debug!("{error}"),
     };
     // A slot may have been somebody else's.
-    let is_it = |target: &&mut Target| target.slot == record.slot && target.pid == record.pid;
-    let Some(target) = targets.iter_mut().find(is_it) else {
+    let is_it = |target: &Target| target.slot == record.slot && target.pid == record.pid;
+    let Some(index) = targets.iter().position(is_it) else {
         return log::debug!("a call stack of a target that is not watched any more");
     };
-    let stack = target.stack(&record, stacks);
-    shared.add(target.serial, (record.time_ns, record.tid), stack);
+    let mut stack = targets[index].stack(&record, stacks);
+    if stack.is_none() && pruned.is_none_or(|then| then.elapsed() >= SWEEP) {
+        *pruned = Some(Instant::now());
+        targets.iter_mut().for_each(Target::forget_names);
+        shared.forget_sites(&stacks.prune());
+        stack = targets[index].stack(&record, stacks);
+    }
+    shared.add(targets[index].serial, (record.time_ns, record.tid), stack);
+    if targets.iter().map(Target::size).sum::<usize>() > MOST_BYTES
+        && let Some(largest) = targets.iter_mut().max_by_key(|target| target.size())
+    {
+        largest.forget();
+    }
 }

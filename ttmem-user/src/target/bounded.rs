@@ -12,6 +12,9 @@ use super::file::MOST_BYTES;
 /// What keeping a string takes beside its bytes, about.
 const STRING: u64 = 64;
 
+/// How far the end of a string is looked for, about.
+const ENDLESS: u64 = 4096;
+
 /// A file, and how much of it may still be read.
 #[derive(Debug)]
 pub struct Bounded<F: ReadCacheOps> {
@@ -22,7 +25,12 @@ pub struct Bounded<F: ReadCacheOps> {
 impl<F: ReadCacheOps> Bounded<F> {
     /// Nothing has been read yet.
     pub fn new(file: F) -> Self {
-        Self { cache: ReadCache::new(file), left: Cell::new(MOST_BYTES) }
+        Self::of(file, MOST_BYTES)
+    }
+
+    /// The same, of which so many bytes may be read.
+    pub fn of(file: F, most: u64) -> Self {
+        Self { cache: ReadCache::new(file), left: Cell::new(most) }
     }
 
     /// Whether more has been asked for than may be read.
@@ -54,9 +62,10 @@ impl<'a, F: ReadCacheOps> ReadRef<'a> for &'a Bounded<F> {
     }
 
     fn read_bytes_at_until(self, range: Range<u64>, delimiter: u8) -> Result<&'a [u8], ()> {
-        let bytes = self.cache.read_bytes_at_until(range, delimiter)?;
-        self.take(bytes.len() as u64 + STRING)?;
-        Ok(bytes)
+        let read = self.cache.read_bytes_at_until(range, delimiter);
+        // To find no end takes as long as to find one.
+        self.take(read.map_or(ENDLESS, |bytes| bytes.len() as u64) + STRING)?;
+        read
     }
 }
 
@@ -99,5 +108,14 @@ mod tests {
         bounded.left.set(300);
         let read = (0..8).filter(|at| (&bounded).read_bytes_at_until(*at..4096, 0).is_ok());
         assert_eq!(read.count(), 4);
+    }
+
+    #[test]
+    fn strings_without_end_are_too_much_too() {
+        let bounded = Bounded::new(file(4096));
+        for _ in 0..3 {
+            assert!((&bounded).read_bytes_at_until(9..4096, b'x').is_err());
+        }
+        assert_eq!(bounded.left.get(), MOST_BYTES - 3 * (ENDLESS + STRING));
     }
 }

@@ -14,7 +14,10 @@ use std::{
     path::Path,
 };
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, open, openat2};
+use rustix::{
+    fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, open, openat2},
+    io::Errno,
+};
 
 use super::process::Process;
 
@@ -61,6 +64,27 @@ pub fn find(root: impl AsFd, path: &Path, inode: Option<u64>) -> io::Result<Foun
 pub fn find_mapped(entry: &Path) -> io::Result<Found> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     Found::at(open(entry, flags, Mode::empty())?, None)
+}
+
+/// Whether somebody without rights can open a file by its path below a root, as far as its mode and
+/// those of the directories on the way tell.
+pub fn is_for_all(root: impl AsFd, path: &Path, inode: u64) -> bool {
+    let path = path.strip_prefix("/").unwrap_or(path);
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let is_open = |directory: &Path| {
+        let directory = Path::new(".").join(directory);
+        let directory = openat2(&root, directory, flags, Mode::empty(), resolve);
+        directory.and_then(fstat).is_ok_and(|stat| stat.st_mode & Mode::XOTH.bits() != 0)
+    };
+    let is_readable = |found: Found| found.stat.st_mode & Mode::ROTH.bits() != 0;
+    find(&root, path, Some(inode)).is_ok_and(is_readable) && path.ancestors().skip(1).all(is_open)
+}
+
+/// Whether an error says that there was not enough of something, and nothing of the file.
+pub fn is_for_want(error: &io::Error) -> bool {
+    const FOR_WANT: [Errno; 3] = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|error| FOR_WANT.contains(&error))
 }
 
 impl Found {
@@ -117,7 +141,7 @@ pub fn identity(stat: &Stat) -> Identity {
 mod tests {
     use std::{
         fs,
-        os::unix::fs::{MetadataExt as _, symlink},
+        os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
         path::PathBuf,
     };
 
@@ -165,6 +189,31 @@ mod tests {
         let below = root_at(directory.path()).unwrap();
         assert!(find(&below, Path::new("/file"), None).is_ok());
         assert!(find(&below, Path::new("/../../../../etc/passwd"), None).is_err());
+    }
+
+    #[test]
+    fn who_may_read_a_file_by_its_path_is_told_by_all_on_the_way() {
+        let (directory, root, file) = directory();
+        let inode = fs::metadata(&file).unwrap().ino();
+        let mode = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        mode(directory.path(), 0o711);
+        mode(&file, 0o644);
+        assert!(is_for_all(&root, &file, inode));
+        assert!(!is_for_all(&root, &file, inode + 1));
+        mode(&file, 0o640);
+        assert!(!is_for_all(&root, &file, inode));
+        mode(&file, 0o604);
+        mode(directory.path(), 0o710);
+        assert!(!is_for_all(&root, &file, inode));
+    }
+
+    #[test]
+    fn want_of_descriptors_is_no_property_of_a_file() {
+        let error = |errno: Errno| io::Error::from(errno);
+        assert!(is_for_want(&error(Errno::MFILE)) && is_for_want(&error(Errno::NFILE)));
+        assert!(!is_for_want(&error(Errno::NOENT)) && !is_for_want(&error(Errno::ACCESS)));
     }
 
     #[test]

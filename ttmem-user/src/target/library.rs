@@ -24,7 +24,10 @@ use crate::{
     units::{Avma, FileOffset, Pid},
 };
 use memchr::memmem;
-use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
+use object::{
+    LittleEndian, elf,
+    read::elf::{FileHeader as _, SectionHeader as _, Sym as _},
+};
 
 /// A process's tt-metal library.
 #[derive(Debug)]
@@ -128,10 +131,17 @@ impl Finder {
         let mut found: Option<Library> = None;
         let mut too_large = None;
         for candidate in candidates {
-            let Some((file, open_path)) = locate(process, root.as_ref(), &candidate) else {
+            // A file that there is no descriptor for may be the library: the process is not without.
+            let unreadable = |source| LibraryError::Unreadable {
+                pid: process.pid(),
+                path: candidate.path.clone(),
+                source,
+            };
+            let located = locate(process, root.as_ref(), &candidate);
+            let Some((file, open_path)) = unless_for_want(located).map_err(unreadable)? else {
                 continue;
             };
-            match self.check(&file) {
+            match self.check(&file).map_err(unreadable)? {
                 Ok(()) => {}
                 Err(Other::Without) => continue,
                 Err(Other::TooLarge) => {
@@ -157,11 +167,15 @@ impl Finder {
         })
     }
 
-    /// Whether the file at a path, as the process sees it, defines tt-metal's allocator.
-    pub fn is_tt_metal(&mut self, pid: Pid, path: &Path) -> bool {
+    /// Whether the file at a path, as the process sees it, may define tt-metal's allocator: it does, or
+    /// there is not enough of something to look.
+    pub fn may_be_tt_metal(&mut self, pid: Pid, path: &Path) -> bool {
         let root = file::root_at(&seen_by(pid, Path::new("")));
         let file = root.and_then(|root| file::find(root, path, None));
-        file.is_ok_and(|file| self.check(&file).is_ok())
+        match unless_for_want(file) {
+            Ok(file) => file.is_some_and(|file| self.check(&file).map_or(true, |it| it.is_ok())),
+            Err(_) => true,
+        }
     }
 
     /// Whether it is known not to.
@@ -171,18 +185,27 @@ impl Finder {
     }
 
     /// Whether a file could be it, or why not.
-    fn check(&mut self, file: &Found) -> Result<(), Other> {
+    fn check(&mut self, file: &Found) -> io::Result<Result<(), Other>> {
         let identity = file.identity();
         if let Some(other) = self.others.get(&identity) {
-            return Err(*other);
+            return Ok(Err(*other));
         }
-        // Not remembered: there may have been no descriptor left.
-        let opened = file.open().map_err(|_| Other::Without)?;
+        // Not remembered: another time it may be possible.
+        let Some(opened) = unless_for_want(file.open())? else { return Ok(Err(Other::Without)) };
         let checked = defines_tt_metal(opened);
         if let Err(other) = checked {
             self.others.insert(identity, other);
         }
-        checked
+        Ok(checked)
+    }
+}
+
+/// What there is; `None`: nothing that could be opened, however much there was of everything.
+fn unless_for_want<T>(opened: io::Result<T>) -> io::Result<Option<T>> {
+    match opened {
+        Ok(opened) => Ok(Some(opened)),
+        Err(error) if file::is_for_want(&error) => Err(error),
+        Err(_) => Ok(None),
     }
 }
 
@@ -232,14 +255,14 @@ fn locate(
     process: &Process,
     root: Option<&OwnedFd>,
     candidate: &Candidate,
-) -> Option<(Found, PathBuf)> {
+) -> io::Result<(Found, PathBuf)> {
     let Candidate { path, inode, addresses, .. } = candidate;
     let visible = root.and_then(|root| file::find(root, path, Some(*inode)).ok());
     if let Some(found) = visible {
-        return Some((found, seen_by(process.pid(), path)));
+        return Ok((found, seen_by(process.pid(), path)));
     }
     let entry = process.map_file(addresses);
-    Some((file::find_mapped(&entry).ok()?, entry))
+    Ok((file::find_mapped(&entry)?, entry))
 }
 
 /// `None` if the file does not define tt-metal's allocator after all.
@@ -269,23 +292,40 @@ fn examine(
 /// Whether a file defines the symbol. Reads little of it: most files do not even mention it.
 fn defines_tt_metal(file: File) -> Result<(), Other> {
     let file = Bounded::new(file);
-    if object::File::parse(&file).is_ok_and(|elf| has_marker(&elf)) {
+    if has_marker(&file).is_ok_and(|has| has) {
         return Ok(());
     }
     Err(if file.is_exceeded() { Other::TooLarge } else { Other::Without })
 }
 
-fn has_marker<'a>(elf: &object::File<'a, &'a Bounded<File>>) -> bool {
-    let mentions = |section: &str| {
-        elf.section_by_name(section)
-            .and_then(|section| section.data().ok())
-            .is_some_and(|strings| memmem::find(strings, resolve::MARKER.as_bytes()).is_some())
-    };
-    let is_it = |symbol: object::Symbol<'_, '_, _>| {
-        symbol.is_definition() && symbol.name_bytes() == Ok(resolve::MARKER.as_bytes())
-    };
-    (mentions(".dynstr") && elf.dynamic_symbols().any(is_it))
-        || (mentions(".strtab") && elf.symbols().any(is_it))
+fn has_marker(file: &Bounded<File>) -> object::Result<bool> {
+    let header = elf::FileHeader64::<LittleEndian>::parse(file)?;
+    let endian = header.endian()?;
+    let sections = header.sections(endian, file)?;
+    for kind in [elf::SHT_DYNSYM, elf::SHT_SYMTAB] {
+        let Ok(table) = sections.symbols(endian, file, kind) else { continue };
+        let Ok(strings) = sections.section(table.string_section()) else { continue };
+        let Ok(strings) = strings.data(endian, file) else { continue };
+        // Names are compared where they are and never read one by one: each may be as long as the file.
+        if mentions(strings)
+            && table.iter().any(|symbol| {
+                symbol.is_definition(endian) && is_marker(strings, symbol.st_name(endian))
+            })
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn mentions(strings: &[u8]) -> bool {
+    memmem::find(strings, resolve::MARKER.as_bytes()).is_some()
+}
+
+/// Whether the name at a place is the symbol's.
+fn is_marker(strings: &[u8], at: u32) -> bool {
+    let name = strings.get(at as usize..).unwrap_or_default();
+    name.strip_prefix(resolve::MARKER.as_bytes()).is_some_and(|rest| rest.first() == Some(&0))
 }
 
 #[cfg(test)]
@@ -316,32 +356,44 @@ mod tests {
     }
 
     #[test]
+    fn what_there_is_no_descriptor_for_is_not_passed_over() {
+        let failed = |errno: rustix::io::Errno| unless_for_want(Err::<(), _>(errno.into()));
+        assert!(failed(rustix::io::Errno::MFILE).is_err());
+        assert!(matches!(failed(rustix::io::Errno::NOENT), Ok(None)));
+        assert!(matches!(failed(rustix::io::Errno::ACCESS), Ok(None)));
+        assert!(matches!(unless_for_want(Ok(())), Ok(Some(()))));
+    }
+
+    #[test]
     fn what_is_no_elf_defines_nothing() {
         let file = File::open("/proc/self/maps").unwrap();
         assert_eq!(defines_tt_metal(file), Err(Other::Without));
     }
 
-    /// The smallest file that says it has names, and how many bytes of them.
+    /// The smallest file that says it has symbols, and how many bytes of names.
     fn claims(bytes: u64) -> File {
         let mut file = tempfile::tempfile().unwrap();
-        let mut header = vec![0; 64 + 3 * 64];
+        let mut header = vec![0; 64 + 4 * 64];
         header[..8].copy_from_slice(b"\x7fELF\x02\x01\x01\0");
         for (at, value) in
-            [(16, 3_u8), (18, 62), (20, 1), (40, 64), (52, 64), (58, 64), (60, 3), (62, 2)]
+            [(16, 3_u8), (18, 62), (20, 1), (40, 64), (52, 64), (58, 64), (60, 4), (62, 2)]
         {
             header[at] = value;
         }
         let mut section = |index: usize, kind: u8, offset: u64, size: u64| {
             let at = 64 + 64 * index;
-            header[at] = [0, 1, 9][index];
+            header[at] = [0, 1, 9, 19][index];
             header[at + 4] = kind;
             header[at + 24..at + 32].copy_from_slice(&offset.to_le_bytes());
             header[at + 32..at + 40].copy_from_slice(&size.to_le_bytes());
         };
         section(1, 3, 4096, bytes);
-        section(2, 3, 256, 20);
+        section(2, 3, 320, 27);
+        section(3, 11, 0, 0);
+        // Whose names they are.
+        header[64 + 64 * 3 + 40] = 1;
         file.write_all(&header).unwrap();
-        file.write_all(b"\0.dynstr\0.shstrtab\0").unwrap();
+        file.write_all(b"\0.dynstr\0.shstrtab\0.dynsym\0").unwrap();
         file.set_len(4096 + bytes).unwrap();
         file
     }
@@ -350,6 +402,17 @@ mod tests {
     fn names_without_end_are_not_read() {
         assert_eq!(defines_tt_metal(claims(4096)), Err(Other::Without));
         assert_eq!(defines_tt_metal(claims(8 << 30)), Err(Other::TooLarge));
+    }
+
+    #[test]
+    fn a_name_is_compared_where_it_is() {
+        let marker = resolve::MARKER.as_bytes();
+        let strings = [b"\0x", marker, b"\0", marker, b"x\0", marker].concat();
+        let step = u32::try_from(marker.len() + 1).unwrap();
+        let is_it = |at| is_marker(&strings, at);
+        assert_eq!([is_it(2), is_it(1), is_it(3), is_it(u32::MAX)], [true, false, false, false]);
+        assert!(!is_it(2 + step), "a longer name");
+        assert!(!is_it(2 + 2 * step + 1), "one without end");
     }
 
     #[test]
@@ -370,9 +433,9 @@ mod tests {
         let mode = rustix::fs::Mode::RWXU;
         rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
         let pid = Pid(std::process::id());
-        assert!(!Finder::default().is_tt_metal(pid, &path));
+        assert!(!Finder::default().may_be_tt_metal(pid, &path));
         let own = std::env::current_exe().unwrap();
         let mut finder = Finder::default();
-        assert!(!finder.is_tt_metal(pid, &own) && finder.is_known_other(pid, &own));
+        assert!(!finder.may_be_tt_metal(pid, &own) && finder.is_known_other(pid, &own));
     }
 }

@@ -11,7 +11,8 @@ pub struct Refused(HashMap<Pid, Refusal>);
 
 #[derive(Debug)]
 struct Refusal {
-    process: Process,
+    /// `None`: it could not be opened.
+    process: Option<Process>,
     /// There was not enough of something for it.
     for_want: bool,
     /// There is more of it since.
@@ -22,7 +23,14 @@ impl Refused {
     /// Adds one, with why it cannot be watched.
     pub fn add(&mut self, process: Process, error: &anyhow::Error) {
         let for_want = is_for_want(error);
-        self.0.insert(process.pid(), Refusal { process, for_want, again: false });
+        let pid = process.pid();
+        self.0.insert(pid, Refusal { process: Some(process), for_want, again: false });
+    }
+
+    /// Adds one of which nothing is known but that there is not enough of something to look at it. It can
+    /// be looked at again at any time.
+    pub fn add_unopened(&mut self, pid: Pid) {
+        self.0.insert(pid, Refusal { process: None, for_want: true, again: true });
     }
 
     /// Whether there is none.
@@ -57,13 +65,22 @@ impl Refused {
 
     /// Takes those out that have ended.
     pub fn take_ended(&mut self) -> Vec<Pid> {
-        let ended = self.0.extract_if(|_, refusal| refusal.process.has_ended());
+        let has_ended = |pid: Pid, refusal: &Refusal| match &refusal.process {
+            Some(process) => process.has_ended(),
+            None => !is_there(pid),
+        };
+        let ended = self.0.extract_if(|pid, refusal| has_ended(*pid, refusal));
         ended.map(|(pid, _)| pid).collect()
     }
 }
 
+/// Whether there is a process with an id. Takes no descriptor.
+fn is_there(pid: Pid) -> bool {
+    std::fs::symlink_metadata(format!("/proc/{pid}")).is_ok()
+}
+
 /// Whether there was not enough of something: slots, descriptors, memory, room for files.
-fn is_for_want(error: &anyhow::Error) -> bool {
+pub fn is_for_want(error: &anyhow::Error) -> bool {
     const FOR_WANT: [i32; 5] =
         [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOSPC, libc::EDQUOT];
     error.chain().any(|cause| {
@@ -110,6 +127,17 @@ mod tests {
         for error in [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOSPC] {
             assert!(refused(&errno(error)).try_again(), "{error}");
         }
+    }
+
+    #[test]
+    fn what_could_not_be_opened_is_looked_at_again_until_it_is_gone() {
+        let mut refused = Refused::default();
+        refused.add_unopened(OWN());
+        assert!(!refused.is_settled(OWN(), true) && !refused.is_empty());
+        assert_eq!(refused.take_ended(), []);
+        let nobody = Pid(u32::MAX);
+        refused.add_unopened(nobody);
+        assert_eq!(refused.take_ended(), [nobody]);
     }
 
     #[test]

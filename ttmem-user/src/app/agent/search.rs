@@ -23,7 +23,7 @@ use super::{
     hold,
     mailbox::{Mailbox, Message},
     pending::Pending,
-    refused::Refused,
+    refused::{Refused, is_for_want},
 };
 use crate::{
     app::privileges,
@@ -42,6 +42,8 @@ use crate::{
 const AFTER_FORK: Duration = Duration::from_millis(200);
 /// How often to look whether another ttmem still watches a process.
 const TAKEN_AGAIN: Duration = Duration::from_secs(2);
+/// How soon to look again at a process that there was no descriptor for.
+const WANT_AGAIN: Duration = Duration::from_secs(2);
 /// How often everything is looked at where the kernel does not tell.
 const POLL: Duration = Duration::from_millis(500);
 /// And where it does: a processor that goes, as all but one do when a machine sleeps, or comes is not
@@ -181,7 +183,10 @@ impl Search {
         if self.unwatched.forget(pid) {
             self.admission.tell(Command::Gone(pid));
         }
-        let Ok(process) = Process::open(pid) else { return };
+        let process = match Process::open(pid) {
+            Ok(process) => process,
+            Err(error) => return self.note_unopened(pid, String::new(), &error.into(), None),
+        };
         let command = process.command();
         // Of a command's family the kernel tells by itself, also of those whose parents are gone.
         let family = hint != Hint::None && matches!(self.selection, Selection::Command(_));
@@ -217,19 +222,38 @@ impl Search {
                     |error| matches!(error, LibraryError::Process(error) if over(error)),
                 )
         });
-        if let Ok(process) = Process::open(pid)
-            && !ended
-        {
-            self.admission.refuse(pid, command, error);
-            let taken = |cause: &(dyn std::error::Error + 'static)| {
-                matches!(cause.downcast_ref(), Some(TableError::Taken { .. }))
-            };
-            if error.chain().any(taken) {
-                // Until the other ttmem has ended.
-                self.later(pid, TAKEN_AGAIN);
-            } else {
-                self.unwatched.add(process, error);
-            }
+        if ended {
+            return;
+        }
+        let process = match Process::open(pid) {
+            Ok(process) => process,
+            Err(open) => return self.note_unopened(pid, command, &open.into(), Some(error)),
+        };
+        self.admission.refuse(pid, command, error);
+        let taken = |cause: &(dyn std::error::Error + 'static)| {
+            matches!(cause.downcast_ref(), Some(TableError::Taken { .. }))
+        };
+        if error.chain().any(taken) {
+            // Until the other ttmem has ended.
+            self.later(pid, TAKEN_AGAIN);
+        } else {
+            self.unwatched.add(process, error);
+        }
+    }
+
+    /// A process could not be looked at. If that says nothing of it, it may have tt-metal: it is not
+    /// watched, and looked at again. `error`: why it is not watched, if there is another reason.
+    fn note_unopened(
+        &mut self,
+        pid: Pid,
+        command: String,
+        open: &anyhow::Error,
+        error: Option<&anyhow::Error>,
+    ) {
+        if is_for_want(open) {
+            self.admission.refuse(pid, command, error.unwrap_or(open));
+            self.unwatched.add_unopened(pid);
+            self.later(pid, WANT_AGAIN);
         }
     }
 
@@ -323,7 +347,7 @@ impl Search {
             Selection::Command(_) => hold::hold(tid),
             _ => None,
         };
-        if !finder.is_tt_metal(pid, path) {
+        if !finder.may_be_tt_metal(pid, path) {
             return;
         }
         if self.admission.has(pid) {

@@ -18,12 +18,16 @@ use std::{
 
 use hashbrown::HashMap;
 
-use figures::Figures;
+use figures::{Figures, PerCore, Steps, Tally, Unknown, per_core};
 
 use crate::{
     event::{CircularBuffer, CircularKind, CircularPlaced, Dispatched},
     units::{Avma, ChipId, Tid},
 };
+
+/// Buffers of one batch that are kept. A core has room for the addresses of 64, and a chip a few hundred
+/// cores.
+const MOST_BUFFERS: usize = 1 << 15;
 
 /// The circular and dataflow buffers of one target.
 #[derive(Debug)]
@@ -38,6 +42,8 @@ pub struct Circular {
     unattributed: u64,
     /// A record was lost, or could not be decoded: it may have been of a program.
     has_gap: bool,
+    /// How far buffers may still be looked at.
+    steps: Steps,
 }
 
 /// Where programs from before the attach may have buffers.
@@ -72,6 +78,10 @@ struct Set {
 struct Batch {
     number: u64,
     buffers: Vec<CircularBuffer>,
+    /// What follows from each by itself, also of those that were not kept.
+    tally: Tally,
+    /// Some were not.
+    is_full: bool,
 }
 
 /// What is known of a chip.
@@ -79,6 +89,8 @@ struct Batch {
 struct Chip {
     /// The most that sets which are gone kept on one core, bytes.
     peak_of_gone: u64,
+    /// Of some of these it was not known what they kept.
+    unknown_gone: bool,
     dispatches: u64,
     last: Option<(Avma, u64)>,
 }
@@ -94,6 +106,7 @@ impl Circular {
             chips: BTreeMap::new(),
             unattributed: 0,
             has_gap: false,
+            steps: Steps::new(),
         }
     }
 
@@ -131,13 +144,19 @@ impl Circular {
         for &chip in chips {
             let set = program.sets.entry(chip).or_default();
             if set.batch(placed.buffer.kind).number != placed.batch {
-                let gone = set.figures().largest();
-                let peak = &mut self.chips.entry(chip).or_default().peak_of_gone;
-                *peak = (*peak).max(gone);
+                let gone = set.figures(&self.steps);
+                self.chips.entry(chip).or_default().note_gone(gone);
                 let batch = set.batch(placed.buffer.kind);
-                *batch = Batch { number: placed.batch, buffers: Vec::new() };
+                *batch = Batch { number: placed.batch, ..Batch::default() };
             }
-            set.batch(placed.buffer.kind).buffers.push(placed.buffer.clone());
+            let batch = set.batch(placed.buffer.kind);
+            batch.tally.add(&placed.buffer);
+            if batch.buffers.len() < MOST_BUFFERS {
+                batch.buffers.push(placed.buffer.clone());
+            } else {
+                batch.is_full = true;
+            }
+            self.steps.add();
             set.figures.take();
         }
     }
@@ -146,8 +165,8 @@ impl Circular {
     pub fn ended(&mut self, program: Avma) {
         let Some(program) = self.programs.remove(&program) else { return };
         for (chip, set) in program.sets {
-            let peak = &mut self.chips.entry(chip).or_default().peak_of_gone;
-            *peak = (*peak).max(set.figures().largest());
+            let gone = set.figures(&self.steps);
+            self.chips.entry(chip).or_default().note_gone(gone);
         }
     }
 
@@ -183,9 +202,9 @@ impl Circular {
         if self.has_gap {
             return Some("records were lost, and programs cannot be read again".to_owned());
         }
-        let listed = |set: &Set| set.figures().cores.is_some();
-        if !self.programs.values().all(|program| program.sets.get(&chip).is_none_or(listed)) {
-            return Some("a buffer lies on more ranges of cores than could be listed".to_owned());
+        let unknown = self.sets_on(chip).find_map(|(_, set)| set.figures(&self.steps).cores.err());
+        if let Some(unknown) = unknown {
+            return Some(unknown.name().to_owned());
         }
         (self.unattributed > 0)
             .then(|| format!("buffers whose program or chip is not known: {}", self.unattributed))
@@ -204,8 +223,27 @@ impl Set {
         self.circular.buffers.iter().chain(&self.dataflow.buffers)
     }
 
-    fn figures(&self) -> &Figures {
-        self.figures.get_or_init(|| Figures::of(self.buffers()))
+    fn figures(&self, steps: &Steps) -> &Figures {
+        self.figures.get_or_init(|| {
+            let is_full = self.circular.is_full || self.dataflow.is_full;
+            Figures {
+                tally: self.circular.tally.and(self.dataflow.tally),
+                cores: if is_full { Err(Unknown::TooMany) } else { self.per_core(steps) },
+            }
+        })
+    }
+
+    fn per_core(&self, steps: &Steps) -> Result<PerCore, Unknown> {
+        let Self { circular, dataflow, .. } = self;
+        per_core(&[&circular.buffers, &dataflow.buffers], steps)
+    }
+}
+
+impl Chip {
+    /// A set is gone.
+    fn note_gone(&mut self, set: &Figures) {
+        self.peak_of_gone = self.peak_of_gone.max(set.largest());
+        self.unknown_gone |= set.cores.is_err();
     }
 }
 

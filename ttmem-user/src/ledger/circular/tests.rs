@@ -216,3 +216,49 @@ fn dispatches_that_are_not_watched_are_unknown() {
     assert_eq!(chip(&circular).dispatches, None);
     assert_eq!(circular.program_snapshots()[0].dispatches, None);
 }
+
+/// A buffer on so many single cores, no two of a row or a column.
+fn scattered(batch: u64, kind: CircularKind) -> CircularPlaced {
+    let mut buffer = placed(1, batch, 100, 40);
+    let core = |at| CoreRange { start: (at, at), end: (at, 4000) };
+    buffer.buffer.cores = Some((0..32).map(|at| core(at * 11)).collect());
+    buffer.buffer.kind = kind;
+    buffer
+}
+
+#[test]
+fn to_look_at_buffers_takes_steps_by_their_number_whatever_they_say() {
+    let mut circular = watching();
+    for _ in 0..300 {
+        circular.placed(&scattered(1, CircularKind::Circular), &[CHIP]);
+    }
+    // Each record ends a batch, and what was there is added up.
+    for batch in 2..1000 {
+        circular.placed(&scattered(batch, CircularKind::Dataflow), &[CHIP]);
+    }
+    let shown = chip(&circular);
+    let why = "a program's buffers are too scattered over cores to be added up";
+    assert_eq!(shown.unknown_because.as_deref(), Some(why));
+    assert_eq!((shown.core_bytes, shown.peak_core_bytes), (None, None));
+    circular.ended(Avma(1));
+    let after = chip(&circular);
+    assert_eq!((after.unknown_because, after.core_bytes), (None, Some(0)));
+    assert_eq!(after.peak_core_bytes, None, "what was gone is not known for good");
+}
+
+#[test]
+fn more_buffers_than_are_followed_are_said_to_be() {
+    let mut circular = watching();
+    for _ in 0..=MOST_BUFFERS {
+        circular.placed(&placed(1, 10, 100, 40), &[CHIP]);
+    }
+    let shown = chip(&circular);
+    let why = "a program has more buffers than are followed";
+    assert_eq!(shown.unknown_because.as_deref(), Some(why));
+    assert_eq!(
+        (shown.buffers, shown.headroom.circular_end),
+        (MOST_BUFFERS as u64 + 1, Some(DeviceAddr(140)))
+    );
+    circular.placed(&placed(1, 11, 100, 40), &[CHIP]);
+    assert_eq!(chip(&circular).core_bytes, Some(40), "the next batch is known again");
+}

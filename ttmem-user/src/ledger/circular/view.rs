@@ -29,23 +29,28 @@ impl Circular {
         let sets: Vec<(Avma, &Set)> = self.sets_on(chip).collect();
         let largest = sets
             .iter()
-            .map(|(program, set)| (set.figures().largest(), *program))
+            .map(|(program, set)| (set.figures(&self.steps).largest(), *program))
             .max()
             .filter(|(bytes, _)| *bytes > 0);
         let unknown_because = self.doubt(chip);
         let seen_core_bytes = largest.map_or(0, |(bytes, _)| bytes);
         let state = self.chips.get(&chip);
+        let highest = sets
+            .iter()
+            .filter_map(|(program, set)| Some((set.figures(&self.steps).tally.end?, *program)))
+            .max();
         let peak = state.map_or(0, |state| state.peak_of_gone).max(seen_core_bytes);
         let known = |bytes| unknown_because.is_none().then_some(bytes);
+        let gone_are_known = state.is_none_or(|state| !state.unknown_gone);
         CircularSnapshot {
             programs: sets.len() as u64,
-            buffers: sets.iter().map(|(_, set)| set.figures().buffers).sum(),
+            buffers: sets.iter().map(|(_, set)| set.figures(&self.steps).tally.buffers).sum(),
             core_bytes: known(seen_core_bytes),
             seen_core_bytes,
-            peak_core_bytes: known(peak),
+            peak_core_bytes: known(peak).filter(|_| gone_are_known),
             core_capacity_bytes: l1.bank_size,
             largest_program: largest.map(|(_, program)| program),
-            headroom: headroom(&sets, l1, unknown_because.as_deref()),
+            headroom: headroom(highest, l1, unknown_because.as_deref()),
             dispatches: self.dispatches_watched.then(|| Dispatches {
                 count: state.map_or(0, |state| state.dispatches),
                 last_program: state.and_then(|state| state.last).map(|(program, _)| program),
@@ -55,7 +60,7 @@ impl Circular {
         }
     }
 
-    fn sets_on(&self, chip: ChipId) -> impl Iterator<Item = (Avma, &Set)> {
+    pub(super) fn sets_on(&self, chip: ChipId) -> impl Iterator<Item = (Avma, &Set)> {
         self.programs
             .iter()
             .filter_map(move |(&program, state)| Some((program, state.sets.get(&chip)?)))
@@ -86,16 +91,16 @@ impl Circular {
         buffers: Vec<CircularBufferSnapshot>,
     ) -> ProgramSnapshot {
         let program = &self.programs[&address];
-        let figures = set.figures();
+        let figures = set.figures(&self.steps);
         ProgramSnapshot {
             program: address,
             chips: vec![chip],
             tid: program.tid,
             placed_ns: program.placed_ns,
-            core_bytes: figures.cores.map(|cores| cores.largest),
-            chip_bytes: figures.cores.map(|cores| cores.total),
-            cores: figures.cores.map(|cores| cores.count),
-            end: figures.end.map(DeviceAddr),
+            core_bytes: figures.cores.ok().map(|cores| cores.largest),
+            chip_bytes: figures.cores.ok().map(|cores| cores.total),
+            cores: figures.cores.ok().map(|cores| cores.count),
+            end: figures.tally.end.map(DeviceAddr),
             dispatches: self.dispatches_watched.then_some(program.dispatches),
             buffers,
         }
@@ -111,9 +116,8 @@ fn buffer_snapshot(buffer: &CircularBuffer) -> CircularBufferSnapshot {
     }
 }
 
-fn headroom(sets: &[(Avma, &Set)], l1: L1, doubt: Option<&str>) -> Headroom {
-    let highest =
-        sets.iter().filter_map(|(program, set)| Some((set.figures().end?, *program))).max();
+/// `highest`: where the highest buffer ends, and its program.
+fn headroom(highest: Option<(u64, Avma)>, l1: L1, doubt: Option<&str>) -> Headroom {
     let bytes = highest.zip(l1.lowest).and_then(|((end, _), (lowest, _))| {
         i64::try_from(i128::from(lowest.0) - i128::from(end)).ok()
     });

@@ -190,7 +190,7 @@ proptest! {
         };
         let record = captured.record(COPIED);
         let whole = UnwindExpression { offset: 0, length: bytes.len() };
-        let binary = Binary::of_unwind_information(bytes);
-        evaluate(&binary, &whole, initial, &record, &Registers::of(&record));
+        let entry = Entry::of_expressions(&bytes);
+        evaluate(&entry, &whole, initial, &record, &Registers::of(&record));
     }
 }
