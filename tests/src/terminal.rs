@@ -123,10 +123,15 @@ impl Terminal {
         }
     }
 
+    /// The process id of ttmem.
+    pub fn ttmem_pid(&self) -> Result<u32> {
+        Ok(fs::read_to_string(self.file("pid"))?.trim().parse()?)
+    }
+
     /// Sends ttmem a signal.
     pub fn signal_ttmem(&self, signal: Signal) -> Result<()> {
-        let pid = fs::read_to_string(self.file("pid"))?.trim().parse()?;
-        Ok(kill_process(Pid::from_raw(pid).context("pid")?, signal)?)
+        let pid = Pid::from_raw(self.ttmem_pid()?.cast_signed()).context("pid")?;
+        Ok(kill_process(pid, signal)?)
     }
 
     /// Checks that ttmem has ended with this code, and left the terminal as it was.

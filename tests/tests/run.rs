@@ -14,7 +14,8 @@ use e2e::{
     or_skip,
     refusal::compile,
     standin::{Driver, Standin},
-    ttmem::{PATIENCE, Ttmem},
+    terminal::Terminal,
+    ttmem::{PATIENCE, Ttmem, threads},
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -219,6 +220,24 @@ fn an_interrupt_ends_the_command_and_its_output_stays() {
     let after = tmux.until(|screen| screen.contains("the code is 9")).unwrap();
     assert!(after.contains("7 80\n2%\n") && after.contains("got it\n"), "{after}");
     assert!(!after.contains("o hides") && !after.contains("1%"), "{after}");
+}
+
+/// What the command writes is taken apart by a thread that could do nothing with the rights of root.
+#[test]
+fn behind_the_view_only_the_thread_that_attaches_keeps_rights() {
+    /// By its number in linux/capability.h.
+    const KILL: u64 = 1 << 5;
+    let ttmem = or_skip!(Ttmem::locate());
+    or_skip!(Terminal::locate());
+    let arguments = ["run", "--", "sh", "-c", "echo begun; read x"];
+    let terminal = Terminal::start(&ttmem, "rights", &arguments).unwrap();
+    terminal.until("the output", |screen| screen.contains("\nbegun\n")).unwrap();
+    let threads = threads(terminal.ttmem_pid().unwrap()).unwrap();
+    assert!(threads.iter().any(|thread| thread.name == "ttmem-output"), "{threads:?}");
+    for thread in threads {
+        assert!(thread.no_new_privileges, "{thread:?}");
+        assert!(thread.name == "ttmem-agent" || thread.permitted & !KILL == 0, "{thread:?}");
+    }
 }
 
 /// A command in a view that is there for so many seconds at most; it waits at a pipe.

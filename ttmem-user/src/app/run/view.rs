@@ -17,7 +17,10 @@ use super::{
     reader::Reader,
 };
 use crate::{
-    app::session::{Session, or_over},
+    app::{
+        privileges,
+        session::{Session, or_over},
+    },
     cli::{args::RunArgs, config::WatchConfig},
     tui::{Request, Ui, output_size},
 };
@@ -31,7 +34,7 @@ pub async fn watch(config: &WatchConfig, args: &RunArgs) -> anyhow::Result<u8> {
     let own = own_size().unwrap_or(USUAL);
     let (pty, terminal) = Pty::open(output_size(own).unwrap_or(own), invoker.as_ref())?;
     let mut child = Child::prepare(&args.command, invoker.as_ref(), Some(terminal))?;
-    let reader = Reader::start(pty.clone())?;
+    let reader = Reader::start(pty.clone(), privileges::drop_all)?;
     let mut session = begin(config, &mut child).await?;
     let signals = pass_on_signals(child.signaller(), || pty.interrupt())?;
     let watched = async {
