@@ -17,6 +17,7 @@ use crate::{
         args::{AttachArgs, Format},
         config::{Output, WatchConfig},
     },
+    stderr::remark,
     table::writer::TableError,
     target::process::Process,
     tui::Ui,
@@ -75,7 +76,7 @@ fn follow_instead(
             "cannot do without an attach of its own: leave {what} out, or add --no-table"
         )));
     }
-    eprintln!("ttmem: {error}: showing what that one says");
+    remark!("ttmem: {error}: showing what that one says");
     let output = match config.output {
         Output::Tui => Follow::View,
         Output::Lines(Format::Text) => Follow::Text,

@@ -17,7 +17,7 @@ use anyhow::{Context as _, ensure};
 use nix::unistd::{Gid, Uid, User, initgroups, setgid, setuid};
 
 use super::run::environment::{self, Environment};
-use crate::cli::args::LaunchArgs;
+use crate::{cli::args::LaunchArgs, stderr::remark};
 
 /// What a shell says of a command that is not there, and of one that cannot be run.
 const NOT_FOUND: u8 = 127;
@@ -37,7 +37,7 @@ pub fn run(args: &LaunchArgs) -> anyhow::Result<u8> {
         anyhow::bail!("there is no command");
     };
     let error = Command::new(program).args(arguments).env_clear().envs(environment).exec();
-    eprintln!("ttmem: cannot run {}: {error}", program.to_string_lossy());
+    remark!("ttmem: cannot run {}: {error}", program.to_string_lossy());
     Ok(if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUN })
 }
 

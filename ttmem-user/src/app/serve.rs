@@ -10,6 +10,7 @@ use super::{Outcome, agent::Selection, session::Session};
 use crate::{
     cli::{args::readers::ServeArgs, config::SessionConfig},
     ledger::{report::Report, snapshot::TargetState},
+    stderr::remark,
     units::Pid,
 };
 
@@ -98,18 +99,18 @@ impl Log {
             let before = self.watched.insert(target.process.serial, now.clone());
             let name = format!("process {} ({})", target.pid, one_line(&target.process.command));
             if before.is_none() {
-                eprintln!("watching {name}");
+                remark!("watching {name}");
             }
             if before.as_ref().is_none_or(|before| before.exact != now.exact) {
                 match target.inexact_because.first() {
-                    Some(reason) => eprintln!("{name} is not exact: {}", one_line(reason)),
-                    None if before.is_some() => eprintln!("{name} is exact again"),
+                    Some(reason) => remark!("{name} is not exact: {}", one_line(reason)),
+                    None if before.is_some() => remark!("{name} is exact again"),
                     None => {}
                 }
             }
             let failures_before = before.as_ref().and_then(|before| before.failures);
             if now.failures > failures_before.or(Some(0)) {
-                eprintln!("{name}: {} failed allocations", now.failures.unwrap_or(0));
+                remark!("{name}: {} failed allocations", now.failures.unwrap_or(0));
             }
             if now.state != TargetState::Running && before.is_none_or(|it| it.state != now.state) {
                 let live: u64 = target
@@ -118,7 +119,7 @@ impl Log {
                     .flat_map(|chip| &chip.pools)
                     .map(|pool| pool.buffers)
                     .sum();
-                eprintln!("{name} has ended; {live} buffers were live");
+                remark!("{name} has ended; {live} buffers were live");
             }
         }
         self.watched.retain(|serial, _| {
@@ -128,7 +129,7 @@ impl Log {
             report.unwatched.iter().map(|it| (it.pid, it.reason.clone())).collect();
         for (pid, reason) in &unwatched {
             if self.unwatched.get(pid) != Some(reason) {
-                eprintln!("process {pid} is not watched: {}", one_line(reason));
+                remark!("process {pid} is not watched: {}", one_line(reason));
             }
         }
         self.unwatched = unwatched;

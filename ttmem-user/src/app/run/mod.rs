@@ -24,9 +24,12 @@ use super::{
     output::{Lines, Stream},
     session::Session,
 };
-use crate::cli::{
-    args::RunArgs,
-    config::{Output, WatchConfig},
+use crate::{
+    cli::{
+        args::RunArgs,
+        config::{Output, WatchConfig},
+    },
+    stderr::remark,
 };
 use child::Child;
 use invoker::Invoker;
@@ -70,7 +73,7 @@ const fn code_of(command: u8, failed: bool) -> u8 {
 
 /// Says what failed before the command's end; `true`.
 fn complain(error: &anyhow::Error) -> bool {
-    eprintln!("ttmem: {}; the command is not watched any more", one_line(error));
+    remark!("ttmem: {}; the command is not watched any more", one_line(error));
     true
 }
 

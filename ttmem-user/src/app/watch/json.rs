@@ -14,6 +14,7 @@ use crate::{
     app::{Outcome, output::NotWritten},
     format::one_line,
     socket::client::{Client, ClientError},
+    stderr::remark,
 };
 
 impl Watch {
@@ -64,7 +65,7 @@ impl Watch {
             return Err(why);
         }
         let why = format!("{why:#}");
-        eprintln!("ttmem: process {pid} is left out: {}", one_line(&why));
+        remark!("ttmem: process {pid} is left out: {}", one_line(&why));
         Ok(Outcome::Incomplete)
     }
 
