@@ -83,10 +83,7 @@ impl Ttmem {
     pub fn attach_to(&self, options: &[&str]) -> Result<Attached> {
         let mut arguments = vec!["attach", "--format", "json"];
         arguments.extend(options);
-        let mut child =
-            self.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?;
-        let stdout = BufReader::new(child.stdout.take().context("no pipe")?);
-        Ok(Attached { child, stdout })
+        Attached::start(self.command(&arguments))
     }
 }
 
@@ -116,6 +113,13 @@ pub struct Attached {
 }
 
 impl Attached {
+    /// Starts a command that is, or becomes, one.
+    pub fn start(mut command: Command) -> Result<Self> {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?;
+        let stdout = BufReader::new(child.stdout.take().context("no pipe")?);
+        Ok(Attached { child, stdout })
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()

@@ -9,7 +9,8 @@ use super::{
     Outcome,
     agent::Selection,
     output::{Lines, Stream, outcome},
-    session::{Session, or_over, quit_signal},
+    session::{Session, or_over},
+    signals,
     watch::{Follow, follow},
 };
 use crate::{
@@ -87,7 +88,7 @@ fn follow_instead(
 
 async fn watch(config: &WatchConfig, selection: Selection) -> anyhow::Result<Outcome> {
     let several = selection.is_several();
-    let mut quit = pin!(quit_signal()?);
+    let mut quit = pin!(signals::quit()?);
     let lines = match config.output {
         Output::Lines(format) => {
             let lines = Lines::new(format, config.file.as_deref(), Stream::Stdout)?;

@@ -16,6 +16,7 @@ mod run;
 mod serve;
 mod session;
 mod share;
+mod signals;
 mod snapshot;
 mod stacks;
 mod target;

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Outcome, agent::Selection, session::Session};
+use super::{Outcome, agent::Selection, session::Session, signals::Request};
 use crate::{
     cli::{args::readers::ServeArgs, config::SessionConfig},
     ledger::{report::Report, snapshot::TargetState},
@@ -27,16 +27,16 @@ fn selection(args: &ServeArgs) -> Selection {
 }
 
 async fn serve(config: &SessionConfig, selection: Selection) -> anyhow::Result<Outcome> {
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen to signals")?;
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen to signals")?;
+    let mut interrupt = Request::listen(SignalKind::interrupt())?;
+    let mut terminate = Request::listen(SignalKind::terminate())?;
     let mut quit = pin!(async move {
         tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+            () = interrupt.recv() => {}
+            () = terminate.recv() => {}
         }
     });
+    // It ends nothing here, so that there is no reason to leave it out where it was ignored.
     let mut reload = signal(SignalKind::hangup()).context("cannot listen to signals")?;
-    let mut resync = signal(SignalKind::user_defined1()).context("cannot listen to signals")?;
     let mut session = Session::start(config, selection, Vec::new())?;
     if !session.wait_for_start(&mut quit).await? {
         return Ok(Outcome::Complete);
@@ -51,7 +51,6 @@ async fn serve(config: &SessionConfig, selection: Selection) -> anyhow::Result<O
                 session.look_again();
                 tell(&[NotifyState::Ready]);
             }
-            _ = resync.recv() => session.resync(),
             report = session.next_report() => match report {
                 Some(report) => log.note(&report),
                 None => break,

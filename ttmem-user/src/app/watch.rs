@@ -23,7 +23,8 @@ use super::{
     ask::{START_ONE, places, watched},
     export,
     output::{self, Lines, Stream, outcome},
-    session::{next_report, quit_signal},
+    session::next_report,
+    signals,
 };
 use crate::{
     cli::args::{Format, readers::WatchArgs},
@@ -215,7 +216,7 @@ impl Watch {
 
     async fn show(mut self, first: Report, in_view: bool) -> anyhow::Result<Outcome> {
         let (sender, reports) = watch::channel(Arc::new(first));
-        let mut quit = pin!(quit_signal()?);
+        let mut quit = pin!(signals::quit()?);
         let last = reports.clone();
         if in_view {
             let ui = Ui::new(self.theme);

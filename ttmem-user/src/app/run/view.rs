@@ -3,6 +3,8 @@
 //! When the view closes, what is kept of the output is printed; if the command still runs, the
 //! rest is passed on as it comes. The command never gets what is typed, but for Ctrl-C.
 
+use std::pin::pin;
+
 use anyhow::Context as _;
 use ratatui::layout::Size;
 use tokio::signal::unix::{SignalKind, signal};
@@ -35,8 +37,11 @@ pub async fn watch(config: &WatchConfig, args: &RunArgs) -> anyhow::Result<u8> {
     let (pty, terminal) = Pty::open(output_size(own).unwrap_or(own), invoker.as_ref())?;
     let mut child = Child::prepare(&args.command, invoker.as_ref(), Some(terminal))?;
     let reader = Reader::start(pty.clone(), privileges::drop_all)?;
-    let mut session = begin(config, &mut child).await?;
-    let signals = pass_on_signals(child.signaller(), || pty.interrupt())?;
+    let mut signals = pin!(pass_on_signals(child.signaller(), || pty.interrupt())?);
+    let mut session = tokio::select! {
+        session = begin(config, &mut child) => session?,
+        never = &mut signals => match never {},
+    };
     let watched = async {
         let over = or_over(child.ended(), config.session.duration);
         let shown = show(&mut session, args, over, &pty, &reader).await;
