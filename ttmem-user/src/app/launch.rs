@@ -14,7 +14,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use nix::unistd::{Gid, Uid, User, initgroups, setgid, setuid};
+use nix::unistd::{Gid, Uid, User, initgroups, setgid, setgroups, setuid};
 
 use super::run::environment::{self, Environment};
 use crate::{cli::args::LaunchArgs, stderr::remark};
@@ -51,7 +51,10 @@ fn take_terminal() -> io::Result<()> {
 fn become_user(user: Uid, group: Gid) -> anyhow::Result<()> {
     let name = User::from_uid(user)?.map(|user| user.name).unwrap_or_default();
     let name = CString::new(name)?;
-    if !name.is_empty() {
+    if name.is_empty() {
+        // Nobody says which others it has; those of now are root's.
+        setgroups(&[group])?;
+    } else {
         initgroups(&name, group)?;
     }
     setgid(group)?;
