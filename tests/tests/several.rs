@@ -1,12 +1,20 @@
 //! More than one process at a time, and processes that come, go and become others.
 
-use std::{collections::BTreeMap, fs, process::Command};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+    time::Instant,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::{
     or_skip,
+    refusal::Program,
+    sharing::{Rig, Service},
     standin::{Driver, Standin},
-    ttmem::{Attached, Ttmem, now_ns},
+    ttmem::{Attached, PATIENCE, Ttmem, now_ns},
 };
 use rustix::process::Signal;
 use serde_json::Value;
@@ -99,6 +107,41 @@ fn names_select_and_say_what_else_there_is() {
     assert!(error.contains("no process matches \"no such program\""), "{error}");
     assert!(error.contains(&driver.pid().to_string()), "{error}");
     assert_eq!(error.lines().count(), 1, "{error}");
+}
+
+/// One that never loads tt-metal is in nobody's way.
+#[test]
+fn all_are_waited_for_at_a_time() {
+    let mut rig = or_skip!(Rig::new());
+    rig.driver.all_ok(&["open mesh 0 2 name=m", "alloc a m DRAM 4096 2048"]).unwrap();
+    let never = Program::start(Path::new("cat"), &[]).unwrap();
+    let pids = [never.pid().to_string(), rig.driver.pid().to_string()];
+    let mut command =
+        rig.reading(&["attach", "--pid", &pids[0], "--pid", &pids[1], "--wait", "--headless"]);
+    let _watch = Service(command.stdout(Stdio::null()).spawn().unwrap());
+    let table = rig.place().join(format!("{}.table", pids[1]));
+    let deadline = Instant::now() + PATIENCE;
+    while !table.exists() {
+        assert!(Instant::now() < deadline, "it is not attached to");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn once_with_a_name_and_a_wait_waits() {
+    let ttmem = or_skip!(Ttmem::locate());
+    let standin = or_skip!(Standin::locate("pimpl"));
+    let options = ["attach", "--name", "pimpl/driver$", "--wait", "--once", "--format", "json"];
+    let once = Attached::start(ttmem.command(&options)).unwrap();
+    // Which is started once all that was there has been looked for.
+    let deadline = Instant::now() + PATIENCE;
+    while !once.permitted().unwrap().iter().any(|(name, _)| name == "ttmem-pipeline") {
+        assert!(Instant::now() < deadline, "it does not watch");
+        std::thread::yield_now();
+    }
+    let driver = standin.start().unwrap();
+    let (lines, status) = once.finish().unwrap();
+    assert!(lines.iter().any(|line| line["pid"] == driver.pid()), "{status}: {lines:?}");
 }
 
 /// `--all` and `--name --wait` see what starts later, from then on to its end.

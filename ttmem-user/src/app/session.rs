@@ -89,6 +89,7 @@ impl Session {
             refresh: config.refresh,
             duration: config.duration,
             once: config.once,
+            awaits_target: selection.awaits_target(),
             ends_with_targets: selection.ends_with_targets(),
             detail: Detail { buffers: config.buffers, map: config.map, ..Detail::default() },
             // Any view may be opened after the end.

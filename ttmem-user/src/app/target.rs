@@ -1,8 +1,8 @@
 //! A target examined: its process, its library, and what could be resolved in it.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::sync::Arc;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use ttmem_common::{
     layout::LayoutTable,
     probe::{PROBES, ProbeId},
@@ -26,9 +26,6 @@ use crate::{
     },
     units::{Avma, Pid, Svma},
 };
-
-/// How often `--wait` looks.
-const WAIT_TICK: Duration = Duration::from_millis(100);
 
 /// A target, ready to be attached to.
 pub struct Target {
@@ -55,25 +52,15 @@ impl Examiner {
         Ok(self.target(process, library))
     }
 
-    /// The same, waiting until it loads the library, unless it is to `stop`.
-    pub fn wait_for(
-        &mut self,
-        process: Process,
-        stop: impl Fn() -> bool,
-    ) -> anyhow::Result<Target> {
-        loop {
-            match self.finder.find(&process) {
-                Err(LibraryError::NotThere { .. }) if !process.has_ended() => {
-                    ensure!(!stop(), "stopped while waiting for process {}", process.pid());
-                    thread::sleep(WAIT_TICK);
-                }
-                Err(LibraryError::NotThere { .. }) => {
-                    return Err(ProcessError::Ended(process.pid()))
-                        .context("it never loaded tt-metal");
-                }
-                Err(error) => return Err(error.into()),
-                Ok(library) => return Ok(self.target(process, library)),
+    /// The same of one that may still load the library; until it does, it is given back.
+    pub fn examine_early(&mut self, process: Process) -> anyhow::Result<Result<Target, Process>> {
+        match self.finder.find(&process) {
+            Err(LibraryError::NotThere { .. }) if process.has_ended() => {
+                Err(ProcessError::Ended(process.pid())).context("it never loaded tt-metal")
             }
+            Err(LibraryError::NotThere { .. }) => Ok(Err(process)),
+            Err(error) => Err(error.into()),
+            Ok(library) => Ok(Ok(self.target(process, library))),
         }
     }
 

@@ -4,13 +4,15 @@
 //! looking at everything again.
 
 use std::{
+    collections::VecDeque,
     os::fd::{AsFd as _, BorrowedFd},
     path::Path,
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     time::Timespec,
@@ -42,6 +44,8 @@ use crate::{
 const AFTER_FORK: Duration = Duration::from_millis(200);
 /// How often to look whether another ttmem still watches a process.
 const TAKEN_AGAIN: Duration = Duration::from_secs(2);
+/// How often `--wait` looks at processes that are named by their ids.
+const WAIT_TICK: Duration = Duration::from_millis(100);
 /// How often everything is looked at where the kernel does not tell.
 const POLL: Duration = Duration::from_millis(500);
 /// And where it does: a processor that goes, as all but one do when a machine sleeps, or comes is not
@@ -107,9 +111,7 @@ impl Search {
         self.admission.keep_rights().context("cannot drop capabilities")?;
         match self.selection.clone() {
             Selection::Pids { pids, wait } => {
-                for pid in pids {
-                    self.admit_named(pid, wait)?;
-                }
+                self.admit_named(pids, wait)?;
                 privileges::drop_all().context("cannot drop capabilities")
             }
             Selection::Command(pid) => {
@@ -134,19 +136,38 @@ impl Search {
         }
     }
 
-    /// A process that the user named by its id: whatever is wrong with it ends the start.
-    fn admit_named(&mut self, pid: Pid, wait: bool) -> anyhow::Result<()> {
-        if self.admission.has(pid) {
-            return Ok(());
+    /// Those that the user named by their ids: whatever is wrong with one of them ends the start. With
+    /// `wait` each is attached to as soon as it has loaded the library, whichever is first.
+    fn admit_named(&mut self, pids: Vec<Pid>, wait: bool) -> anyhow::Result<()> {
+        let mut left = VecDeque::new();
+        for pid in pids {
+            left.push_back(Process::open(pid)?);
         }
-        let process = Process::open(pid)?;
-        let Admission { control, examiner, .. } = &mut self.admission;
-        let target = if wait {
-            examiner.wait_for(process, || control.is_stopping())?
-        } else {
-            examiner.examine(process)?
-        };
-        self.admission.admit(target, false)
+        loop {
+            for _ in 0..left.len() {
+                let Some(process) = left.pop_front() else { break };
+                if self.admission.has(process.pid()) {
+                    continue;
+                }
+                let examiner = &mut self.admission.examiner;
+                let target = if wait {
+                    match examiner.examine_early(process)? {
+                        Ok(target) => target,
+                        Err(process) => {
+                            left.push_back(process);
+                            continue;
+                        }
+                    }
+                } else {
+                    examiner.examine(process)?
+                };
+                self.admission.admit(target, false)?;
+            }
+            let Some(next) = left.front() else { return Ok(()) };
+            let stopping = self.admission.control.is_stopping();
+            ensure!(!stopping, "stopped while waiting for process {}", next.pid());
+            thread::sleep(WAIT_TICK);
+        }
     }
 
     /// Looks at every process; returns those with tt-metal that are not selected.
