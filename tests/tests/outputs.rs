@@ -1,9 +1,15 @@
-//! Outputs that cannot be written to.
+//! Outputs that cannot be written to, and what they held before.
 
-use std::{fs::File, os::unix::net::UnixDatagram, process::Stdio};
+use std::{
+    fs::{self, File},
+    os::unix::net::UnixDatagram,
+    path::Path,
+    process::Stdio,
+};
 
 use e2e::{
     or_skip,
+    refusal::{Program, end_of},
     sharing::{Rig, Service, served},
     ttmem::{PATIENCE, Ttmem},
 };
@@ -61,4 +67,17 @@ fn a_service_that_nobody_listens_to_goes_on() {
     rig.driver.ok("alloc b m DRAM 4096 2048").unwrap();
     rig.sync().unwrap();
     assert!(service.0.try_wait().unwrap().is_none(), "it has ended");
+}
+
+#[test]
+fn what_a_file_held_stays_where_nothing_can_be_watched() {
+    let ttmem = or_skip!(Ttmem::locate());
+    let program = Program::start(Path::new("cat"), &[]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("lines");
+    fs::write(&file, "of yesterday\n").unwrap();
+    let mut command = ttmem.command(&["attach", "--pid", &program.pid().to_string(), "-o"]);
+    command.arg(&file);
+    assert_eq!(end_of(command).unwrap().status.code(), Some(1));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "of yesterday\n");
 }

@@ -57,6 +57,34 @@ pub enum Stream {
     Stderr,
 }
 
+/// A file whose old content goes with the first write, and not before there is anything to write.
+struct Overwriting {
+    file: File,
+    /// Whether it has old content, as only a plain file has.
+    old: bool,
+}
+
+impl Overwriting {
+    fn open(path: &Path) -> io::Result<Self> {
+        let file = File::options().write(true).create(true).truncate(false).open(path)?;
+        let old = file.metadata()?.is_file();
+        Ok(Self { file, old })
+    }
+}
+
+impl Write for Overwriting {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if std::mem::take(&mut self.old) {
+            self.file.set_len(0)?;
+        }
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
 /// Prints reports, each flushed before the next.
 pub struct Lines {
     format: Format,
@@ -80,7 +108,7 @@ impl Lines {
         let (to, what, size): (Box<dyn Write + Send>, String, Option<Winsize>) =
             match (file, stream) {
                 (Some(path), _) => {
-                    let file = File::create(path)
+                    let file = Overwriting::open(path)
                         .with_context(|| format!("cannot write to {}", path.display()))?;
                     (Box::new(file), path.display().to_string(), None)
                 }
@@ -191,4 +219,34 @@ fn width(size: Winsize) -> Option<usize> {
 /// What a last report means for the exit code.
 pub fn outcome(last: &Report) -> Outcome {
     if last.is_exact() { Outcome::Complete } else { Outcome::Incomplete }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn what_a_file_held_goes_with_the_first_report() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lines");
+        fs::write(&path, "of an earlier run, and longer than a report".repeat(1000)).unwrap();
+        let before = fs::read(&path).unwrap();
+        let mut lines = Lines::new(Format::Json, Some(&path), Stream::Stdout).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), before, "nothing has been printed");
+        let report = Report::of_one(crate::fixture::normal());
+        lines.print(&report).unwrap();
+        lines.print(&report).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(text.lines().all(|line| line.starts_with('{') && line.ends_with('}')), "{text}");
+    }
+
+    #[test]
+    fn what_is_no_plain_file_is_written_to_as_it_is() {
+        let mut lines =
+            Lines::new(Format::Json, Some(Path::new("/dev/null")), Stream::Stdout).unwrap();
+        lines.print(&Report::of_one(crate::fixture::normal())).unwrap();
+    }
 }
