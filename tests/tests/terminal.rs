@@ -1,5 +1,7 @@
 //! The live view on a real terminal: what it shows, and that it gives the terminal back.
 
+use std::process::{Command, Stdio};
+
 use anyhow::Context as _;
 use e2e::{
     or_skip,
@@ -114,6 +116,30 @@ fn the_targets_last_state_stays() {
         assert_eq!(lines_of_chip(&after, 0), pools, "{name}");
         terminal.keys(&["q"]).unwrap();
         terminal.given_back("0").unwrap();
+    }
+}
+
+/// A terminal of no size, as that of some containers and serial lines, and one without a name.
+#[test]
+fn odd_terminals_will_do_or_are_refused() {
+    let ttmem = or_skip!(Ttmem::locate());
+    let driver = or_skip!(still_target());
+    let pid = driver.pid().to_string();
+    let shown = |term: &str, options: &str| {
+        let attach = format!("{} attach --pid {pid} --no-table {options}", ttmem.path().display());
+        // `script` gives it a terminal, of no size where it has none itself.
+        let mut command = Command::new("script");
+        command.args(["-qec", &format!("stty size; {attach}"), "/dev/null"]);
+        let output = command.env("TERM", term).stdin(Stdio::null()).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let sizeless = shown("xterm", "--duration 1 -r 50");
+    assert!(sizeless.contains("0 0") && sizeless.contains("chip 0"), "{sizeless:?}");
+    for term in ["dumb", ""] {
+        let refused = shown(term, "");
+        assert!(refused.contains("add --headless"), "{refused:?}");
+        let plain = shown(term, "--once");
+        assert!(plain.contains("DRAM") && !plain.contains('\u{1b}'), "{plain:?}");
     }
 }
 

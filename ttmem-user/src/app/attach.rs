@@ -1,14 +1,11 @@
 //! `ttmem attach`.
 
-use std::{
-    io::{self, IsTerminal as _},
-    pin::pin,
-};
+use std::pin::pin;
 
 use super::{
     Outcome,
     agent::Selection,
-    output::{Lines, Stream, outcome},
+    output::{Lines, Stream, outcome, screen},
     session::{Session, or_over},
     signals,
     watch::{Follow, follow},
@@ -32,8 +29,7 @@ pub fn run(args: &AttachArgs) -> anyhow::Result<Outcome> {
     for pid in &pids {
         Process::open(*pid)?;
     }
-    let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
-    let config = WatchConfig::new(&args.watch, args.once, terminal)?;
+    let config = WatchConfig::new(&args.watch, args.once, screen())?;
     let selection = if args.targets.all {
         Selection::All
     } else if let Some(pattern) = &args.targets.name {

@@ -2,8 +2,9 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    ffi::OsStr,
     fs::File,
-    io::{self, BufWriter, Write},
+    io::{self, BufWriter, IsTerminal as _, Write},
     path::Path,
 };
 
@@ -12,7 +13,7 @@ use rustix::termios::{Winsize, tcgetwinsize};
 
 use super::Outcome;
 use crate::{
-    cli::args::Format,
+    cli::{args::Format, config::Screen},
     ledger::{
         call::Calls,
         report::Report,
@@ -39,6 +40,24 @@ impl NotWritten {
     pub fn is_closed(&self) -> bool {
         self.source.kind() == io::ErrorKind::BrokenPipe
     }
+}
+
+/// What there is to draw on.
+pub fn screen() -> Screen {
+    match io::stdin().is_terminal() && io::stdout().is_terminal() {
+        true if is_dumb() => Screen::Dumb,
+        true => Screen::Terminal,
+        false => Screen::None,
+    }
+}
+
+/// Whether the terminal, if there is one, knows nothing but lines.
+fn is_dumb() -> bool {
+    is_dumb_called(std::env::var_os("TERM").as_deref())
+}
+
+fn is_dumb_called(term: Option<&OsStr>) -> bool {
+    term.is_none_or(|term| term.is_empty() || term == "dumb")
 }
 
 /// Writes to standard output, at once.
@@ -129,7 +148,7 @@ impl Lines {
             to: BufWriter::new(to),
             what,
             // Only a terminal has a size.
-            color: size.is_some() && !no_color,
+            color: size.is_some() && !no_color && !is_dumb(),
             width: size.and_then(width),
             totals: false,
             on_failure: false,
@@ -226,6 +245,13 @@ mod tests {
     use std::fs;
 
     use super::*;
+
+    #[test]
+    fn a_terminal_without_a_name_is_dumb() {
+        let dumb = |term: &str| is_dumb_called(Some(OsStr::new(term)));
+        assert!(is_dumb_called(None) && dumb("") && dumb("dumb"));
+        assert!(!dumb("xterm-256color") && !dumb("vt100"));
+    }
 
     #[test]
     fn what_a_file_held_goes_with_the_first_report() {

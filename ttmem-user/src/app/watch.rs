@@ -5,7 +5,6 @@ mod json;
 
 use std::{
     collections::BTreeMap,
-    io::{self, IsTerminal as _},
     path::PathBuf,
     pin::pin,
     sync::Arc,
@@ -27,7 +26,10 @@ use super::{
     signals,
 };
 use crate::{
-    cli::args::{Format, readers::WatchArgs},
+    cli::{
+        args::{Format, readers::WatchArgs},
+        config::Screen,
+    },
     ledger::{
         report::{KEPT_ENDED, Report, Unwatched},
         snapshot::{Snapshot, TargetState},
@@ -60,14 +62,14 @@ pub fn run(args: &WatchArgs) -> anyhow::Result<Outcome> {
     if args.json {
         return watch.json(args.once);
     }
+    let in_view = output::screen() == Screen::Terminal && !args.headless && !args.once;
     let first = watch.read()?;
     watch.check_devices(&first)?;
-    let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
     if args.once {
         print(&mut Lines::new(Format::Text, None, Stream::Stdout)?, &first)?;
         return Ok(outcome(&first));
     }
-    super::event_loop()?.block_on(watch.show(first, terminal && !args.headless))
+    super::event_loop()?.block_on(watch.show(first, in_view))
 }
 
 /// Shows what another ttmem says of one process.

@@ -35,6 +35,6 @@ pub use output::{OutputTail, TALLEST, output_size};
 pub use request::Request;
 pub use run::run;
 pub use tab::Tab;
-pub use terminal::TerminalGuard;
+pub use terminal::{TerminalGuard, USUAL, usable};
 pub use theme::{Palette, Theme};
 pub use ui::{Flow, Ui};

@@ -8,11 +8,7 @@ mod pty;
 mod reader;
 mod view;
 
-use std::{
-    convert::Infallible,
-    io::{self, IsTerminal as _},
-    pin::pin,
-};
+use std::{convert::Infallible, pin::pin};
 
 use nix::sys::signal::Signal;
 use tokio::signal::unix::SignalKind;
@@ -20,7 +16,7 @@ use tokio::signal::unix::SignalKind;
 use super::{
     agent::Selection,
     is_broken_pipe, one_line,
-    output::{Lines, Stream},
+    output::{Lines, Stream, screen},
     session::Session,
     signals::Request,
 };
@@ -36,8 +32,7 @@ use invoker::Invoker;
 
 /// Runs the command, and returns its exit code.
 pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
-    let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
-    let config = WatchConfig::new(&args.watch, false, terminal)?;
+    let config = WatchConfig::new(&args.watch, false, screen())?;
     super::event_loop()?.block_on(watch(&config, args))
 }
 

@@ -6,7 +6,6 @@
 use std::pin::pin;
 
 use anyhow::Context as _;
-use ratatui::layout::Size;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
@@ -24,11 +23,8 @@ use crate::{
         session::{Session, or_over},
     },
     cli::{args::RunArgs, config::WatchConfig},
-    tui::{Request, Ui, output_size},
+    tui::{Request, USUAL, Ui, output_size},
 };
-
-/// What a terminal is taken to have that does not say.
-const USUAL: Size = Size { width: 80, height: 24 };
 
 /// Runs the command, and returns its exit code.
 pub async fn watch(config: &WatchConfig, args: &RunArgs) -> anyhow::Result<u8> {

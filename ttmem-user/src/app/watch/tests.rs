@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{BufRead as _, BufReader, Write as _},
+    io::{self, BufRead as _, BufReader, Write},
     os::unix::{fs::FileExt as _, net::UnixListener},
     thread,
 };
