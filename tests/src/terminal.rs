@@ -35,7 +35,7 @@ fg > /dev/null
 echo $? > code
 stty -g > after
 touch done
-cat
+while read -r line; do $line; done
 "#;
 
 impl Terminal {
@@ -134,7 +134,7 @@ impl Terminal {
         Ok(kill_process(pid, signal)?)
     }
 
-    /// Checks that ttmem has ended with this code, and left the terminal as it was.
+    /// Checks that ttmem has ended, or been stopped, with this code, and left the terminal as it was.
     pub fn given_back(&self, code: &str) -> Result<()> {
         let screen = self.until("the line before", |screen| screen.contains("the line before"))?;
         let deadline = Instant::now() + PATIENCE;

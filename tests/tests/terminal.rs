@@ -99,6 +99,24 @@ fn signals_give_the_terminal_back() {
     }
 }
 
+/// By the key and by the signal, and back again.
+#[test]
+fn it_stops_as_any_program_of_a_shell_and_goes_on() {
+    for (name, by_key) in [("suspended", true), ("stopped", false)] {
+        let (terminal, _driver, _) = or_skip!(shown(name));
+        if by_key {
+            terminal.keys(&["C-z"]).unwrap();
+        } else {
+            terminal.signal_ttmem(Signal::TSTP).unwrap();
+        }
+        terminal.given_back("148").with_context(|| name).unwrap();
+        terminal.keys(&["fg", "Enter"]).unwrap();
+        terminal.until("the view again", |screen| screen.contains("chip 0")).unwrap();
+        terminal.keys(&["q"]).unwrap();
+        terminal.until("the shell", |screen| screen.contains("the line before")).unwrap();
+    }
+}
+
 /// However the target ends, what it was like last stays, and the terminal is given back after that.
 #[test]
 fn the_targets_last_state_stays() {

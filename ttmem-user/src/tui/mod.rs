@@ -23,6 +23,7 @@ mod rates;
 mod request;
 mod run;
 mod state;
+mod suspend;
 mod tab;
 mod table;
 pub mod terminal;

@@ -10,7 +10,7 @@ use ratatui::{
 };
 
 use super::{
-    OutputTail, Request, Theme, ascii, keymap, output_size,
+    Action, OutputTail, Request, Theme, ascii, keymap, output_size,
     state::{State, failures::Failures},
     view::{self, Command, Scene},
 };
@@ -30,6 +30,8 @@ pub enum Flow {
     Idle,
     /// Go on, and draw again.
     Continue,
+    /// The user wants to be back in the shell for a while.
+    Suspend,
     /// The user wants to leave.
     Quit,
 }
@@ -122,10 +124,11 @@ impl Ui {
 
     /// Takes in an event of the terminal.
     pub fn handle(&mut self, event: &Event) -> Flow {
-        if let Some(action) = keymap::action(event, self.state.is_typing()) {
-            self.state.update(action);
-        } else if !matches!(event, Event::Resize(..)) {
-            return Flow::Idle;
+        match keymap::action(event, self.state.is_typing()) {
+            Some(Action::Suspend) => return Flow::Suspend,
+            Some(action) => self.state.update(action),
+            None if matches!(event, Event::Resize(..)) => {}
+            None => return Flow::Idle,
         }
         if self.state.quit { Flow::Quit } else { Flow::Continue }
     }
