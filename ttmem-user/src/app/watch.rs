@@ -2,6 +2,7 @@
 //! it was asked for.
 
 mod json;
+mod newest;
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 use tokio::{
     sync::watch,
     time::{MissedTickBehavior, interval},
@@ -60,16 +61,33 @@ pub fn run(args: &WatchArgs) -> anyhow::Result<Outcome> {
         torn: BTreeMap::new(),
     };
     if args.json {
+        if !watch.chips.is_empty() {
+            let first = watch.read()?;
+            watch.check_devices(&first)?;
+        }
         return watch.json(args.once);
     }
     let in_view = output::screen() == Screen::Terminal && !args.headless && !args.once;
     let first = watch.read()?;
-    watch.check_devices(&first)?;
+    if !(in_view && is_empty(&first)) {
+        check_not_empty(&first)?;
+        watch.check_devices(&first)?;
+    }
     if args.once {
         print(&mut Lines::new(Format::Text, None, Stream::Stdout)?, &first)?;
         return Ok(outcome(&first));
     }
     super::event_loop()?.block_on(watch.show(first, in_view))
+}
+
+/// Whether nobody watches anything, as while a service waits for a first process.
+fn is_empty(report: &Report) -> bool {
+    report.targets.is_empty() && report.unwatched.is_empty()
+}
+
+fn check_not_empty(report: &Report) -> anyhow::Result<()> {
+    ensure!(!is_empty(report), "nothing is watched: {START_ONE}");
+    Ok(())
 }
 
 /// Shows what another ttmem says of one process.
@@ -157,9 +175,6 @@ impl Watch {
         tables.retain(|pid, _| pids.contains(pid) || !torn.contains_key(pid));
         let mut targets = self.read_tables(&mut unwatched)?;
         self.forget_ended(&mut targets);
-        if targets.is_empty() && unwatched.is_empty() && self.pids.is_empty() {
-            bail!("nothing is watched: {START_ONE}");
-        }
         Ok(Report { time_ns: now_ns(), targets, unwatched, health: None })
     }
 
@@ -221,7 +236,7 @@ impl Watch {
         let mut quit = pin!(signals::quit()?);
         let last = reports.clone();
         if in_view {
-            let ui = Ui::new(self.theme);
+            let ui = Ui::new(self.theme).of_others();
             tokio::select! {
                 shown = tui::run(ui, reports, None, export::only, quit) => shown?,
                 read = self.keep_reading(&sender, Until::Left) => read?,
