@@ -2,12 +2,14 @@
 
 use std::pin::pin;
 
+use anyhow::anyhow;
+
 use super::{
     Outcome,
     agent::Selection,
     output::{Lines, Stream, outcome, screen},
     session::{Session, or_over},
-    signals,
+    signals, target,
     watch::{Follow, follow},
 };
 use crate::{
@@ -24,6 +26,9 @@ use crate::{
 
 /// Runs the command.
 pub fn run(args: &AttachArgs) -> anyhow::Result<Outcome> {
+    if args.targets.is_empty() {
+        return Err(which_one());
+    }
     let pids: Vec<Pid> = args.targets.pid.iter().copied().map(Pid).collect();
     // A process that is not there is a better reason than a terminal that is not.
     for pid in &pids {
@@ -40,6 +45,17 @@ pub fn run(args: &AttachArgs) -> anyhow::Result<Outcome> {
     match super::event_loop()?.block_on(watch(&config, selection)) {
         Err(error) => follow_instead(&config, args, error),
         done => done,
+    }
+}
+
+/// What to say where it is not said which process.
+fn which_one() -> anyhow::Error {
+    let options = "which process? Give --pid PID, --name REGEX or --all";
+    match target::all_named() {
+        none if none.is_empty() => {
+            anyhow!("{options}: no process that can be looked into has tt-metal")
+        }
+        found => anyhow!("{options}: tt-metal runs in {}", target::listed(&found)),
     }
 }
 

@@ -22,10 +22,35 @@ use crate::{
         live_buffers::Reader,
         maps::MemoryMap,
         memory::{LiveMemory, TargetMemory as _},
-        process::{Process, ProcessError},
+        process::{Process, ProcessError, all_pids},
     },
     units::{Avma, Pid, Svma},
 };
+
+/// Most processes that an error lists.
+const LISTED: usize = 8;
+
+/// A process, as errors name it.
+pub fn named(pid: Pid, command: &str) -> String {
+    format!("{pid} ({})", one_line(command))
+}
+
+/// Some of many.
+pub fn listed(named: &[String]) -> String {
+    let listed = named.iter().take(LISTED).cloned().collect::<Vec<_>>().join(", ");
+    match named.len().saturating_sub(LISTED) {
+        0 => listed,
+        more => format!("{listed} and {more} more"),
+    }
+}
+
+/// The processes with tt-metal, as errors name them; of those that may be looked into.
+pub fn all_named() -> Vec<String> {
+    let mut finder = Finder::default();
+    let processes = all_pids().into_iter().filter_map(|pid| Process::open(pid).ok());
+    let with_library = processes.filter(|process| finder.find(process).is_ok());
+    with_library.map(|process| named(process.pid(), &process.command())).collect()
+}
 
 /// A target, ready to be attached to.
 pub struct Target {
@@ -209,5 +234,17 @@ impl Target {
                 || PROBES.iter().any(|probe| probe.name() == missing.probe && !probe.is_essential())
         };
         self.plan.unresolved.iter().filter(|missing| !harmless(missing)).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_lists_only_so_many_processes() {
+        let all: Vec<String> = (1..=9).map(|pid| named(Pid(pid), "a\nb")).collect();
+        assert_eq!(listed(&all[..2]), "1 (a b), 2 (a b)");
+        assert!(listed(&all).ends_with(", 8 (a b) and 1 more"), "{}", listed(&all));
     }
 }

@@ -124,7 +124,9 @@ impl WatchConfig {
         }
         Ok(Self {
             output: if lines {
-                let usual = if on_failure { Format::Json } else { Format::Text };
+                // No table has room for a map.
+                let json = on_failure || args.map;
+                let usual = if json { Format::Json } else { Format::Text };
                 Output::Lines(args.format.unwrap_or(usual))
             } else {
                 Output::Tui
@@ -255,9 +257,10 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_json_and_so_is_the_rest_unless_asked_otherwise() {
+    fn failures_and_maps_are_json_and_so_is_the_rest_unless_asked_otherwise() {
         let json = config(&["--on-failure", "json"], false).unwrap();
         assert_eq!((json.output, json.on_failure), (Output::Lines(Format::Json), true));
+        assert_eq!(config(&["--map"], true).unwrap().output, Output::Lines(Format::Json));
         let text = config(&["--on-failure", "json", "--format", "text"], true).unwrap();
         assert_eq!((text.output, text.on_failure), (Output::Lines(Format::Text), true));
         assert_eq!(config(&["--keep-failures", "3"], true).unwrap().session.keep_failures, 3);

@@ -28,7 +28,7 @@ use super::{
     refused::Refused,
 };
 use crate::{
-    app::privileges,
+    app::{privileges, target},
     kernel::mappings::{Mappings, Scope, Seen},
     pipeline::{Command, Gone, Notice},
     socket::End,
@@ -53,8 +53,6 @@ const POLL: Duration = Duration::from_millis(500);
 const POLL_ANYWAY: Duration = Duration::from_secs(60);
 /// How often it is looked whether those that are not watched are still there.
 const PRUNE: Duration = Duration::from_secs(1);
-/// Most names that an error lists.
-const LISTED: usize = 8;
 
 /// What is known of a process before it is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,7 +157,7 @@ impl Search {
                         }
                     }
                 } else {
-                    examiner.examine(process)?
+                    examiner.examine(process).map_err(with_advice)?
                 };
                 self.admission.admit(target, false)?;
             }
@@ -212,7 +210,7 @@ impl Search {
         }
         let error = match self.admission.examiner.examine(process) {
             Ok(_) if !selected => {
-                others.push(format!("{pid} ({command})"));
+                others.push(target::named(pid, &command));
                 return;
             }
             Ok(target) => {
@@ -363,6 +361,16 @@ impl Search {
     }
 }
 
+/// The error, with what else `attach` can do about a process without tt-metal.
+fn with_advice(error: LibraryError) -> anyhow::Error {
+    match error {
+        LibraryError::NotThere { .. } => {
+            anyhow!("{error}; with --wait ttmem waits until it loads the library")
+        }
+        error => error.into(),
+    }
+}
+
 /// What to say if nothing matches.
 fn no_match(pattern: &str, others: &[String]) -> anyhow::Error {
     if others.is_empty() {
@@ -370,10 +378,5 @@ fn no_match(pattern: &str, others: &[String]) -> anyhow::Error {
             "no process matches {pattern:?}: none has loaded tt-metal; with --wait ttmem waits for one"
         );
     }
-    let more = match others.len().saturating_sub(LISTED) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    let listed = others.iter().take(LISTED).cloned().collect::<Vec<_>>().join(", ");
-    anyhow!("no process matches {pattern:?}; tt-metal runs in {listed}{more}")
+    anyhow!("no process matches {pattern:?}; tt-metal runs in {}", target::listed(others))
 }
