@@ -92,7 +92,7 @@ fg > /dev/null
 echo $? > code
 stty -g > after
 touch done
-cat
+while read -r line; do $line; done
 "#;
 
 impl Terminal {
@@ -171,13 +171,18 @@ impl Terminal {
         }
     }
 
-    /// Sends ttmem a signal.
-    pub fn signal_ttmem(&self, signal: Signal) -> Result<()> {
-        let pid = fs::read_to_string(self.file("pid"))?.trim().parse()?;
-        Ok(kill_process(Pid::from_raw(pid).context("pid")?, signal)?)
+    /// The process id of ttmem.
+    pub fn ttmem_pid(&self) -> Result<u32> {
+        Ok(fs::read_to_string(self.file("pid"))?.trim().parse()?)
     }
 
-    /// Checks that ttmem has ended with this code, and left the terminal as it was.
+    /// Sends ttmem a signal.
+    pub fn signal_ttmem(&self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_raw(self.ttmem_pid()?.cast_signed()).context("pid")?;
+        Ok(kill_process(pid, signal)?)
+    }
+
+    /// Checks that ttmem has ended, or been stopped, with this code, and left the terminal as it was.
     pub fn given_back(&self, code: &str) -> Result<()> {
         let screen = self.until("the line before", |screen| screen.contains("the line before"))?;
         let deadline = Instant::now() + PATIENCE;

@@ -96,8 +96,17 @@ impl Ttmem {
     pub fn attach_to(&self, options: &[&str]) -> Result<Attached> {
         let mut arguments = vec!["attach", "--format", "json"];
         arguments.extend(options);
-        let mut child =
-            self.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?;
+        self.begin(&arguments)
+    }
+
+    /// Begins a command that prints JSON.
+    pub fn begin(&self, arguments: &[&str]) -> Result<Attached> {
+        self.follow(self.command(arguments))
+    }
+
+    /// Begins a command line that ends up as such a command.
+    pub fn follow(&self, mut command: Command) -> Result<Attached> {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?;
         let stdout = BufReader::new(child.stdout.take().context("no pipe")?);
         Ok(Attached { child, stdout, _tables: Arc::clone(&self.tables) })
     }
@@ -193,17 +202,8 @@ impl Attached {
 
     /// The name of each of its threads, and the capabilities that it may still use.
     pub fn permitted(&self) -> Result<Vec<(String, u64)>> {
-        let mut threads = Vec::new();
-        for task in fs::read_dir(format!("/proc/{}/task", self.pid()))? {
-            let status = fs::read_to_string(task?.path().join("status"))?;
-            let line = |key: &str| {
-                let mut lines = status.lines();
-                lines.find_map(|line| line.strip_prefix(key)).with_context(|| format!("no {key}"))
-            };
-            let permitted = u64::from_str_radix(line("CapPrm:")?.trim(), 16)?;
-            threads.push((line("Name:")?.trim().to_owned(), permitted));
-        }
-        Ok(threads)
+        let threads = threads(self.pid())?.into_iter();
+        Ok(threads.map(|thread| (thread.name, thread.permitted)).collect())
     }
 
     /// Sends a signal.
@@ -227,6 +227,36 @@ impl Drop for Attached {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What the kernel says of a thread.
+#[derive(Debug)]
+pub struct Thread {
+    /// Its name.
+    pub name: String,
+    /// The capabilities that it may use.
+    pub permitted: u64,
+    /// Whether it can gain no others by a program that it becomes.
+    pub no_new_privileges: bool,
+}
+
+/// The threads of a process. One that ends meanwhile is left out.
+pub fn threads(pid: u32) -> Result<Vec<Thread>> {
+    let mut threads = Vec::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let Ok(status) = fs::read_to_string(task?.path().join("status")) else { continue };
+        let line = |key: &str| {
+            let mut lines = status.lines();
+            let line = lines.find_map(|line| line.strip_prefix(key));
+            line.map(str::trim).with_context(|| format!("no {key}"))
+        };
+        threads.push(Thread {
+            name: line("Name:")?.to_owned(),
+            permitted: u64::from_str_radix(line("CapPrm:")?, 16)?,
+            no_new_privileges: line("NoNewPrivs:")? == "1",
+        });
+    }
+    Ok(threads)
 }
 
 /// CLOCK_MONOTONIC, nanoseconds: the clock of `time_ns`.

@@ -114,8 +114,26 @@ fn a_process_without_tt_metal() {
     let ttmem = or_skip!(Ttmem::locate());
     let program = Program::start(Path::new("cat"), &[]).unwrap();
     let pid = program.pid().to_string();
-    let expected = ["has no tt-metal", &pid, "cat", "GraphTracker::track_allocate", "--wait"];
+    let expected = ["has no tt-metal", &pid, "cat", "GraphTracker::track_allocate"];
     refused_process(&ttmem, program.pid(), &expected).unwrap();
+    // Only `attach` can wait.
+    let is_advised = |command: &[&str]| {
+        let output = end_of(ttmem.command(&[command, &["--pid", &pid]].concat())).unwrap();
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).contains("--wait")
+    };
+    assert!(is_advised(&["attach", "--once"]));
+    assert!(!is_advised(&["snapshot"]) && !is_advised(&["doctor"]));
+    assert!(!is_advised(&["fits", "--type", "L1", "--size", "1K"]));
+}
+
+#[test]
+fn where_no_process_is_chosen_those_that_can_be_are_listed() {
+    let ttmem = or_skip!(Ttmem::locate());
+    let standin = or_skip!(Standin::locate("pimpl"));
+    let driver = standin.start().unwrap();
+    let output = end_of(ttmem.command(&["attach"])).unwrap();
+    let listed = format!("{} (", driver.pid());
+    refused(&output, &["which process?", "--pid", "--name", "--all", &listed]).unwrap();
 }
 
 /// Opens every library that it is given, says so, and waits for the end of its input.
@@ -225,8 +243,7 @@ fn race(ttmem: &Ttmem, standin: &Standin, lead: Duration) -> Result<i32> {
 fn bad_options() {
     let ttmem = or_skip!(Ttmem::locate());
     for arguments in [
-        &["attach"][..],
-        &["attach", "--pid", "x"],
+        &["attach", "--pid", "x"][..],
         &["attach", "--pid", "-1"],
         &["attach", "--pid", "1", "--refresh", "0"],
         &["attach", "--pid", "1", "--ring-size", "1"],

@@ -1,9 +1,8 @@
 //! `ttmem run`: the command is what it would be without, and its output is shown or left alone.
 
 use std::{
-    fs::{self, Permissions},
+    fs,
     io::Read as _,
-    os::unix::fs::PermissionsExt as _,
     path::PathBuf,
     process::{Command, Stdio},
     time::Instant,
@@ -12,11 +11,10 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use e2e::{
     or_skip,
-    refusal::compile,
     sharing::Service,
     standin::{Driver, Standin},
-    terminal::Tmux,
-    ttmem::{PATIENCE, Ttmem, ended_within},
+    terminal::{Terminal, Tmux},
+    ttmem::{PATIENCE, Ttmem, ended_within, threads},
 };
 use rustix::process::Signal;
 use serde_json::Value;
@@ -42,44 +40,6 @@ fn without_the_view_the_streams_are_untouched() {
     let output = output.unwrap();
     assert_eq!(output.stdout, b"out\r\x1b[1m\0\xff");
     assert_eq!(output.stderr, b"err\r\x07");
-}
-
-#[test]
-fn the_command_is_run_by_the_user_who_asked() {
-    let ttmem = or_skip!(Ttmem::locate());
-    let mut command = ttmem.command(&["run", "--headless", "-o", "/dev/null", "--", "id", "-u"]);
-    let output = command.env("SUDO_UID", "65534").env("SUDO_GID", "65534").output().unwrap();
-    assert_eq!(output.stdout, b"65534\n", "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// Says who has loaded it, in a line of the file that it is told.
-const PRELOADED: &str = r#"
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
-__attribute__((constructor)) static void loaded(void) {
-    FILE *file = fopen(getenv("TTMEM_TEST_LOADED"), "a");
-    fprintf(file, "%u\n", geteuid());
-    fclose(file);
-}
-"#;
-
-#[test]
-fn what_the_user_has_the_loader_do_is_not_done_as_root() {
-    let ttmem = or_skip!(Ttmem::locate());
-    let folder = tempfile::tempdir().unwrap();
-    let library = compile(folder.path(), "loaded.so", PRELOADED, &["-shared", "-fPIC"]).unwrap();
-    let loaded = folder.path().join("loaded");
-    fs::write(&loaded, "").unwrap();
-    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
-    fs::set_permissions(&loaded, Permissions::from_mode(0o666)).unwrap();
-    let mut command = ttmem.command(&["run", "--headless", "-o", "/dev/null", "--", "id", "-u"]);
-    command.env("SUDO_UID", "65534").env("SUDO_GID", "65534");
-    command.env("LD_PRELOAD", &library).env("TTMEM_TEST_LOADED", &loaded);
-    let output = command.output().unwrap();
-    assert_eq!(output.stdout, b"65534\n", "{}", String::from_utf8_lossy(&output.stderr));
-    // ttmem itself was started with it here, where sudo would have left it out.
-    assert_eq!(fs::read_to_string(&loaded).unwrap(), "0\n65534\n");
 }
 
 #[test]
@@ -206,6 +166,24 @@ fn an_interrupt_ends_the_command_and_its_output_stays() {
     let after = shown.until(|screen| screen.contains("the code is 9")).unwrap();
     assert!(after.contains("7 80\n2%\n") && after.contains("got it\n"), "{after}");
     assert!(!after.contains("o hides") && !after.contains("1%"), "{after}");
+}
+
+/// What the command writes is taken apart by a thread that could do nothing with the rights of root.
+#[test]
+fn behind_the_view_only_the_thread_that_attaches_keeps_rights() {
+    /// By its number in linux/capability.h.
+    const KILL: u64 = 1 << 5;
+    let ttmem = or_skip!(Ttmem::locate());
+    or_skip!(Terminal::locate());
+    let arguments = ["run", "--", "sh", "-c", "echo begun; read x"];
+    let terminal = Terminal::start(&ttmem, "rights", &arguments).unwrap();
+    terminal.until("the output", |screen| screen.contains("\nbegun\n")).unwrap();
+    let threads = threads(terminal.ttmem_pid().unwrap()).unwrap();
+    assert!(threads.iter().any(|thread| thread.name == "ttmem-output"), "{threads:?}");
+    for thread in threads {
+        assert!(thread.no_new_privileges, "{thread:?}");
+        assert!(thread.name == "ttmem-agent" || thread.permitted & !KILL == 0, "{thread:?}");
+    }
 }
 
 /// A command in a view that is there for so many seconds at most; it waits at a pipe.

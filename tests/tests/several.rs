@@ -1,12 +1,20 @@
 //! More than one process at a time, and processes that come, go and become others.
 
-use std::{collections::BTreeMap, fs, process::Command};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+    time::Instant,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::{
     alone, or_skip,
+    refusal::Program,
+    sharing::{Rig, Service},
     standin::{Copied, Driver, Standin},
-    ttmem::{Attached, Ttmem, now_ns},
+    ttmem::{Attached, PATIENCE, Ttmem, now_ns},
 };
 use rustix::process::Signal;
 use serde_json::Value;
@@ -109,6 +117,42 @@ fn names_select_and_say_what_else_there_is() {
     assert_eq!(error.lines().count(), 1, "{error}");
 }
 
+/// One that never loads tt-metal is in nobody's way.
+#[test]
+fn all_are_waited_for_at_a_time() {
+    let mut rig = or_skip!(Rig::new());
+    rig.driver.all_ok(&["open mesh 0 2 name=m", "alloc a m DRAM 4096 2048"]).unwrap();
+    let never = Program::start(Path::new("cat"), &[]).unwrap();
+    let pids = [never.pid().to_string(), rig.driver.pid().to_string()];
+    let mut command =
+        rig.reading(&["attach", "--pid", &pids[0], "--pid", &pids[1], "--wait", "--headless"]);
+    let _watch = Service(command.stdout(Stdio::null()).spawn().unwrap());
+    let table = rig.place().join(format!("{}.table", pids[1]));
+    let deadline = Instant::now() + PATIENCE;
+    while !table.exists() {
+        assert!(Instant::now() < deadline, "it is not attached to");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn once_with_a_name_and_a_wait_waits() {
+    let ttmem = or_skip!(Ttmem::locate());
+    let copied = or_skip!(Copied::locate("pimpl"));
+    let name = copied.name().unwrap();
+    let options = ["attach", "--name", name, "--wait", "--once", "--format", "json"];
+    let once = ttmem.begin(&options).unwrap();
+    // Which is started once all that was there has been looked for.
+    let deadline = Instant::now() + PATIENCE;
+    while !once.permitted().unwrap().iter().any(|(name, _)| name == "ttmem-pipeline") {
+        assert!(Instant::now() < deadline, "it does not watch");
+        std::thread::yield_now();
+    }
+    let driver = copied.standin.start().unwrap();
+    let (lines, status) = once.finish().unwrap();
+    assert!(lines.iter().any(|line| line["pid"] == driver.pid()), "{status}: {lines:?}");
+}
+
 /// From its start to its end.
 fn later_is_seen(ttmem: &Ttmem, standin: &Standin, selection: &[&str]) {
     let mut watch = ttmem.attach_to(&with_often(selection)).unwrap();
@@ -130,6 +174,7 @@ fn later_is_seen(ttmem: &Ttmem, standin: &Standin, selection: &[&str]) {
     assert!(status.success(), "{status}");
 }
 
+/// `--all` and `--name --wait` see what starts later, from then on to its end.
 #[test]
 fn what_starts_later_is_seen() {
     let ttmem = or_skip!(Ttmem::locate());

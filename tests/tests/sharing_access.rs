@@ -22,7 +22,12 @@ use e2e::{
     table::Table,
     ttmem::{PATIENCE, ended_within},
 };
-use rustix::process::Signal;
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    pipe::pipe,
+    process::{Pid, Signal, kill_process},
+    time::Timespec,
+};
 use serde_json::{Value, json};
 
 /// A user and a group that nobody has.
@@ -279,11 +284,11 @@ fn readers_say_what_is_not_there() {
     }
     rig.driver.all_ok(&["open mesh 0 2 name=m"]).unwrap();
     let _watch = rig.attach(&[]).unwrap();
-    let (text, code) = said(&mut rig.reading(&["watch", "--once", "-d", "9"])).unwrap();
-    assert_eq!(
-        (text.as_str(), code),
-        ("ttmem: no process that is watched has a device 9\n", Some(1))
-    );
+    for arguments in [&["watch", "--once", "-d", "9"][..], &["watch", "--json", "-d", "9"]] {
+        let (text, code) = said(&mut rig.reading(arguments)).unwrap();
+        let expected = "ttmem: no process that is watched has a device 9\n";
+        assert_eq!((text.as_str(), code), (expected, Some(1)), "{arguments:?}");
+    }
     let (text, code) = said(&mut rig.reading(&["ask", "{\"get\":\"all\"}"])).unwrap();
     assert!(text.contains("unknown variant `all`"), "{text}");
     assert_eq!(code, Some(1));
@@ -294,6 +299,32 @@ fn readers_say_what_is_not_there() {
     assert_eq!(snapshot["schema"], "ttmem.snapshot/1");
     assert_eq!(snapshot["devices"].as_array().unwrap().len(), 1);
     assert_eq!(code, Some(0));
+}
+
+/// Also while whoever reads takes nothing: what is not taken does not pile up, nor is waited for.
+#[test]
+fn lines_of_what_is_watched_end_when_they_are_to() {
+    let mut rig = or_skip!(Rig::new());
+    rig.driver.all_ok(&["open mesh 0 2 name=m"]).unwrap();
+    let _watch = rig.attach(&[]).unwrap();
+    let mut command = rig.reading(&["watch", "--json", "-r", "10"]);
+    let (taken_by_nobody, full_soon) = pipe().unwrap();
+    let stdout = Stdio::from(full_soon.try_clone().unwrap());
+    let mut reader = Service(command.stdout(stdout).spawn().unwrap());
+    // Whoever writes more waits. There is no event for that.
+    let has_room = || {
+        let mut fds = [PollFd::new(&full_soon, PollFlags::OUT)];
+        poll(&mut fds, Some(&Timespec::default())).unwrap() > 0
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while has_room() {
+        assert!(Instant::now() < deadline, "the pipe is not filled");
+        std::thread::yield_now();
+    }
+    let pid = Pid::from_raw(reader.0.id().cast_signed()).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    assert_eq!(ended_within(&mut reader.0, PATIENCE).unwrap().code(), Some(0));
+    drop(taken_by_nobody);
 }
 
 #[test]

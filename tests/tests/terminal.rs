@@ -1,5 +1,7 @@
 //! The live view on a real terminal: what it shows, and that it gives the terminal back.
 
+use std::process::{Command, Stdio};
+
 use anyhow::Context as _;
 use e2e::{
     or_skip,
@@ -97,6 +99,24 @@ fn signals_give_the_terminal_back() {
     }
 }
 
+/// By the key and by the signal, and back again.
+#[test]
+fn it_stops_as_any_program_of_a_shell_and_goes_on() {
+    for (name, by_key) in [("suspended", true), ("stopped", false)] {
+        let (terminal, _driver, _) = or_skip!(shown(name));
+        if by_key {
+            terminal.keys(&["C-z"]).unwrap();
+        } else {
+            terminal.signal_ttmem(Signal::TSTP).unwrap();
+        }
+        terminal.given_back("148").with_context(|| name).unwrap();
+        terminal.keys(&["fg", "Enter"]).unwrap();
+        terminal.until("the view again", |screen| screen.contains("chip 0")).unwrap();
+        terminal.keys(&["q"]).unwrap();
+        terminal.until("the shell", |screen| screen.contains("the line before")).unwrap();
+    }
+}
+
 /// However the target ends, what it was like last stays, and the terminal is given back after that.
 #[test]
 fn the_targets_last_state_stays() {
@@ -114,6 +134,30 @@ fn the_targets_last_state_stays() {
         assert_eq!(lines_of_chip(&after, 0), pools, "{name}");
         terminal.keys(&["q"]).unwrap();
         terminal.given_back("0").unwrap();
+    }
+}
+
+/// A terminal of no size, as that of some containers and serial lines, and one without a name.
+#[test]
+fn odd_terminals_will_do_or_are_refused() {
+    let ttmem = or_skip!(Ttmem::locate());
+    let driver = or_skip!(still_target());
+    let pid = driver.pid().to_string();
+    let shown = |term: &str, options: &str| {
+        let attach = format!("{} attach --pid {pid} --no-table {options}", ttmem.path().display());
+        // `script` gives it a terminal, of no size where it has none itself.
+        let mut command = Command::new("script");
+        command.args(["-qec", &format!("stty size; {attach}"), "/dev/null"]);
+        let output = command.env("TERM", term).stdin(Stdio::null()).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let sizeless = shown("xterm", "--duration 1 -r 50");
+    assert!(sizeless.contains("0 0") && sizeless.contains("chip 0"), "{sizeless:?}");
+    for term in ["dumb", ""] {
+        let refused = shown(term, "");
+        assert!(refused.contains("add --headless"), "{refused:?}");
+        let plain = shown(term, "--once");
+        assert!(plain.contains("DRAM") && !plain.contains('\u{1b}'), "{plain:?}");
     }
 }
 

@@ -109,6 +109,22 @@ fn attached(name: &str, options: &[&str]) -> Result<(Attached, Scene), String> {
     start().map_err(|error| format!("{error:#}")).map(Ok).unwrap()
 }
 
+/// Nobody watches anything yet, as while a service waits for a first process.
+#[test]
+fn the_view_waits_for_a_first_process() {
+    or_skip!(Terminal::locate());
+    let mut rig = or_skip!(Rig::new());
+    rig.driver.all_ok(&FIRST).unwrap();
+    let place = rig.place().display().to_string();
+    let arguments = ["watch", "--refresh", "50", "--table-dir", &place];
+    let terminal = Terminal::start(&rig.ttmem, "nobody", &arguments).unwrap();
+    terminal.until("that it waits", |screen| screen.contains("no process is watched yet")).unwrap();
+    let _watch = rig.attach(&[]).unwrap();
+    terminal.until("the first chip", |screen| screen.contains("chip 0")).unwrap();
+    terminal.keys(&["q"]).unwrap();
+    terminal.until("the shell", |screen| screen.contains("the line before")).unwrap();
+}
+
 /// A service that watches all targets, of which this one is shown.
 fn service(name: &str) -> Result<(Service, Scene), String> {
     Terminal::locate()?;

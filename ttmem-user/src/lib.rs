@@ -1,6 +1,9 @@
 //! ttmem: shows, live and exactly, what a running program does with the memory of its
 //! Tenstorrent devices.
 
+// Either panics where nobody reads: see `stderr` and `app/output.rs`.
+#![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
+
 pub mod app;
 pub mod cli;
 pub mod event;
@@ -17,6 +20,7 @@ pub mod sink;
 pub mod socket;
 pub mod source;
 pub mod stacks;
+pub mod stderr;
 pub mod table;
 pub mod target;
 #[cfg(feature = "tracy")]

@@ -1,15 +1,15 @@
 //! `ttmem attach`.
 
-use std::{
-    io::{self, IsTerminal as _},
-    pin::pin,
-};
+use std::pin::pin;
+
+use anyhow::anyhow;
 
 use super::{
     Outcome,
     agent::Selection,
-    output::{Lines, Stream, outcome},
-    session::{Session, or_over, quit_signal},
+    output::{Lines, Stream, outcome, screen},
+    session::{Session, or_over},
+    signals, target,
     watch::{Follow, follow},
 };
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
         args::{AttachArgs, Format},
         config::{Output, WatchConfig},
     },
+    stderr::remark,
     table::writer::TableError,
     target::process::Process,
     tui::Ui,
@@ -25,13 +26,15 @@ use crate::{
 
 /// Runs the command.
 pub fn run(args: &AttachArgs) -> anyhow::Result<Outcome> {
+    if args.targets.is_empty() {
+        return Err(which_one());
+    }
     let pids: Vec<Pid> = args.targets.pid.iter().copied().map(Pid).collect();
     // A process that is not there is a better reason than a terminal that is not.
     for pid in &pids {
         Process::open(*pid)?;
     }
-    let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
-    let config = WatchConfig::new(&args.watch, args.once, terminal)?;
+    let config = WatchConfig::new(&args.watch, args.once, screen())?;
     let selection = if args.targets.all {
         Selection::All
     } else if let Some(pattern) = &args.targets.name {
@@ -42,6 +45,17 @@ pub fn run(args: &AttachArgs) -> anyhow::Result<Outcome> {
     match super::event_loop()?.block_on(watch(&config, selection)) {
         Err(error) => follow_instead(&config, args, error),
         done => done,
+    }
+}
+
+/// What to say where it is not said which process.
+fn which_one() -> anyhow::Error {
+    let options = "which process? Give --pid PID, --name REGEX or --all";
+    match target::all_named() {
+        none if none.is_empty() => {
+            anyhow!("{options}: no process that can be looked into has tt-metal")
+        }
+        found => anyhow!("{options}: tt-metal runs in {}", target::listed(&found)),
     }
 }
 
@@ -75,7 +89,7 @@ fn follow_instead(
             "cannot do without an attach of its own: leave {what} out, or add --no-table"
         )));
     }
-    eprintln!("ttmem: {error}: showing what that one says");
+    remark!("ttmem: {error}: showing what that one says");
     let output = match config.output {
         Output::Tui => Follow::View,
         Output::Lines(Format::Text) => Follow::Text,
@@ -86,7 +100,7 @@ fn follow_instead(
 
 async fn watch(config: &WatchConfig, selection: Selection) -> anyhow::Result<Outcome> {
     let several = selection.is_several();
-    let mut quit = pin!(quit_signal()?);
+    let mut quit = pin!(signals::quit()?);
     let lines = match config.output {
         Output::Lines(format) => {
             let lines = Lines::new(format, config.file.as_deref(), Stream::Stdout)?;

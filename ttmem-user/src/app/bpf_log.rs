@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::kernel::{Attacher, KernelError};
+use crate::{
+    kernel::{Attacher, KernelError},
+    stderr::remark,
+};
 
 /// How often they are read.
 const TICK: Duration = Duration::from_millis(100);
@@ -29,7 +32,7 @@ impl log::Log for Stderr {
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        eprintln!("ttmem: eBPF {}: {}", record.level(), record.args());
+        remark!("ttmem: eBPF {}: {}", record.level(), record.args());
     }
 
     fn flush(&self) {}

@@ -15,6 +15,7 @@ use crate::{
     cli::args::DoctorArgs,
     image::Image,
     kernel::{Kernel, LoadOptions, support},
+    missing::Unresolved,
     resolve::{
         self,
         plan::{AttachPlan, InstructionCost},
@@ -31,7 +32,7 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<Outcome> {
         let plan = resolve::resolve(&image);
         if args.json {
             output::print(&json::line(path, image.build_id(), &plan)?)?;
-            return Ok(outcome(plan.unresolved.is_empty()));
+            return Ok(outcome(plan.unresolved.iter().all(is_only_noted)));
         }
         report.section(&format!("Library {}", path.display()));
         report.good("build id", image.build_id().unwrap_or("none"));
@@ -44,6 +45,11 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<Outcome> {
     }
     output::print(&report.text())?;
     Ok(outcome(report.to_do.is_empty()))
+}
+
+/// Whether something is lacking without which all else is watched: what concerns failed allocations.
+fn is_only_noted(missing: &Unresolved) -> bool {
+    [resolve::FAILED_BUFFER, ProbeId::Failure.name()].contains(&missing.probe.as_str())
 }
 
 const fn outcome(is_complete: bool) -> Outcome {
@@ -244,10 +250,9 @@ fn examine_plan(report: &mut Report, plan: &AttachPlan) {
     if let Err(reason) = &plan.memory {
         report.note("older buffers", format!("cannot be read from memory: {reason}"));
     }
-    let (of_failures, others): (Vec<_>, Vec<_>) = plan.unresolved.iter().partition(|missing| {
-        [resolve::FAILED_BUFFER, ProbeId::Failure.name()].contains(&missing.probe.as_str())
-    });
-    for missing in of_failures {
+    let (noted, others): (Vec<_>, Vec<_>) =
+        plan.unresolved.iter().partition(|missing| is_only_noted(missing));
+    for missing in noted {
         report.note(&missing.probe, format!("not known: {}", missing.reason));
     }
     for missing in others {

@@ -1,6 +1,6 @@
 //! `ttmem fits`: whether a buffer would fit now, from memory alone.
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use serde::Serialize;
 
 use super::{Outcome, output, snapshot};
@@ -9,7 +9,7 @@ use crate::{
     event::BufferType,
     ledger::{
         fit::{self, Answer, Request},
-        snapshot::{Detail, Snapshot, SpaceSnapshot},
+        snapshot::{Detail, SpaceSnapshot},
     },
     sink::fits,
     units::Pid,
@@ -41,8 +41,8 @@ pub fn run(args: &FitsArgs) -> anyhow::Result<Outcome> {
     let asked = |space: &&SpaceSnapshot| is_asked(args, space);
     let answers: Vec<Answer> =
         snapshot.allocators.iter().filter(asked).map(|space| fit::answer(request, space)).collect();
-    if answers.is_empty() {
-        refuse(args, &snapshot)?;
+    if answers.is_empty() && snapshot.inexact_because.is_empty() {
+        return Err(nobody_to_ask(args));
     }
     let fits = in_all(&answers);
     let text = if args.json {
@@ -62,16 +62,16 @@ pub fn run(args: &FitsArgs) -> anyhow::Result<Outcome> {
         fits::render(args.buffer_type, &answers, &snapshot.inexact_because)
     };
     output::print(&text)?;
-    Ok(match fits {
-        Some(fits) if snapshot.exact => {
-            if fits {
-                Outcome::Complete
-            } else {
-                Outcome::No
-            }
-        }
+    Ok(outcome(fits, snapshot.exact))
+}
+
+/// An answer from numbers that are not exact is shown, and not relied on.
+const fn outcome(fits: Option<bool>, exact: bool) -> Outcome {
+    match fits {
+        Some(true) if exact => Outcome::Complete,
+        Some(false) if exact => Outcome::No,
         _ => Outcome::Incomplete,
-    })
+    }
 }
 
 fn request(args: &FitsArgs) -> anyhow::Result<Request> {
@@ -93,23 +93,35 @@ fn is_asked(args: &FitsArgs, space: &SpaceSnapshot) -> bool {
     mesh && chip && space.buffer_type == args.buffer_type
 }
 
-/// Says why there is nobody to ask.
-fn refuse(args: &FitsArgs, snapshot: &Snapshot) -> anyhow::Result<()> {
-    let pid = args.pid;
-    if let Some(reason) = snapshot.inexact_because.first() {
-        bail!("cannot tell what process {pid} has free: {reason}");
-    }
-    let buffer_type = args.buffer_type.name();
-    bail!(
+/// Why there is nobody to ask.
+fn nobody_to_ask(args: &FitsArgs) -> anyhow::Error {
+    let (pid, buffer_type) = (args.pid, args.buffer_type.name());
+    anyhow!(
         "process {pid} has no open allocator of {buffer_type} that was asked for; \
          `ttmem snapshot --pid {pid}` shows those it has"
     )
 }
 
-/// Whether it fits in all; `None` if that is not known of one, and does not fail in another.
+/// Whether it fits in all; `None` if that is not known of one, and does not fail in another, or if none
+/// is known.
 fn in_all(answers: &[Answer]) -> Option<bool> {
     if answers.iter().any(|answer| answer.fits == Some(false)) {
         return Some(false);
     }
-    answers.iter().all(|answer| answer.fits == Some(true)).then_some(true)
+    let all = !answers.is_empty() && answers.iter().all(|answer| answer.fits == Some(true));
+    all.then_some(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_told_is_neither_a_yes_nor_a_no() {
+        assert_eq!(in_all(&[]), None);
+        assert_eq!(outcome(None, true), Outcome::Incomplete);
+        assert_eq!(outcome(Some(true), false), Outcome::Incomplete);
+        assert_eq!(outcome(Some(true), true), Outcome::Complete);
+        assert_eq!(outcome(Some(false), true), Outcome::No);
+    }
 }

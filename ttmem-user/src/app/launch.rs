@@ -14,10 +14,10 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use nix::unistd::{Gid, Uid, User, initgroups, setgid, setuid};
+use nix::unistd::{Gid, Uid, User, initgroups, setgid, setgroups, setuid};
 
 use super::run::environment::{self, Environment};
-use crate::cli::args::LaunchArgs;
+use crate::{cli::args::LaunchArgs, stderr::remark};
 
 /// What a shell says of a command that is not there, and of one that cannot be run.
 const NOT_FOUND: u8 = 127;
@@ -37,7 +37,7 @@ pub fn run(args: &LaunchArgs) -> anyhow::Result<u8> {
         anyhow::bail!("there is no command");
     };
     let error = Command::new(program).args(arguments).env_clear().envs(environment).exec();
-    eprintln!("ttmem: cannot run {}: {error}", program.to_string_lossy());
+    remark!("ttmem: cannot run {}: {error}", program.to_string_lossy());
     Ok(if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUN })
 }
 
@@ -51,7 +51,10 @@ fn take_terminal() -> io::Result<()> {
 fn become_user(user: Uid, group: Gid) -> anyhow::Result<()> {
     let name = User::from_uid(user)?.map(|user| user.name).unwrap_or_default();
     let name = CString::new(name)?;
-    if !name.is_empty() {
+    if name.is_empty() {
+        // Nobody says which others it has; those of now are root's.
+        setgroups(&[group])?;
+    } else {
         initgroups(&name, group)?;
     }
     setgid(group)?;

@@ -17,6 +17,7 @@ mod run;
 mod serve;
 mod session;
 mod share;
+mod signals;
 mod snapshot;
 mod stacks;
 mod target;
@@ -27,7 +28,10 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Parser as _;
 
-use crate::cli::args::{Arguments, Command};
+use crate::{
+    cli::args::{Arguments, Command},
+    stderr::remark,
+};
 use output::NotWritten;
 
 /// How a command ended, when it did not fail.
@@ -82,7 +86,7 @@ fn exit_code(result: anyhow::Result<u8>) -> ExitCode {
         // Whoever read the output has had enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ttmem: {}", one_line(&error));
+            remark!("ttmem: {}", one_line(&error));
             ExitCode::from(1)
         }
     }

@@ -2,8 +2,9 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    ffi::OsStr,
     fs::File,
-    io::{self, BufWriter, Write},
+    io::{self, BufWriter, IsTerminal as _, Write},
     path::Path,
 };
 
@@ -12,7 +13,7 @@ use rustix::termios::{Winsize, tcgetwinsize};
 
 use super::Outcome;
 use crate::{
-    cli::args::Format,
+    cli::{args::Format, config::Screen},
     ledger::{
         call::Calls,
         report::Report,
@@ -41,6 +42,24 @@ impl NotWritten {
     }
 }
 
+/// What there is to draw on.
+pub fn screen() -> Screen {
+    match io::stdin().is_terminal() && io::stdout().is_terminal() {
+        true if is_dumb() => Screen::Dumb,
+        true => Screen::Terminal,
+        false => Screen::None,
+    }
+}
+
+/// Whether the terminal, if there is one, knows nothing but lines.
+fn is_dumb() -> bool {
+    is_dumb_called(std::env::var_os("TERM").as_deref())
+}
+
+fn is_dumb_called(term: Option<&OsStr>) -> bool {
+    term.is_none_or(|term| term.is_empty() || term == "dumb")
+}
+
 /// Writes to standard output, at once.
 pub fn print(text: &str) -> Result<(), NotWritten> {
     let mut stdout = io::stdout().lock();
@@ -55,6 +74,34 @@ pub enum Stream {
     Stdout,
     /// Standard error.
     Stderr,
+}
+
+/// A file whose old content goes with the first write, and not before there is anything to write.
+struct Overwriting {
+    file: File,
+    /// Whether it has old content, as only a plain file has.
+    old: bool,
+}
+
+impl Overwriting {
+    fn open(path: &Path) -> io::Result<Self> {
+        let file = File::options().write(true).create(true).truncate(false).open(path)?;
+        let old = file.metadata()?.is_file();
+        Ok(Self { file, old })
+    }
+}
+
+impl Write for Overwriting {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if std::mem::take(&mut self.old) {
+            self.file.set_len(0)?;
+        }
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 /// Prints reports, each flushed before the next.
@@ -80,7 +127,7 @@ impl Lines {
         let (to, what, size): (Box<dyn Write + Send>, String, Option<Winsize>) =
             match (file, stream) {
                 (Some(path), _) => {
-                    let file = File::create(path)
+                    let file = Overwriting::open(path)
                         .with_context(|| format!("cannot write to {}", path.display()))?;
                     (Box::new(file), path.display().to_string(), None)
                 }
@@ -101,7 +148,7 @@ impl Lines {
             to: BufWriter::new(to),
             what,
             // Only a terminal has a size.
-            color: size.is_some() && !no_color,
+            color: size.is_some() && !no_color && !is_dumb(),
             width: size.and_then(width),
             totals: false,
             on_failure: false,
@@ -191,4 +238,41 @@ fn width(size: Winsize) -> Option<usize> {
 /// What a last report means for the exit code.
 pub fn outcome(last: &Report) -> Outcome {
     if last.is_exact() { Outcome::Complete } else { Outcome::Incomplete }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_terminal_without_a_name_is_dumb() {
+        let dumb = |term: &str| is_dumb_called(Some(OsStr::new(term)));
+        assert!(is_dumb_called(None) && dumb("") && dumb("dumb"));
+        assert!(!dumb("xterm-256color") && !dumb("vt100"));
+    }
+
+    #[test]
+    fn what_a_file_held_goes_with_the_first_report() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lines");
+        fs::write(&path, "of an earlier run, and longer than a report".repeat(1000)).unwrap();
+        let before = fs::read(&path).unwrap();
+        let mut lines = Lines::new(Format::Json, Some(&path), Stream::Stdout).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), before, "nothing has been printed");
+        let report = Report::of_one(crate::fixture::normal());
+        lines.print(&report).unwrap();
+        lines.print(&report).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(text.lines().all(|line| line.starts_with('{') && line.ends_with('}')), "{text}");
+    }
+
+    #[test]
+    fn what_is_no_plain_file_is_written_to_as_it_is() {
+        let mut lines =
+            Lines::new(Format::Json, Some(Path::new("/dev/null")), Stream::Stdout).unwrap();
+        lines.print(&Report::of_one(crate::fixture::normal())).unwrap();
+    }
 }

@@ -6,10 +6,11 @@ use anyhow::Context as _;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Outcome, agent::Selection, session::Session};
+use super::{Outcome, agent::Selection, session::Session, signals::Request};
 use crate::{
     cli::{args::readers::ServeArgs, config::SessionConfig},
     ledger::{report::Report, snapshot::TargetState},
+    stderr::remark,
     units::Pid,
 };
 
@@ -26,16 +27,16 @@ fn selection(args: &ServeArgs) -> Selection {
 }
 
 async fn serve(config: &SessionConfig, selection: Selection) -> anyhow::Result<Outcome> {
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen to signals")?;
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen to signals")?;
+    let mut interrupt = Request::listen(SignalKind::interrupt())?;
+    let mut terminate = Request::listen(SignalKind::terminate())?;
     let mut quit = pin!(async move {
         tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+            () = interrupt.recv() => {}
+            () = terminate.recv() => {}
         }
     });
+    // It ends nothing here, so that there is no reason to leave it out where it was ignored.
     let mut reload = signal(SignalKind::hangup()).context("cannot listen to signals")?;
-    let mut resync = signal(SignalKind::user_defined1()).context("cannot listen to signals")?;
     let mut session = Session::start(config, selection, Vec::new())?;
     if !session.wait_for_start(&mut quit).await? {
         return Ok(Outcome::Complete);
@@ -50,7 +51,6 @@ async fn serve(config: &SessionConfig, selection: Selection) -> anyhow::Result<O
                 session.look_again();
                 tell(&[NotifyState::Ready]);
             }
-            _ = resync.recv() => session.resync(),
             report = session.next_report() => match report {
                 Some(report) => log.note(&report),
                 None => break,
@@ -98,18 +98,18 @@ impl Log {
             let before = self.watched.insert(target.process.serial, now.clone());
             let name = format!("process {} ({})", target.pid, one_line(&target.process.command));
             if before.is_none() {
-                eprintln!("watching {name}");
+                remark!("watching {name}");
             }
             if before.as_ref().is_none_or(|before| before.exact != now.exact) {
                 match target.inexact_because.first() {
-                    Some(reason) => eprintln!("{name} is not exact: {}", one_line(reason)),
-                    None if before.is_some() => eprintln!("{name} is exact again"),
+                    Some(reason) => remark!("{name} is not exact: {}", one_line(reason)),
+                    None if before.is_some() => remark!("{name} is exact again"),
                     None => {}
                 }
             }
             let failures_before = before.as_ref().and_then(|before| before.failures);
             if now.failures > failures_before.or(Some(0)) {
-                eprintln!("{name}: {} failed allocations", now.failures.unwrap_or(0));
+                remark!("{name}: {} failed allocations", now.failures.unwrap_or(0));
             }
             if now.state != TargetState::Running && before.is_none_or(|it| it.state != now.state) {
                 let live: u64 = target
@@ -118,7 +118,7 @@ impl Log {
                     .flat_map(|chip| &chip.pools)
                     .map(|pool| pool.buffers)
                     .sum();
-                eprintln!("{name} has ended; {live} buffers were live");
+                remark!("{name} has ended; {live} buffers were live");
             }
         }
         self.watched.retain(|serial, _| {
@@ -128,7 +128,7 @@ impl Log {
             report.unwatched.iter().map(|it| (it.pid, it.reason.clone())).collect();
         for (pid, reason) in &unwatched {
             if self.unwatched.get(pid) != Some(reason) {
-                eprintln!("process {pid} is not watched: {}", one_line(reason));
+                remark!("process {pid} is not watched: {}", one_line(reason));
             }
         }
         self.unwatched = unwatched;

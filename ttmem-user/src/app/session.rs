@@ -4,7 +4,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
 };
 
@@ -46,7 +46,8 @@ pub struct Session {
 }
 
 impl Session {
-    /// Loads the eBPF side and starts the threads. From here on this thread has no rights.
+    /// Loads the eBPF side and starts the threads. From here on this thread has no rights, and SIGUSR1
+    /// has the live buffers read again.
     pub fn start(
         config: &SessionConfig,
         selection: Selection,
@@ -70,6 +71,8 @@ impl Session {
         followers: Vec<Follower>,
         give_up: fn() -> io::Result<()>,
     ) -> anyhow::Result<Self> {
+        // At first: whoever sends it does not know how far the start is.
+        let resync = signal(SignalKind::user_defined1()).context("cannot listen to signals")?;
         let mut kernel = Kernel::load(LoadOptions {
             ring_bytes: config.ring_bytes,
             stacks: config.stacks,
@@ -81,10 +84,12 @@ impl Session {
             bpf_log::pass_on(&mut kernel.attacher)?;
         }
         let control = Control::new().context("cannot make an eventfd")?;
+        pass_on_resync(resync, Arc::clone(&control));
         let options = Options {
             refresh: config.refresh,
             duration: config.duration,
             once: config.once,
+            awaits_target: selection.awaits_target(),
             ends_with_targets: selection.ends_with_targets(),
             detail: Detail { buffers: config.buffers, map: config.map, ..Detail::default() },
             // Any view may be opened after the end.
@@ -164,14 +169,12 @@ impl Session {
         mut quit: impl Future<Output = ()> + Unpin,
     ) -> anyhow::Result<()> {
         let mut quitting = false;
-        let mut resync = signal(SignalKind::user_defined1()).context("cannot listen to signals")?;
         loop {
             tokio::select! {
                 () = &mut quit, if !quitting => {
                     quitting = true;
                     self.control.stop();
                 }
-                _ = resync.recv() => self.control.send(Command::Resync),
                 report = next_report(&mut self.reports) => match report {
                     Some(report) => self.print_report(lines, &report)?,
                     None => return self.check(),
@@ -222,16 +225,8 @@ impl Session {
             Request::Export(_) => export::only(request),
             Request::Interrupt | Request::OutputSize(_) => on_command(request),
         };
-        let again = Arc::clone(&self.control);
-        let mut resync = signal(SignalKind::user_defined1()).context("cannot listen to signals")?;
-        let listen = async move {
-            while resync.recv().await.is_some() {
-                again.send(Command::Resync);
-            }
-        };
         tokio::select! {
             shown = tui::run(ui, self.reports.clone(), output, on_request, quit) => shown,
-            () = listen => Ok(()),
             error = self.failure() => Err(error),
         }
     }
@@ -262,15 +257,10 @@ impl Session {
         next_report(&mut self.reports).await
     }
 
-    /// Has every target's live buffers read again and compared.
-    pub fn resync(&self) {
-        self.control.send(Command::Resync);
-    }
-
     /// Looks for targets again, and has all be read again.
     pub fn look_again(&self) {
         self.agent.look_again();
-        self.resync();
+        self.control.send(Command::Resync);
     }
 
     /// The latest report.
@@ -279,25 +269,19 @@ impl Session {
     }
 }
 
+/// Has every target's live buffers read again and compared whenever the signal comes.
+fn pass_on_resync(mut asked: Signal, control: Arc<Control>) {
+    tokio::spawn(async move {
+        while asked.recv().await.is_some() {
+            control.send(Command::Resync);
+        }
+    });
+}
+
 /// The next report of a channel; `None` after the last.
 pub async fn next_report(reports: &mut watch::Receiver<Arc<Report>>) -> Option<Arc<Report>> {
     reports.changed().await.ok()?;
     Some(Arc::clone(&reports.borrow_and_update()))
-}
-
-/// Completes when the program is asked to end.
-pub fn quit_signal() -> anyhow::Result<impl Future<Output = ()>> {
-    let listen = |kind| signal(kind).context("cannot listen to signals");
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut terminate = listen(SignalKind::terminate())?;
-    let mut hang_up = listen(SignalKind::hangup())?;
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hang_up.recv() => {}
-        }
-    })
 }
 
 /// Completes with `quit`, or when the time is over.

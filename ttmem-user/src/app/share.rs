@@ -11,6 +11,7 @@ use crate::{
     ledger::snapshot::ProcessLabel,
     pipeline::{Control, now_ns},
     socket::{self, Allowed, End, FillIn, NewSocket, Server},
+    stderr::remark,
     table::{
         access::{Purpose, Readers, grant},
         agent::Identity,
@@ -42,7 +43,7 @@ impl Share {
             Ok(directory) => Arc::new(directory),
             Err(error) if sharing.needed => return Err(error.into()),
             Err(error) => {
-                eprintln!("ttmem: nobody else can read the numbers: {error}");
+                remark!("ttmem: nobody else can read the numbers: {error}");
                 return Ok(None);
             }
         };

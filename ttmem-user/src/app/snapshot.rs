@@ -31,7 +31,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub fn run(args: &SnapshotArgs) -> anyhow::Result<Outcome> {
     let detail = Detail { buffers: args.buffers, map: args.map, ..Detail::default() };
     let report = Report::of_one(take(Pid(args.pid), detail)?);
-    let format = if args.json { Format::Json } else { Format::Text };
+    // No table has room for a map.
+    let format = if args.json || args.map { Format::Json } else { Format::Text };
     Lines::new(format, None, Stream::Stdout)?.print(&report)?;
     Ok(outcome(&report))
 }

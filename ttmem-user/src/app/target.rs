@@ -1,8 +1,8 @@
 //! A target examined: its process, its library, and what could be resolved in it.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::sync::Arc;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use ttmem_common::{
     layout::LayoutTable,
     probe::{PROBES, ProbeId},
@@ -22,13 +22,35 @@ use crate::{
         live_buffers::Reader,
         maps::MemoryMap,
         memory::{LiveMemory, TargetMemory as _},
-        process::{Process, ProcessError},
+        process::{Process, ProcessError, all_pids},
     },
     units::{Avma, Pid, Svma},
 };
 
-/// How often `--wait` looks.
-const WAIT_TICK: Duration = Duration::from_millis(100);
+/// Most processes that an error lists.
+const LISTED: usize = 8;
+
+/// A process, as errors name it.
+pub fn named(pid: Pid, command: &str) -> String {
+    format!("{pid} ({})", one_line(command))
+}
+
+/// Some of many.
+pub fn listed(named: &[String]) -> String {
+    let listed = named.iter().take(LISTED).cloned().collect::<Vec<_>>().join(", ");
+    match named.len().saturating_sub(LISTED) {
+        0 => listed,
+        more => format!("{listed} and {more} more"),
+    }
+}
+
+/// The processes with tt-metal, as errors name them; of those that may be looked into.
+pub fn all_named() -> Vec<String> {
+    let mut finder = Finder::default();
+    let processes = all_pids().into_iter().filter_map(|pid| Process::open(pid).ok());
+    let with_library = processes.filter(|process| finder.find(process).is_ok());
+    with_library.map(|process| named(process.pid(), &process.command())).collect()
+}
 
 /// A target, ready to be attached to.
 pub struct Target {
@@ -55,25 +77,15 @@ impl Examiner {
         Ok(self.target(process, library))
     }
 
-    /// The same, waiting until it loads the library, unless it is to `stop`.
-    pub fn wait_for(
-        &mut self,
-        process: Process,
-        stop: impl Fn() -> bool,
-    ) -> anyhow::Result<Target> {
-        loop {
-            match self.finder.find(&process) {
-                Err(LibraryError::NotThere { .. }) if !process.has_ended() => {
-                    ensure!(!stop(), "stopped while waiting for process {}", process.pid());
-                    thread::sleep(WAIT_TICK);
-                }
-                Err(LibraryError::NotThere { .. }) => {
-                    return Err(ProcessError::Ended(process.pid()))
-                        .context("it never loaded tt-metal");
-                }
-                Err(error) => return Err(error.into()),
-                Ok(library) => return Ok(self.target(process, library)),
+    /// The same of one that may still load the library; until it does, it is given back.
+    pub fn examine_early(&mut self, process: Process) -> anyhow::Result<Result<Target, Process>> {
+        match self.finder.find(&process) {
+            Err(LibraryError::NotThere { .. }) if process.has_ended() => {
+                Err(ProcessError::Ended(process.pid())).context("it never loaded tt-metal")
             }
+            Err(LibraryError::NotThere { .. }) => Ok(Err(process)),
+            Err(error) => Err(error.into()),
+            Ok(library) => Ok(Ok(self.target(process, library))),
         }
     }
 
@@ -222,5 +234,17 @@ impl Target {
                 || PROBES.iter().any(|probe| probe.name() == missing.probe && !probe.is_essential())
         };
         self.plan.unresolved.iter().filter(|missing| !harmless(missing)).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_lists_only_so_many_processes() {
+        let all: Vec<String> = (1..=9).map(|pid| named(Pid(pid), "a\nb")).collect();
+        assert_eq!(listed(&all[..2]), "1 (a b), 2 (a b)");
+        assert!(listed(&all).ends_with(", 8 (a b) and 1 more"), "{}", listed(&all));
     }
 }

@@ -2,17 +2,17 @@
 //! it was asked for.
 
 mod json;
+mod newest;
 
 use std::{
     collections::BTreeMap,
-    io::{self, IsTerminal as _},
     path::PathBuf,
     pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 use tokio::{
     sync::watch,
     time::{MissedTickBehavior, interval},
@@ -23,10 +23,14 @@ use super::{
     ask::{START_ONE, places, watched},
     export,
     output::{self, Lines, Stream, outcome},
-    session::{next_report, quit_signal},
+    session::next_report,
+    signals,
 };
 use crate::{
-    cli::args::{Format, readers::WatchArgs},
+    cli::{
+        args::{Format, readers::WatchArgs},
+        config::Screen,
+    },
     ledger::{
         report::{KEPT_ENDED, Report, Unwatched},
         snapshot::{Snapshot, TargetState},
@@ -57,16 +61,33 @@ pub fn run(args: &WatchArgs) -> anyhow::Result<Outcome> {
         torn: BTreeMap::new(),
     };
     if args.json {
+        if !watch.chips.is_empty() {
+            let first = watch.read()?;
+            watch.check_devices(&first)?;
+        }
         return watch.json(args.once);
     }
+    let in_view = output::screen() == Screen::Terminal && !args.headless && !args.once;
     let first = watch.read()?;
-    watch.check_devices(&first)?;
-    let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
+    if !(in_view && is_empty(&first)) {
+        check_not_empty(&first)?;
+        watch.check_devices(&first)?;
+    }
     if args.once {
         print(&mut Lines::new(Format::Text, None, Stream::Stdout)?, &first)?;
         return Ok(outcome(&first));
     }
-    super::event_loop()?.block_on(watch.show(first, terminal && !args.headless))
+    super::event_loop()?.block_on(watch.show(first, in_view))
+}
+
+/// Whether nobody watches anything, as while a service waits for a first process.
+fn is_empty(report: &Report) -> bool {
+    report.targets.is_empty() && report.unwatched.is_empty()
+}
+
+fn check_not_empty(report: &Report) -> anyhow::Result<()> {
+    ensure!(!is_empty(report), "nothing is watched: {START_ONE}");
+    Ok(())
 }
 
 /// Shows what another ttmem says of one process.
@@ -229,10 +250,10 @@ impl Watch {
 
     async fn show(mut self, first: Report, in_view: bool) -> anyhow::Result<Outcome> {
         let (sender, reports) = watch::channel(Arc::new(first));
-        let mut quit = pin!(quit_signal()?);
+        let mut quit = pin!(signals::quit()?);
         let last = reports.clone();
         if in_view {
-            let ui = Ui::new(self.theme);
+            let ui = Ui::new(self.theme).of_others();
             tokio::select! {
                 shown = tui::run(ui, reports, None, export::only, quit) => shown?,
                 read = self.keep_reading(&sender, Until::Left) => read?,

@@ -82,14 +82,33 @@ pub enum Output {
     Lines(Format),
 }
 
+/// What standard input and output are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Screen {
+    /// A terminal that can be drawn on.
+    Terminal,
+    /// A terminal that can only be written to, line by line.
+    Dumb,
+    /// One of them is something else.
+    None,
+}
+
 /// The live view needs a terminal.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("standard input or output is no terminal, so there is no live view: add --headless")]
-pub struct NoTerminal;
+pub enum NoTerminal {
+    /// There is none.
+    #[error("standard input or output is no terminal, so there is no live view: add --headless")]
+    None,
+    /// It cannot be drawn on.
+    #[error(
+        "TERM says that this terminal cannot be drawn on, so there is no live view: add --headless"
+    )]
+    Dumb,
+}
 
 impl WatchConfig {
-    /// Checks arguments. `is_terminal`: both standard input and output are one.
-    pub fn new(args: &WatchArgs, once: bool, is_terminal: bool) -> Result<Self, NoTerminal> {
+    /// Checks arguments.
+    pub fn new(args: &WatchArgs, once: bool, screen: Screen) -> Result<Self, NoTerminal> {
         let on_failure = args.on_failure.is_some();
         let lines = args.headless
             || once
@@ -98,12 +117,16 @@ impl WatchConfig {
             || args.map
             || args.format.is_some()
             || args.output.is_some();
-        if !lines && !is_terminal {
-            return Err(NoTerminal);
+        match screen {
+            Screen::None if !lines => return Err(NoTerminal::None),
+            Screen::Dumb if !lines => return Err(NoTerminal::Dumb),
+            _ => {}
         }
         Ok(Self {
             output: if lines {
-                let usual = if on_failure { Format::Json } else { Format::Text };
+                // No table has room for a map.
+                let json = on_failure || args.map;
+                let usual = if json { Format::Json } else { Format::Text };
                 Output::Lines(args.format.unwrap_or(usual))
             } else {
                 Output::Tui
@@ -203,9 +226,13 @@ mod tests {
     use crate::cli::args::{Arguments, Command};
 
     fn config(options: &[&str], terminal: bool) -> Result<WatchConfig, NoTerminal> {
+        config_on(options, if terminal { Screen::Terminal } else { Screen::None })
+    }
+
+    fn config_on(options: &[&str], screen: Screen) -> Result<WatchConfig, NoTerminal> {
         let words = ["ttmem", "attach", "--pid", "7"].iter().chain(options);
         match Arguments::parse_from(words).command {
-            Command::Attach(args) => WatchConfig::new(&args.watch, args.once, terminal),
+            Command::Attach(args) => WatchConfig::new(&args.watch, args.once, screen),
             other => panic!("{other:?}"),
         }
     }
@@ -213,7 +240,9 @@ mod tests {
     #[test]
     fn without_a_terminal_there_is_no_live_view() {
         assert_eq!(config(&[], true).unwrap().output, Output::Tui);
-        assert_eq!(config(&[], false), Err(NoTerminal));
+        assert_eq!(config(&[], false), Err(NoTerminal::None));
+        assert_eq!(config_on(&[], Screen::Dumb), Err(NoTerminal::Dumb));
+        assert!(config_on(&["--headless"], Screen::Dumb).is_ok());
         let lines = Output::Lines(Format::Text);
         assert_eq!(config(&["--headless"], false).unwrap().output, lines);
     }
@@ -228,9 +257,10 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_json_and_so_is_the_rest_unless_asked_otherwise() {
+    fn failures_and_maps_are_json_and_so_is_the_rest_unless_asked_otherwise() {
         let json = config(&["--on-failure", "json"], false).unwrap();
         assert_eq!((json.output, json.on_failure), (Output::Lines(Format::Json), true));
+        assert_eq!(config(&["--map"], true).unwrap().output, Output::Lines(Format::Json));
         let text = config(&["--on-failure", "json", "--format", "text"], true).unwrap();
         assert_eq!((text.output, text.on_failure), (Output::Lines(Format::Text), true));
         assert_eq!(config(&["--keep-failures", "3"], true).unwrap().session.keep_failures, 3);

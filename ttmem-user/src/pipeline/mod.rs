@@ -52,6 +52,8 @@ pub struct Options {
     pub duration: Option<Duration>,
     /// Ends with the first report in which all targets' older buffers are known.
     pub once: bool,
+    /// But not before there has been any target.
+    pub awaits_target: bool,
     /// Ends when all known targets have ended; else it waits for others.
     pub ends_with_targets: bool,
     /// What snapshots hold beyond the totals.

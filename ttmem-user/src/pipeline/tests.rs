@@ -90,6 +90,7 @@ fn options() -> Options {
         refresh: Duration::from_hours(1),
         duration: None,
         once: false,
+        awaits_target: false,
         ends_with_targets: true,
         detail: Detail::default(),
         detail_at_end: Detail { programs: true, ..Detail::default() },
@@ -188,6 +189,18 @@ async fn once_ends_with_the_baseline() {
     let snapshot = rig.last_of_one().await;
     assert_eq!(snapshot.anomalies.undecodable, 1);
     assert_eq!(snapshot.state, TargetState::Running);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn once_with_a_wait_does_not_end_before_a_target_has_come() {
+    let options =
+        Options { once: true, awaits_target: true, ends_with_targets: false, ..options() };
+    let mut rig = Rig::start(Vec::new(), Vec::new(), options);
+    let (added, is_added) = mpsc::channel();
+    rig.control.send(Command::Add(Box::new(target(0, nothing_older())), added));
+    is_added.recv().unwrap();
+    rig.control.send(Command::Attached(0));
+    assert_eq!(rig.last_of_one().await.state, TargetState::Running);
 }
 
 #[tokio::test(flavor = "current_thread")]

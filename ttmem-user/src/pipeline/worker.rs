@@ -394,7 +394,12 @@ impl<S: EventSource> Worker<S> {
         }
         let mut running = self.targets.iter().flatten().peekable();
         let none_left = self.options.ends_with_targets && running.peek().is_none();
-        none_left || (self.options.once && !running.any(|watched| watched.awaits_baseline()))
+        let none_yet = self.options.awaits_target
+            && running.peek().is_none()
+            && self.ended.is_empty()
+            && self.unwatched.is_empty();
+        let told_once = self.options.once && !none_yet;
+        none_left || (told_once && !running.any(|watched| watched.awaits_baseline()))
     }
 
     fn finish(&mut self) {

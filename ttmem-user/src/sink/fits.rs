@@ -15,6 +15,9 @@ pub fn render(buffer_type: BufferType, answers: &[Answer], inexact_because: &[St
     for reason in inexact_because {
         let _ = writeln!(text, "inexact: {}", format::one_line(reason));
     }
+    if answers.is_empty() {
+        let _ = writeln!(text, "unknown: what of {} is free cannot be told", buffer_type.name());
+    }
     for answer in answers {
         line(&mut text, buffer_type, answer);
         if let Some(way) = &answer.in_the_way {

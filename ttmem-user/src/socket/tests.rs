@@ -73,6 +73,7 @@ impl Rig {
             refresh: Duration::from_hours(1),
             duration: None,
             once: false,
+            awaits_target: false,
             ends_with_targets: false,
             detail: Detail::default(),
             detail_at_end: Detail::default(),

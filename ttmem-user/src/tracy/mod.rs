@@ -29,6 +29,7 @@ use crate::{
     ledger::{call::Calls, report::Report, snapshot::ProcessLabel},
     pipeline::Control,
     sink::Follower,
+    stderr::remark,
     units::Pid,
 };
 use mirror::Style;
@@ -123,7 +124,7 @@ impl Tracy {
         let (commands, received) = mpsc::unbounded_channel();
         let thread = thread::Builder::new().name("ttmem-tracy".to_owned()).spawn(move || {
             if let Err(error) = prepare() {
-                eprintln!("ttmem: no Tracy: {error}");
+                remark!("ttmem: no Tracy: {error}");
                 return;
             }
             runtime.block_on(obey(received));
@@ -153,7 +154,7 @@ impl Tracy {
                         let _ = commands.send(command);
                     }
                 }
-                Err(error) if config.talkative => eprintln!("ttmem: {error}"),
+                Err(error) if config.talkative => remark!("ttmem: {error}"),
                 Err(_) => {}
             }
             Box::new(feed)
@@ -196,7 +197,7 @@ impl Speaker {
                 let nursery = client::nursery::Nursery::open()?;
                 let started = nursery.start(config.address)?;
                 announce(started.address, started.instead.as_deref());
-                eprintln!("ttmem: every user of this machine can connect there");
+                remark!("ttmem: every user of this machine can connect there");
                 Ok(Self::Client(Arc::new(nursery), Arc::new(Mutex::new(Some(started)))))
             }
         }
@@ -237,9 +238,9 @@ impl Speaker {
 
 fn announce(address: SocketAddr, instead: Option<&str>) {
     let why = instead.map_or_else(String::new, |why| format!(" ({why})"));
-    eprintln!("ttmem: Tracy viewers can connect to {address}{why}");
+    remark!("ttmem: Tracy viewers can connect to {address}{why}");
     if !address.ip().is_loopback() {
-        eprintln!(
+        remark!(
             "ttmem: everybody who can reach {address} can see the command line, the names of \
              threads, and the sizes and addresses of buffers"
         );
@@ -248,7 +249,7 @@ fn announce(address: SocketAddr, instead: Option<&str>) {
 
 fn announce_of(process: &ProcessLabel, port: &Port) {
     let why = port.instead.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
-    eprintln!("ttmem: process {} in Tracy: {}{why}", process.pid, port.address);
+    remark!("ttmem: process {} in Tracy: {}{why}", process.pid, port.address);
 }
 
 fn door(config: &Config, process: &ProcessLabel, port: Port) -> Door {
@@ -266,7 +267,7 @@ fn say(config: &Config) -> Arc<dyn Fn(&str) + Send + Sync> {
     let talkative = config.talkative;
     Arc::new(move |line: &str| {
         if talkative {
-            eprintln!("ttmem: {line}");
+            remark!("ttmem: {line}");
         }
     })
 }

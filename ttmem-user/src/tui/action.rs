@@ -7,6 +7,8 @@ use super::Tab;
 pub enum Action {
     /// Leave.
     Quit,
+    /// Stop, as a shell stops a job.
+    Suspend,
     /// Interrupt the command whose output is shown; leave if there is none.
     Interrupt,
     /// Show the command's output, or hide it.

@@ -65,6 +65,13 @@ pub const BINDINGS: &[Binding] = &[
         footer: None,
     },
     Binding {
+        triggers: &[Trigger::Ctrl('z')],
+        shown: "Ctrl-Z",
+        action: Action::Suspend,
+        help: "stop ttmem, until the shell's `fg`",
+        footer: None,
+    },
+    Binding {
         triggers: &[key('?'), key('h'), Trigger::Key(KeyCode::F(1))],
         shown: "? h F1",
         action: Action::ToggleHelp,

@@ -9,7 +9,10 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{Flow, OutputTail, Request, TerminalGuard, Ui};
+use super::{
+    Flow, OutputTail, Request, TerminalGuard, Ui,
+    suspend::{self, Stops},
+};
 use crate::ledger::report::Report;
 
 /// Output alone makes no more than one frame in this time.
@@ -31,6 +34,7 @@ pub async fn run(
     quit: impl Future,
 ) -> anyhow::Result<()> {
     let mut quit = pin!(quit);
+    let mut stops = Stops::listen()?;
     let mut terminal = TerminalGuard::enter()?;
     let mut events = EventStream::new();
     let mut published = true;
@@ -63,9 +67,14 @@ pub async fn run(
                             pass_on(&mut ui, &on_request);
                             break;
                         }
+                        Flow::Suspend => suspend::ask()?,
                         Flow::Quit => return Ok(()),
                     },
                 },
+                () = stops.recv() => {
+                    terminal.leave_for(Stops::stop)?;
+                    break;
+                }
                 () = tokio::task::yield_now(), if ui.is_unfinished() => break,
                 _ = frames.tick(), if written => break,
                 changed = reports.changed(), if published => {

@@ -10,7 +10,7 @@ use ratatui::{
 };
 
 use super::{
-    OutputTail, Request, Theme, ascii, keymap, output_size,
+    Action, OutputTail, Request, Theme, ascii, keymap, output_size,
     state::{State, failures::Failures},
     view::{self, Command, Scene},
 };
@@ -30,6 +30,8 @@ pub enum Flow {
     Idle,
     /// Go on, and draw again.
     Continue,
+    /// The user wants to be back in the shell for a while.
+    Suspend,
     /// The user wants to leave.
     Quit,
 }
@@ -40,19 +42,26 @@ pub struct Ui {
     /// Boxed: it is large, and futures have it in them.
     state: Box<State>,
     command: Option<Command>,
+    /// What is said while there is nothing to show.
+    waits_for: &'static str,
 }
+
+const ANY_TARGET: &str = "no process with tt-metal yet; waiting for one";
+const WATCHED_BY_OTHERS: &str =
+    "no process is watched yet; `sudo ttmem attach --pid N` or `ttmem serve` watches one";
 
 impl Ui {
     /// A view with nothing open.
     pub fn new(theme: Theme) -> Self {
-        Self { state: Box::new(State::new(theme, false)), command: None }
+        let state = Box::new(State::new(theme, false));
+        Self { state, command: None, waits_for: ANY_TARGET }
     }
 
     /// A view with a pane for the output of `command`, as the user typed it.
     pub fn with_command(theme: Theme, command: String) -> Self {
         let state = Box::new(State::new(theme, true));
         let command = Command { name: command, output: Arc::default() };
-        Self { state, command: Some(command) }
+        Self { state, command: Some(command), waits_for: ANY_TARGET }
     }
 
     /// The same with what is recorded of the targets.
@@ -68,6 +77,12 @@ impl Ui {
         self.state.calls = Some(calls);
         self.state.failures = Failures::with_sites();
         self
+    }
+
+    /// The same of what other programs watch.
+    #[must_use]
+    pub fn of_others(self) -> Self {
+        Self { waits_for: WATCHED_BY_OTHERS, ..self }
     }
 
     /// Takes in what the command has written last.
@@ -101,7 +116,7 @@ impl Ui {
     /// Draws `report`; the same one may be drawn again at any time.
     pub fn draw(&mut self, frame: &mut Frame, report: &Arc<Report>) {
         let report = self.state.observe(frame.area().as_size(), report);
-        let Self { state, command } = self;
+        let Self { state, command, waits_for } = self;
         let (command, theme) = (command.as_ref(), state.theme);
         if let Some(now) = &state.shown {
             let snapshot = state.shown_then().map_or(now, |then| &then.snapshot);
@@ -110,7 +125,7 @@ impl Ui {
         } else {
             let panes = [Constraint::Fill(1), Constraint::Length(state.output_height())];
             let [top, bottom] = Layout::vertical(panes).areas(frame.area());
-            no_target(frame, top, &report.unwatched);
+            no_target(frame, top, waits_for, &report.unwatched);
             if let Some(command) = command {
                 view::output(frame, bottom, theme, command);
             }
@@ -122,17 +137,18 @@ impl Ui {
 
     /// Takes in an event of the terminal.
     pub fn handle(&mut self, event: &Event) -> Flow {
-        if let Some(action) = keymap::action(event, self.state.is_typing()) {
-            self.state.update(action);
-        } else if !matches!(event, Event::Resize(..)) {
-            return Flow::Idle;
+        match keymap::action(event, self.state.is_typing()) {
+            Some(Action::Suspend) => return Flow::Suspend,
+            Some(action) => self.state.update(action),
+            None if matches!(event, Event::Resize(..)) => {}
+            None => return Flow::Idle,
         }
         if self.state.quit { Flow::Quit } else { Flow::Continue }
     }
 }
 
-fn no_target(frame: &mut Frame, area: Rect, unwatched: &[Unwatched]) {
-    let waits = " ttmem: no process with tt-metal yet; waiting for one  (q quits)".to_owned();
+fn no_target(frame: &mut Frame, area: Rect, waits_for: &str, unwatched: &[Unwatched]) {
+    let waits = format!(" ttmem: {waits_for}  (q quits)");
     let found =
         " ttmem: no process that could be watched yet; waiting for one  (q quits)".to_owned();
     let mut lines = vec![if unwatched.is_empty() { waits } else { found }];

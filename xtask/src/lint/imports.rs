@@ -19,6 +19,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("witness", &[]),
     ("words", &[]),
     ("fetch", &[]),
+    ("stderr", &[]),
     ("image", &[]),
     ("event", &[]),
     ("resolve", &["image", "event"]),
@@ -39,7 +40,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("fixture", &["event", "ledger", "source", "table"]),
 ];
 /// May be imported by all.
-const FREE: [&str; 5] = ["units", "missing", "witness", "words", "fetch"];
+const FREE: [&str; 6] = ["units", "missing", "witness", "words", "fetch", "stderr"];
 /// May import all: the composition root and what is only about it.
 const UNBOUND: [&str; 4] = ["app", "cli", "main", "lib"];
 

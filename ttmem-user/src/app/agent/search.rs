@@ -4,13 +4,15 @@
 //! looking at everything again.
 
 use std::{
+    collections::VecDeque,
     os::fd::{AsFd as _, BorrowedFd},
     path::Path,
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     time::Timespec,
@@ -26,7 +28,7 @@ use super::{
     refused::{Refused, is_for_want},
 };
 use crate::{
-    app::privileges,
+    app::{privileges, target},
     kernel::mappings::{Mappings, Scope, Seen},
     pipeline::{Command, Gone, Notice},
     socket::End,
@@ -44,6 +46,8 @@ const AFTER_FORK: Duration = Duration::from_millis(200);
 const TAKEN_AGAIN: Duration = Duration::from_secs(2);
 /// How soon to look again at a process that there was no descriptor for.
 const WANT_AGAIN: Duration = Duration::from_secs(2);
+/// How often `--wait` looks at processes that are named by their ids.
+const WAIT_TICK: Duration = Duration::from_millis(100);
 /// How often everything is looked at where the kernel does not tell.
 const POLL: Duration = Duration::from_millis(500);
 /// And where it does: a processor that goes, as all but one do when a machine sleeps, or comes is not
@@ -51,8 +55,6 @@ const POLL: Duration = Duration::from_millis(500);
 const POLL_ANYWAY: Duration = Duration::from_secs(60);
 /// How often it is looked whether those that are not watched are still there.
 const PRUNE: Duration = Duration::from_secs(1);
-/// Most names that an error lists.
-const LISTED: usize = 8;
 
 /// What is known of a process before it is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,9 +111,7 @@ impl Search {
         self.admission.keep_rights().context("cannot drop capabilities")?;
         match self.selection.clone() {
             Selection::Pids { pids, wait } => {
-                for pid in pids {
-                    self.admit_named(pid, wait)?;
-                }
+                self.admit_named(pids, wait)?;
                 privileges::drop_all().context("cannot drop capabilities")
             }
             Selection::Command(pid) => {
@@ -136,19 +136,38 @@ impl Search {
         }
     }
 
-    /// A process that the user named by its id: whatever is wrong with it ends the start.
-    fn admit_named(&mut self, pid: Pid, wait: bool) -> anyhow::Result<()> {
-        if self.admission.has(pid) {
-            return Ok(());
+    /// Those that the user named by their ids: whatever is wrong with one of them ends the start. With
+    /// `wait` each is attached to as soon as it has loaded the library, whichever is first.
+    fn admit_named(&mut self, pids: Vec<Pid>, wait: bool) -> anyhow::Result<()> {
+        let mut left = VecDeque::new();
+        for pid in pids {
+            left.push_back(Process::open(pid)?);
         }
-        let process = Process::open(pid)?;
-        let Admission { control, examiner, .. } = &mut self.admission;
-        let target = if wait {
-            examiner.wait_for(process, || control.is_stopping())?
-        } else {
-            examiner.examine(process)?
-        };
-        self.admission.admit(target, false)
+        loop {
+            for _ in 0..left.len() {
+                let Some(process) = left.pop_front() else { break };
+                if self.admission.has(process.pid()) {
+                    continue;
+                }
+                let examiner = &mut self.admission.examiner;
+                let target = if wait {
+                    match examiner.examine_early(process)? {
+                        Ok(target) => target,
+                        Err(process) => {
+                            left.push_back(process);
+                            continue;
+                        }
+                    }
+                } else {
+                    examiner.examine(process).map_err(with_advice)?
+                };
+                self.admission.admit(target, false)?;
+            }
+            let Some(next) = left.front() else { return Ok(()) };
+            let stopping = self.admission.control.is_stopping();
+            ensure!(!stopping, "stopped while waiting for process {}", next.pid());
+            thread::sleep(WAIT_TICK);
+        }
     }
 
     /// Looks at every process; returns those with tt-metal that are not selected.
@@ -196,7 +215,7 @@ impl Search {
         }
         let error = match self.admission.examiner.examine(process) {
             Ok(_) if !selected => {
-                others.push(format!("{pid} ({command})"));
+                others.push(target::named(pid, &command));
                 return;
             }
             Ok(target) => {
@@ -366,6 +385,16 @@ impl Search {
     }
 }
 
+/// The error, with what else `attach` can do about a process without tt-metal.
+fn with_advice(error: LibraryError) -> anyhow::Error {
+    match error {
+        LibraryError::NotThere { .. } => {
+            anyhow!("{error}; with --wait ttmem waits until it loads the library")
+        }
+        error => error.into(),
+    }
+}
+
 /// What to say if nothing matches.
 fn no_match(pattern: &str, others: &[String]) -> anyhow::Error {
     if others.is_empty() {
@@ -373,10 +402,5 @@ fn no_match(pattern: &str, others: &[String]) -> anyhow::Error {
             "no process matches {pattern:?}: none has loaded tt-metal; with --wait ttmem waits for one"
         );
     }
-    let more = match others.len().saturating_sub(LISTED) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    let listed = others.iter().take(LISTED).cloned().collect::<Vec<_>>().join(", ");
-    anyhow!("no process matches {pattern:?}; tt-metal runs in {listed}{more}")
+    anyhow!("no process matches {pattern:?}; tt-metal runs in {}", target::listed(others))
 }

@@ -47,6 +47,11 @@ impl Selection {
         matches!(self, Self::Pids { .. })
     }
 
+    /// Whether there need be none at the start, and one is waited for.
+    pub const fn awaits_target(&self) -> bool {
+        matches!(self, Self::Pids { wait: true, .. } | Self::Named { wait: true, .. })
+    }
+
     /// Whether a process is selected, if it has tt-metal.
     pub fn takes(&self, process: &Process) -> bool {
         match self {

@@ -2,12 +2,9 @@
 
 use std::env;
 
-use nix::unistd::{Uid, User};
+use nix::unistd::{Pid, Uid, User};
 
 use super::environment::{self, Environment};
-
-/// How far up sudo is looked for: it may run its command through a process of its own.
-const LEVELS: usize = 3;
 
 /// The user behind sudo.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +13,8 @@ pub struct Invoker {
     pub user: u32,
     /// Group id.
     pub group: u32,
-    /// The environment in which sudo was called; `None` if it cannot be read.
+    /// The environment in which sudo was called; `None` if it cannot be read, or if sudo has started
+    /// something else that started this program, such as a shell.
     pub environment: Option<Environment>,
 }
 
@@ -32,8 +30,8 @@ impl Invoker {
         Some(Self { user, group, environment: environment_of_sudo() })
     }
 
-    /// The environment for a command of this user: the one in which sudo was called or, if it
-    /// cannot be read, ours with what sudo has changed set right.
+    /// The environment for a command of this user: the one in which sudo was called or else ours, in
+    /// which a shell's user may have set something, with what names root there set right.
     pub fn command_environment(&self) -> Environment {
         if let Some(of_sudo) = &self.environment {
             return of_sudo.clone();
@@ -50,19 +48,69 @@ impl Invoker {
     }
 }
 
+/// The environment in which sudo was called, if it is sudo that has started this program.
 fn environment_of_sudo() -> Option<Environment> {
-    let mut process = procfs::process::Process::myself().ok()?;
-    for _ in 0..LEVELS {
-        let parent = process.stat().ok()?.ppid;
-        process = procfs::process::Process::new(parent).ok()?;
-        let is_sudo = process.stat().ok()?.comm == "sudo";
-        let above = || procfs::process::Process::new(process.stat().ok()?.ppid).ok();
-        // sudo's own child, which waits for the command, is called sudo as well.
-        let is_last = above().and_then(|above| above.stat().ok()).is_none_or(|s| s.comm != "sudo");
-        if is_sudo && is_last {
-            let bytes = std::fs::read(format!("/proc/{parent}/environ")).ok()?;
-            return Some(environment::parse(&bytes));
+    let parent = Pid::parent();
+    let environment = environment_if_sudo(parent.as_raw())?;
+    // If it has ended meanwhile, its id may have become that of a process of anybody.
+    (Pid::parent() == parent).then_some(environment)
+}
+
+/// The environment that a process began with, if it is sudo. Where sudo runs its command through a
+/// process of its own, that is a copy of the one that was called, with the same beginning.
+fn environment_if_sudo(pid: i32) -> Option<Environment> {
+    let process = procfs::process::Process::new(pid).ok()?;
+    if process.stat().ok()?.comm != "sudo" {
+        return None;
+    }
+    let bytes = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+    Some(environment::parse(&bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        ffi::OsStr,
+        io::{BufRead as _, BufReader, Write as _},
+        os::unix::fs::symlink,
+        process::{Child, Command, Stdio},
+    };
+
+    use super::*;
+
+    /// A process of this name that runs until its standard input is closed.
+    fn process_called(name: &str) -> Child {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join(name);
+        symlink("/bin/cat", &program).unwrap();
+        let mut command = Command::new(&program);
+        command.env_clear().env("WHOSE", "the caller's").stdin(Stdio::piped());
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        // Once it answers, it is what it is called.
+        child.stdin.as_mut().unwrap().write_all(b"there\n").unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        child
+    }
+
+    #[test]
+    fn only_sudo_itself_is_asked_for_its_environment() {
+        for (name, expected) in [("sudo", Some("the caller's")), ("bash", None)] {
+            let mut child = process_called(name);
+            let environment = environment_if_sudo(child.id().cast_signed());
+            let whose = environment.and_then(|it| it.get(OsStr::new("WHOSE")).cloned());
+            assert_eq!(whose.as_deref(), expected.map(OsStr::new), "{name}");
+            drop(child.stdin.take());
+            child.wait().unwrap();
         }
     }
-    None
+
+    #[test]
+    fn in_a_shell_of_sudo_the_shells_environment_counts_and_the_users_home() {
+        let invoker = Invoker { user: 0, group: 0, environment: None };
+        let root = User::from_uid(Uid::from_raw(0)).unwrap().unwrap();
+        let environment = invoker.command_environment();
+        assert_eq!(environment.get(OsStr::new("HOME")), Some(&root.dir.into_os_string()));
+        assert_eq!(environment.get(OsStr::new("PATH")), env::var_os("PATH").as_ref());
+    }
 }

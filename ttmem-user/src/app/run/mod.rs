@@ -8,33 +8,31 @@ mod pty;
 mod reader;
 mod view;
 
-use std::{
-    convert::Infallible,
-    io::{self, IsTerminal as _},
-    pin::pin,
-};
+use std::{convert::Infallible, pin::pin};
 
-use anyhow::Context as _;
 use nix::sys::signal::Signal;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 
 use super::{
     agent::Selection,
     is_broken_pipe, one_line,
-    output::{Lines, Stream},
+    output::{Lines, Stream, screen},
     session::Session,
+    signals::Request,
 };
-use crate::cli::{
-    args::RunArgs,
-    config::{Output, WatchConfig},
+use crate::{
+    cli::{
+        args::RunArgs,
+        config::{Output, WatchConfig},
+    },
+    stderr::remark,
 };
 use child::Child;
 use invoker::Invoker;
 
 /// Runs the command, and returns its exit code.
 pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
-    let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
-    let config = WatchConfig::new(&args.watch, false, terminal)?;
+    let config = WatchConfig::new(&args.watch, false, screen())?;
     super::event_loop()?.block_on(watch(&config, args))
 }
 
@@ -45,9 +43,12 @@ async fn watch(config: &WatchConfig, args: &RunArgs) -> anyhow::Result<u8> {
     let lines = Lines::new(format, config.file.as_deref(), Stream::Stderr)?;
     let mut lines = lines.with_totals(true).with_failures(config.on_failure);
     let mut child = Child::prepare(&args.command, Invoker::find().as_ref(), None)?;
-    let mut session = begin(config, &mut child).await?;
     // An interrupt reaches the command by itself: it belongs to the same terminal.
     let mut signals = pin!(pass_on_signals(child.signaller(), || ())?);
+    let mut session = tokio::select! {
+        session = begin(config, &mut child) => session?,
+        never = &mut signals => match never {},
+    };
     let ended = pin!(child.ended());
     let printed = tokio::select! {
         printed = session.print(&mut lines, ended) => printed,
@@ -70,7 +71,7 @@ const fn code_of(command: u8, failed: bool) -> u8 {
 
 /// Says what failed before the command's end; `true`.
 fn complain(error: &anyhow::Error) -> bool {
-    eprintln!("ttmem: {}; the command is not watched any more", one_line(error));
+    remark!("ttmem: {}; the command is not watched any more", one_line(error));
     true
 }
 
@@ -83,21 +84,21 @@ async fn begin(config: &WatchConfig, child: &mut Child) -> anyhow::Result<Sessio
     Ok(session)
 }
 
-/// Passes on what asks this program to end.
+/// Passes on what asks this program to end, from now on: before the command is let go, or a signal would
+/// end this program alone.
 fn pass_on_signals(
     send: impl Fn(Signal),
     on_interrupt: impl Fn(),
 ) -> anyhow::Result<impl Future<Output = Infallible>> {
-    let listen = |kind| signal(kind).context("cannot listen to signals");
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut terminate = listen(SignalKind::terminate())?;
-    let mut hang_up = listen(SignalKind::hangup())?;
+    let mut interrupt = Request::listen(SignalKind::interrupt())?;
+    let mut terminate = Request::listen(SignalKind::terminate())?;
+    let mut hang_up = Request::listen(SignalKind::hangup())?;
     Ok(async move {
         loop {
             tokio::select! {
-                _ = interrupt.recv() => on_interrupt(),
-                _ = terminate.recv() => send(Signal::SIGTERM),
-                _ = hang_up.recv() => send(Signal::SIGHUP),
+                () = interrupt.recv() => on_interrupt(),
+                () = terminate.recv() => send(Signal::SIGTERM),
+                () = hang_up.recv() => send(Signal::SIGHUP),
             }
         }
     })

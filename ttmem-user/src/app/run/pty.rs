@@ -15,6 +15,7 @@ use rustix::{
 };
 
 use super::invoker::Invoker;
+use crate::tui::usable;
 
 /// What a terminal takes for an interrupt, unless the command has changed that.
 const INTERRUPT: &[u8] = b"\x03";
@@ -72,8 +73,8 @@ impl std::os::fd::AsFd for Pty {
     }
 }
 
-/// Size of the terminal that ttmem itself has; `None` if it has none.
+/// Size of the terminal that ttmem itself has, a usual one if it does not say; `None` if it has none.
 pub fn own_size() -> Option<Size> {
     let size = tcgetwinsize(rustix::stdio::stdout()).ok()?;
-    Some(Size { width: size.ws_col, height: size.ws_row })
+    Some(usable(Size { width: size.ws_col, height: size.ws_row }))
 }

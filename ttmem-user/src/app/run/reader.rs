@@ -6,7 +6,7 @@
 use std::{
     io::{self, Write as _},
     os::fd::OwnedFd,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, mpsc},
     thread::{self, JoinHandle},
 };
 
@@ -40,18 +40,32 @@ struct State {
 }
 
 impl Reader {
-    /// Starts to read.
-    pub fn start(pty: Pty) -> anyhow::Result<Self> {
+    /// Starts the thread, which first of all gives up its rights by `give_up`: what it takes apart comes
+    /// from the command.
+    pub fn start(pty: Pty, give_up: fn() -> io::Result<()>) -> anyhow::Result<Self> {
         let kept = Some(Transcript::default());
         let state = Arc::new(Mutex::new(State { kept, line_ended: true }));
         let ended = eventfd(0, EventfdFlags::CLOEXEC).context("cannot make an eventfd")?;
         let ended = Arc::new(ended);
         let (publish, tail) = watch::channel(Arc::default());
+        let (begun, started) = mpsc::channel();
         let theirs = (Arc::clone(&state), Arc::clone(&ended));
+        let work = move || {
+            let without_rights = give_up();
+            let may_go_on = without_rights.is_ok();
+            let _ = begun.send(without_rights);
+            if may_go_on {
+                read_all(&pty, &theirs.0, &theirs.1, &publish);
+            }
+        };
         let thread = thread::Builder::new()
-            .name("output".to_owned())
-            .spawn(move || read_all(&pty, &theirs.0, &theirs.1, &publish))
+            .name("ttmem-output".to_owned())
+            .spawn(work)
             .context("cannot start a thread")?;
+        started
+            .recv()
+            .context("the thread that reads the command's output is gone")?
+            .context("cannot drop capabilities")?;
         Ok(Self { state, tail, ended, thread })
     }
 

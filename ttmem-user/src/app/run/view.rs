@@ -3,8 +3,9 @@
 //! When the view closes, what is kept of the output is printed; if the command still runs, the
 //! rest is passed on as it comes. The command never gets what is typed, but for Ctrl-C.
 
+use std::pin::pin;
+
 use anyhow::Context as _;
-use ratatui::layout::Size;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
@@ -17,13 +18,13 @@ use super::{
     reader::Reader,
 };
 use crate::{
-    app::session::{Session, or_over},
+    app::{
+        privileges,
+        session::{Session, or_over},
+    },
     cli::{args::RunArgs, config::WatchConfig},
-    tui::{Request, Ui, output_size},
+    tui::{Request, USUAL, Ui, output_size},
 };
-
-/// What a terminal is taken to have that does not say.
-const USUAL: Size = Size { width: 80, height: 24 };
 
 /// Runs the command, and returns its exit code.
 pub async fn watch(config: &WatchConfig, args: &RunArgs) -> anyhow::Result<u8> {
@@ -31,9 +32,12 @@ pub async fn watch(config: &WatchConfig, args: &RunArgs) -> anyhow::Result<u8> {
     let own = own_size().unwrap_or(USUAL);
     let (pty, terminal) = Pty::open(output_size(own).unwrap_or(own), invoker.as_ref())?;
     let mut child = Child::prepare(&args.command, invoker.as_ref(), Some(terminal))?;
-    let reader = Reader::start(pty.clone())?;
-    let mut session = begin(config, &mut child).await?;
-    let signals = pass_on_signals(child.signaller(), || pty.interrupt())?;
+    let reader = Reader::start(pty.clone(), privileges::drop_all)?;
+    let mut signals = pin!(pass_on_signals(child.signaller(), || pty.interrupt())?);
+    let mut session = tokio::select! {
+        session = begin(config, &mut child) => session?,
+        never = &mut signals => match never {},
+    };
     let watched = async {
         let over = or_over(child.ended(), config.session.duration);
         let shown = show(&mut session, args, over, &pty, &reader).await;

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{BufRead as _, BufReader, Write as _},
+    io::{self, BufRead as _, BufReader, Write},
     os::unix::{fs::FileExt as _, net::UnixListener},
     thread,
 };
@@ -56,7 +56,11 @@ impl Rig {
 
     /// Answers one question about process 7.
     fn answer(&self, answer: &'static str) {
-        let listener = UnixListener::bind(self.place.join("7.sock")).unwrap();
+        self.answer_for(7, answer);
+    }
+
+    fn answer_for(&self, pid: u32, answer: &'static str) {
+        let listener = UnixListener::bind(self.place.join(format!("{pid}.sock"))).unwrap();
         thread::spawn(move || {
             let (mut client, _) = listener.accept().unwrap();
             BufReader::new(client.try_clone().unwrap()).read_line(&mut String::new()).unwrap();
@@ -118,9 +122,12 @@ fn a_socket_that_does_not_answer_is_left_out() {
     let mut out = Vec::new();
     rig.answer(SNAPSHOT);
     // Nobody listens for process 8.
-    assert_eq!(rig.watch(&[]).json_to(&mut out, true).unwrap(), Outcome::Incomplete);
+    let printer = rig.watch(&[]).printer(true);
+    printer.print_to(&mut out).unwrap();
+    assert_eq!(printer.outcome(), Outcome::Incomplete);
     assert_eq!(String::from_utf8(out).unwrap(), SNAPSHOT);
-    let asked_for = rig.watch(&[8]).json_to(&mut io::sink(), true).unwrap_err().to_string();
+    let asked_for = rig.watch(&[8]).printer(true).print_to(&mut io::sink());
+    let asked_for = asked_for.unwrap_err().to_string();
     assert!(asked_for.contains("nobody watches process 8"), "{asked_for}");
 }
 
@@ -129,7 +136,76 @@ fn a_refusal_is_of_one_process_only() {
     for pids in [&[][..], &[7]] {
         let rig = Rig::new();
         rig.answer(r#"{"schema":"ttmem.error/1","error":{"code":"not_allowed","message":"no"}}"#);
-        let said = rig.watch(pids).json_to(&mut io::sink(), true);
+        let said = rig.watch(pids).printer(true).print_to(&mut io::sink());
         assert_eq!(said.is_ok(), pids.is_empty(), "{said:?}");
     }
+}
+
+const INEXACT: &str = "{\"schema\":\"ttmem.snapshot/1\",\"exact\":false}\n";
+const END: &str = "{\"schema\":\"ttmem.end/1\",\"state\":\"exited\"}\n";
+
+/// Prints what is answered for process 7 until that is over.
+fn outcome_of(answers: &[&str]) -> Outcome {
+    let rig = Rig::new();
+    rig.answer(answers.concat().leak());
+    let printer = rig.watch(&[7]).printer(false);
+    printer.print_to(&mut io::sink()).unwrap();
+    printer.outcome()
+}
+
+#[test]
+fn the_last_line_of_a_process_counts() {
+    assert_eq!(outcome_of(&[INEXACT, SNAPSHOT, END]), Outcome::Complete);
+    assert_eq!(outcome_of(&[SNAPSHOT, INEXACT, END]), Outcome::Incomplete);
+}
+
+/// Keeps what is written, a line at a time, and does something then.
+struct Reading<F> {
+    lines: Vec<String>,
+    then: F,
+}
+
+impl<F: FnMut(usize) -> io::Result<()>> Write for Reading<F> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.lines.push(String::from_utf8(bytes.to_vec()).unwrap());
+        (self.then)(self.lines.len()).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_process_that_comes_later_is_asked_too() {
+    let rig = Rig::new();
+    rig.answer(SNAPSHOT);
+    let printer = rig.watch(&[]).printer(false);
+    let then = |lines| match lines {
+        1 => {
+            rig.answer_for(8, INEXACT);
+            Ok(())
+        }
+        _ => Err(io::ErrorKind::BrokenPipe.into()),
+    };
+    let mut reading = Reading { lines: Vec::new(), then };
+    let error = printer.print_to(&mut reading).unwrap_err();
+    assert!(error.to_string().contains("cannot write"), "{error:#}");
+    assert_eq!(reading.lines, [SNAPSHOT, INEXACT]);
+}
+
+#[test]
+fn of_other_devices_nothing_is_printed() {
+    let rig = Rig::new();
+    rig.answer(concat!(
+        r#"{"schema":"ttmem.snapshot/1","exact":true,"devices":[{"chip":0},{"chip":1}],"#,
+        r#""allocators":[{"id":0,"chips":[0]},{"id":1,"chips":[0,1]},{"id":2,"chips":[2]}]}"#,
+        "\n"
+    ));
+    let mut out = Vec::new();
+    let watch = Watch { chips: vec![ChipId(1)], ..rig.watch(&[7]) };
+    watch.printer(true).print_to(&mut out).unwrap();
+    let snapshot: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    assert_eq!(snapshot["devices"], serde_json::json!([{"chip": 1}]));
+    assert_eq!(snapshot["allocators"], serde_json::json!([{"id": 1, "chips": [0, 1]}]));
 }

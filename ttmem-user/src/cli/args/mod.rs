@@ -67,7 +67,8 @@ error are its own; its exit code is passed on (128 + N if signal N ended it).")]
   sudo ttmem fits --pid 4711 --type L1 --size 256K
   sudo ttmem fits --pid 4711 --type DRAM --total 2GiB --page-size 2048 --mesh 0
 
-Exit codes: 0 it fits, 3 it does not, 1 failed, 2 it cannot be told (the output says why).")]
+Exit codes: 0 it fits, 3 it does not, 1 failed, 2 it cannot be told, or the numbers that it is told from
+are not exact (the output says why).")]
     Fits(FitsArgs),
     /// Watch what another ttmem watches, by the tables that it shares: no privilege is needed.
     #[command(after_help = "Examples:
@@ -130,17 +131,25 @@ pub struct AttachArgs {
 
 /// Which processes to watch.
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 pub struct TargetArgs {
     /// The process to watch; may be repeated.
     #[arg(short, long, value_name = "PID")]
     pub pid: Vec<u32>,
-    /// Watch every process with tt-metal whose command line matches, now or later.
+    /// Watch every process with tt-metal whose command line matches, now or later; one has to be
+    /// there at the start, unless --wait.
     #[arg(long, value_name = "REGEX")]
     pub name: Option<Regex>,
     /// Watch every process with tt-metal, now or later.
     #[arg(short, long)]
     pub all: bool,
+}
+
+impl TargetArgs {
+    /// Whether it is not said which.
+    pub fn is_empty(&self) -> bool {
+        self.pid.is_empty() && self.name.is_none() && !self.all
+    }
 }
 
 /// Arguments of `run`.
@@ -194,14 +203,15 @@ pub struct WatchArgs {
     #[arg(short, long, value_name = "MS", default_value_t = 500,
           value_parser = clap::value_parser!(u64).range(10..=3_600_000))]
     pub refresh: u64,
-    /// End after this many seconds.
+    /// Watch no longer than this many seconds; the command of `run` runs on.
     #[arg(long, value_name = "S", value_parser = seconds)]
     pub duration: Option<f64>,
     /// Print every live buffer, and every program's circular buffers, too; implies --headless.
     #[arg(long)]
     pub buffers: bool,
-    /// Print every failed allocation as it happens, with what is live then; implies --headless,
-    /// and --format json unless a format is given.
+    /// Print failed allocations, each on a line, with what was live then; implies --headless, and
+    /// --format json unless a format is given. They come with the next refresh; of a burst of more
+    /// than --keep-failures the first ones and the last.
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub on_failure: Option<OnFailure>,
     /// How many failed allocations to keep, with what was live then.
@@ -211,7 +221,8 @@ pub struct WatchArgs {
     /// Read the live buffers again every so many seconds, and report every difference.
     #[arg(long, value_name = "S", value_parser = seconds)]
     pub audit: Option<f64>,
-    /// Print every block and hole of the banks too, in JSON; implies --headless.
+    /// Print every block and hole of the banks too, in JSON, since tables have no room for them;
+    /// implies --headless, and --format json unless a format is given.
     #[arg(long)]
     pub map: bool,
     /// Watch which program runs when; costs the process a probe hit per dispatch.
@@ -261,7 +272,7 @@ pub struct SnapshotArgs {
     /// Print every live buffer too.
     #[arg(long)]
     pub buffers: bool,
-    /// Print every block and hole of the banks too, in JSON.
+    /// Print every block and hole of the banks too; implies --json.
     #[arg(long)]
     pub map: bool,
 }
@@ -378,8 +389,7 @@ mod tests {
     #[test]
     fn bad_values_are_refused() {
         for bad in [
-            &["ttmem", "attach"][..],
-            &["ttmem", "attach", "--pid", "x"],
+            &["ttmem", "attach", "--pid", "x"][..],
             &["ttmem", "attach", "--pid", "1", "-r", "1"],
             &["ttmem", "attach", "--pid", "1", "--duration", "-1"],
             &["ttmem", "attach", "--pid", "1", "--duration", "nan"],

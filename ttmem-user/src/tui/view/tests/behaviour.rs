@@ -71,6 +71,15 @@ fn an_interrupt_is_for_the_command_if_there_is_one() {
 }
 
 #[test]
+fn the_shell_is_asked_for_also_while_something_is_typed() {
+    let stop = Event::Key(KeyEvent::new(KeyCode::Char('z'), KeyModifiers::CONTROL));
+    let mut ui = with_output(&[]);
+    assert_eq!(ui.handle(&stop), Flow::Suspend);
+    press(&mut ui, KeyCode::Char('/'));
+    assert_eq!(ui.handle(&stop), Flow::Suspend);
+}
+
+#[test]
 fn a_frozen_screen_stays_until_it_goes_on() {
     let mut ui = ui();
     let before = fixture::normal();
