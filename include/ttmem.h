@@ -691,6 +691,7 @@ static inline int ttmem_query_device(struct ttmem_table *table, int64_t chip, st
     const uint64_t *const words = table->words + block / 8;
     const uint64_t *const pools = words + table->pools_offset / 8;
     const uint64_t step = table->pool_bytes / 8;
+    const uint64_t exact = __atomic_load_n(table->words + TTMEM_HEADER_EXACT / 8, __ATOMIC_ACQUIRE);
     struct ttmem_patience_ patience = {0, 0};
     for (;;) {
         const uint64_t before = __atomic_load_n(words + TTMEM_CHIP_SEQUENCE / 8, __ATOMIC_ACQUIRE);
@@ -718,7 +719,8 @@ static inline int ttmem_query_device(struct ttmem_table *table, int64_t chip, st
             return ttmem_torn_(table);
         }
     }
-    device->exact = ttmem_at_(table, TTMEM_HEADER_EXACT);
+    /* Before and after: what is read in between may be of any moment there. */
+    device->exact = exact == 1 && ttmem_at_(table, TTMEM_HEADER_EXACT) == 1;
     return ttmem_freshness(table);
 }
 

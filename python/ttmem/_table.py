@@ -268,6 +268,8 @@ class Table:
             used = ", ".join(map(str, sorted(chips))) or "none yet"
             raise NoDevice(f"process {self.pid()} has not used chip {chip} (used: {used}): open the device first")
         block = self._block(place)
+        # Before and after: what is read in between may be of any moment there.
+        exact = self._header_word("EXACT") == 1
         raw = self._consistent(block, self._chip_bytes, block + CHIP["SEQUENCE"])
         words = struct.unpack(f"<{len(raw) // 8}Q", raw)
 
@@ -282,7 +284,7 @@ class Table:
         headroom = HEADROOM_STATES[state] if state < len(HEADROOM_STATES) else None
         return Device(
             chip=chip,
-            exact=self._header_word("EXACT") == 1,
+            exact=exact and self._header_word("EXACT") == 1,
             pools={name: pool(number) for number, name in enumerate(TYPES)},
             circular_core_bytes=figure("CIRCULAR_CORE_BYTES"),
             circular_peak_core_bytes=figure("CIRCULAR_PEAK_CORE_BYTES"),
