@@ -3,14 +3,9 @@
 
 mod json;
 mod newest;
+mod tables;
 
-use std::{
-    collections::BTreeMap,
-    path::PathBuf,
-    pin::pin,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
 use anyhow::{bail, ensure};
 use tokio::{
@@ -20,7 +15,7 @@ use tokio::{
 
 use super::{
     Outcome,
-    ask::{START_ONE, places, watched},
+    ask::{START_ONE, places},
     export,
     output::{self, Lines, Stream, outcome},
     session::next_report,
@@ -31,44 +26,32 @@ use crate::{
         args::{Format, readers::WatchArgs},
         config::Screen,
     },
-    ledger::{
-        report::{KEPT_ENDED, Report, Unwatched},
-        snapshot::{Snapshot, TargetState},
-    },
-    pipeline::now_ns,
+    ledger::report::Report,
     sink::text,
-    table::{
-        reader::{self, ReadError, Table},
-        view,
-    },
     tui::{self, Theme, Ui},
     units::{ChipId, Pid},
 };
 
-/// How long a table is left alone that was in the midst of a write: each look takes a second, in which
-/// nothing is shown.
-const TORN: Duration = Duration::from_secs(10);
+pub(super) use tables::Tables;
+use tables::is_over;
 
 /// Runs the command.
 pub fn run(args: &WatchArgs) -> anyhow::Result<Outcome> {
+    let chips = args.device.iter().copied().map(ChipId).collect();
     let mut watch = Watch {
-        places: places(args.table_dir.as_ref()),
-        pids: args.pid.clone(),
-        chips: args.device.iter().copied().map(ChipId).collect(),
+        tables: Tables::new(places(args.table_dir.as_ref()), args.pid.clone(), chips),
         refresh: Duration::from_millis(args.refresh),
         theme: args.look.theme(),
-        tables: BTreeMap::new(),
-        torn: BTreeMap::new(),
     };
     if args.json {
-        if !watch.chips.is_empty() {
-            let first = watch.read()?;
+        if !watch.tables.chips.is_empty() {
+            let first = watch.tables.read()?;
             watch.check_devices(&first)?;
         }
         return watch.json(args.once);
     }
     let in_view = output::screen() == Screen::Terminal && !args.headless && !args.once;
-    let first = watch.read()?;
+    let first = watch.tables.read()?;
     if !(in_view && is_empty(&first)) {
         check_not_empty(&first)?;
         watch.check_devices(&first)?;
@@ -98,19 +81,12 @@ pub fn follow(
     theme: Theme,
     output: Follow,
 ) -> anyhow::Result<Outcome> {
-    let mut watch = Watch {
-        places: vec![place],
-        pids: vec![pid.0],
-        chips: Vec::new(),
-        refresh,
-        theme,
-        tables: BTreeMap::new(),
-        torn: BTreeMap::new(),
-    };
+    let tables = Tables::new(vec![place], vec![pid.0], Vec::new());
+    let mut watch = Watch { tables, refresh, theme };
     if output == Follow::Json {
         return watch.json(false);
     }
-    let first = watch.read()?;
+    let first = watch.tables.read()?;
     super::event_loop()?.block_on(watch.show(first, output == Follow::View))
 }
 
@@ -134,115 +110,21 @@ enum Until {
     Left,
 }
 
-/// What others share of the chosen processes.
-pub(super) struct Watch {
-    places: Vec<PathBuf>,
-    /// Only these; none: all that there are.
-    pids: Vec<u32>,
-    /// Only these; none: all.
-    chips: Vec<ChipId>,
+/// What is shown, and how.
+struct Watch {
+    tables: Tables,
     refresh: Duration,
     theme: Theme,
-    /// The open ones. One whose process has ended stays readable.
-    tables: BTreeMap<u32, Table>,
-    /// Those that could not be read, until when they are left alone, and why.
-    torn: BTreeMap<u32, (Instant, String)>,
 }
 
 impl Watch {
-    /// Looks at these places; at all processes and all chips if none are given.
-    pub(super) fn of(places: Vec<PathBuf>, pids: Vec<u32>, chips: Vec<ChipId>) -> Self {
-        let (refresh, theme) = (Duration::MAX, Theme::default());
-        let (tables, torn) = (BTreeMap::new(), BTreeMap::new());
-        Self { places, pids, chips, refresh, theme, tables, torn }
-    }
-
-    /// The processes to look at.
-    fn chosen(&self) -> Vec<u32> {
-        if self.pids.is_empty() { watched(&self.places) } else { self.pids.clone() }
-    }
-
-    /// What the tables say now; an error if there are none.
-    fn read(&mut self) -> anyhow::Result<Report> {
-        let report = self.look()?;
-        if report.targets.is_empty() && report.unwatched.is_empty() && self.pids.is_empty() {
-            bail!("nothing is watched: {START_ONE}");
-        }
-        Ok(report)
-    }
-
-    /// What the tables say now.
-    pub(super) fn look(&mut self) -> anyhow::Result<Report> {
-        let mut unwatched = Vec::new();
-        let pids = self.chosen();
-        for pid in pids.iter().copied() {
-            match reader::open(&self.places, pid) {
-                Ok(table) => _ = self.tables.insert(pid, table),
-                // It has gone since the directory was read, or is open and has ended.
-                Err(ReadError::NotThere { .. }) if self.pids.is_empty() => {}
-                Err(ReadError::NotThere { .. }) if self.tables.contains_key(&pid) => {}
-                Err(error) if self.pids.is_empty() => {
-                    unwatched.push(left_out(pid, error.to_string()));
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        // With a torn table whose file has gone there is nothing to wait for.
-        let Self { tables, torn, .. } = self;
-        tables.retain(|pid, _| pids.contains(pid) || !torn.contains_key(pid));
-        let mut targets = self.read_tables(&mut unwatched)?;
-        self.forget_ended(&mut targets);
-        Ok(Report { time_ns: now_ns(), targets, unwatched, health: None })
-    }
-
-    /// What each open table says. One that cannot be read is left out, unless it was asked for.
-    fn read_tables(
-        &mut self,
-        unwatched: &mut Vec<Unwatched>,
-    ) -> anyhow::Result<Vec<Arc<Snapshot>>> {
-        let mut targets = Vec::new();
-        self.torn
-            .retain(|pid, (until, _)| self.tables.contains_key(pid) && *until > Instant::now());
-        for (pid, table) in &self.tables {
-            if let Some((_, why)) = self.torn.get(pid) {
-                unwatched.push(left_out(*pid, why.clone()));
-                continue;
-            }
-            match snapshot(table, &self.chips) {
-                Ok(snapshot) => targets.push(Arc::new(snapshot)),
-                Err(error) if self.pids.is_empty() => {
-                    let why = error.to_string();
-                    self.torn.insert(*pid, (Instant::now() + TORN, why.clone()));
-                    unwatched.push(left_out(*pid, why));
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(targets)
-    }
-
-    /// Leaves out the first of many that have ended.
-    fn forget_ended(&mut self, targets: &mut Vec<Arc<Snapshot>>) {
-        let ended = targets.iter().filter(|target| is_over(target)).count();
-        let mut surplus = ended.saturating_sub(KEPT_ENDED);
-        let tables = &mut self.tables;
-        targets.retain(|target| {
-            let goes = surplus > 0 && is_over(target);
-            surplus -= usize::from(goes);
-            if goes {
-                tables.remove(&target.pid.0);
-            }
-            !goes
-        });
-    }
-
     /// Refuses devices that nobody has.
     fn check_devices(&self, report: &Report) -> anyhow::Result<()> {
         let has = |chip: &ChipId| {
             let mut devices = report.targets.iter().flat_map(|target| &target.devices);
             devices.any(|device| device.chip == *chip)
         };
-        match self.chips.iter().find(|chip| !has(chip)) {
+        match self.tables.chips.iter().find(|chip| !has(chip)) {
             Some(chip) => bail!("no process that is watched has a device {chip}"),
             None => Ok(()),
         }
@@ -280,8 +162,9 @@ impl Watch {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let report = self.read()?;
-            let over = report.targets.iter().all(|target| is_over(target)) && !self.pids.is_empty();
+            let report = self.tables.read()?;
+            let over =
+                report.targets.iter().all(|target| is_over(target)) && !self.tables.pids.is_empty();
             sender.send_replace(Arc::new(report));
             if over && until == Until::Over {
                 // The last report is shown before this is seen.
@@ -290,23 +173,6 @@ impl Watch {
             }
         }
     }
-}
-
-/// What a table says. One that nobody writes and that is not there any more is of a process that has
-/// ended, if it is not to be seen: nobody else will say so.
-fn snapshot(table: &Table, chips: &[ChipId]) -> Result<Snapshot, ReadError> {
-    let mut snapshot = view::snapshot(table, chips, now_ns)?;
-    if !is_over(&snapshot) && !table.path().exists() {
-        let header = table.header()?;
-        if header.is_left(now_ns()) && !header.process_is_alive() {
-            snapshot.state = TargetState::Exited;
-        }
-    }
-    Ok(snapshot)
-}
-
-fn is_over(target: &Snapshot) -> bool {
-    target.state != TargetState::Running
 }
 
 async fn print_all(
@@ -324,10 +190,6 @@ fn print(lines: &mut Lines, report: &Report) -> anyhow::Result<()> {
     lines.print(report)?;
     let left_out = text::unwatched(&report.unwatched, None, false);
     Ok(output::print(&left_out)?)
-}
-
-fn left_out(pid: u32, reason: String) -> Unwatched {
-    Unwatched { pid: Pid(pid), command: String::new(), reason }
 }
 
 #[cfg(test)]

@@ -37,9 +37,9 @@ impl Watch {
 
     pub(super) fn printer(&self, once: bool) -> Printer {
         Printer {
-            places: self.places.clone(),
-            pids: self.pids.clone(),
-            chips: self.chips.clone(),
+            places: self.tables.places.clone(),
+            pids: self.tables.pids.clone(),
+            chips: self.tables.chips.clone(),
             refresh: self.refresh,
             once,
             shown: Arc::default(),

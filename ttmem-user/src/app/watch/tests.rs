@@ -5,13 +5,18 @@ use std::{
     io::{self, BufRead as _, BufReader, Write},
     os::unix::{fs::FileExt as _, net::UnixListener},
     thread,
+    time::Instant,
 };
 
 use ttmem_common::table::header;
 
 use super::*;
 use crate::{
-    ledger::{Ledger, snapshot::ProcessLabel},
+    ledger::{
+        Ledger,
+        snapshot::{ProcessLabel, TargetState},
+    },
+    pipeline::now_ns,
     table::{access::Readers, agent::Identity, directory::Directory, writer::Writer},
 };
 
@@ -44,13 +49,9 @@ impl Rig {
 
     fn watch(&self, pids: &[u32]) -> Watch {
         Watch {
-            places: vec![self.place.clone()],
-            pids: pids.to_vec(),
-            chips: Vec::new(),
+            tables: Tables::new(vec![self.place.clone()], pids.to_vec(), Vec::new()),
             refresh: Duration::from_secs(1),
             theme: Theme::default(),
-            tables: BTreeMap::new(),
-            torn: BTreeMap::new(),
         }
     }
 
@@ -77,7 +78,7 @@ fn a_torn_table_is_left_out_and_said_and_not_looked_at_again_at_once() {
     let mut watch = rig.watch(&[]);
     for is_known in [false, true] {
         let begun = Instant::now();
-        let report = watch.read().unwrap();
+        let report = watch.tables.read().unwrap();
         assert_eq!(report.targets.iter().map(|it| it.pid).collect::<Vec<_>>(), [Pid(7)]);
         let said = text::unwatched(&report.unwatched, None, false);
         assert!(said.starts_with("not watched: pid 8: "), "{said}");
@@ -86,8 +87,8 @@ fn a_torn_table_is_left_out_and_said_and_not_looked_at_again_at_once() {
         assert_eq!(begun.elapsed() < Duration::from_secs(1), is_known);
     }
     fs::remove_file(rig.place.join("8.table")).unwrap();
-    assert_eq!(watch.read().unwrap().unwatched, []);
-    let asked_for = Rig::new().watch(&[7, 8]).read().unwrap_err().to_string();
+    assert_eq!(watch.tables.read().unwrap().unwatched, []);
+    let asked_for = Rig::new().watch(&[7, 8]).tables.read().unwrap_err().to_string();
     assert!(asked_for.contains("in the midst of a write"), "{asked_for}");
 }
 
@@ -104,7 +105,7 @@ fn who_ended_while_nobody_watched_has_ended() {
     let writers = [own, gone].map(write);
     let mut watch = rig.watch(&[]);
     let mut states = || {
-        let report = watch.read().unwrap();
+        let report = watch.tables.read().unwrap();
         let state_of = |process: Identity| {
             report.targets.iter().find(|it| it.pid.0 == process.pid).unwrap().state
         };
@@ -203,7 +204,8 @@ fn of_other_devices_nothing_is_printed() {
         "\n"
     ));
     let mut out = Vec::new();
-    let watch = Watch { chips: vec![ChipId(1)], ..rig.watch(&[7]) };
+    let mut watch = rig.watch(&[7]);
+    watch.tables.chips = vec![ChipId(1)];
     watch.printer(true).print_to(&mut out).unwrap();
     let snapshot: serde_json::Value = serde_json::from_slice(&out).unwrap();
     assert_eq!(snapshot["devices"], serde_json::json!([{"chip": 1}]));

@@ -35,7 +35,7 @@ fn peak(ledger: &Ledger) -> (Option<u64>, Option<u64>) {
 }
 
 fn key() -> MarkKey {
-    MarkKey { owner: 1, name: "m".to_owned() }
+    MarkKey { owner: 1, user: 0, name: "m".to_owned() }
 }
 
 fn peak_since(ledger: &mut Ledger) -> Option<u64> {

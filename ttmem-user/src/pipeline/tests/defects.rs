@@ -10,7 +10,7 @@ impl EventSource for Defective {
         panic!("this is a test")
     }
     fn drain_to_now(&mut self, _: &mut dyn FnMut(&[&[u8]])) {}
-    fn lost(&self) -> Lost {
+    fn lost(&self, _: u32) -> Lost {
         Lost::default()
     }
     fn request_wake_up(&self, _: bool) {}
