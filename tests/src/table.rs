@@ -91,6 +91,8 @@ impl Table {
                 "logical_bytes": word(8),
                 "used_bytes": known(16),
                 "peak_used_bytes": known(24),
+                // The same where it is known, and not in the table where it is not.
+                "peak_at_least_bytes": known(24),
                 "capacity_bytes": known(32),
                 "allocations": word(40),
                 "frees": word(48),
