@@ -224,8 +224,9 @@ fn a_strict_umask_locks_nobody_out() {
     let pid = rig.driver.pid().to_string();
     let mut command = Command::new("sh");
     command.args(["-c", "umask 077; exec \"$0\" \"$@\""]).arg(rig.ttmem.path());
-    command.args(["attach", "--headless", "-r", "60000", "--pid", &pid, "--table-dir"]);
-    command.arg(rig.place()).stdin(Stdio::null()).stdout(Stdio::null());
+    command.args(["attach", "--headless", "-r", "60000", "--pid", &pid]);
+    command.args(["--group", &STRANGER.to_string(), "--table-dir"]).arg(rig.place());
+    command.stdin(Stdio::null()).stdout(Stdio::null());
     let _attached = Service(command.spawn().unwrap());
     served(&rig.place(), rig.driver.pid()).unwrap();
     let mode =
