@@ -1,7 +1,8 @@
 //! The socket beside the shared table: questions about one target, answered line by line.
 //!
 //! A thread of its own serves all targets. It asks the pipeline for what it does not know, which
-//! answers at its own pace, and shares one answer among all who wait for it. Nothing here can hold up the drain: a subscriber that does not keep up is cut off.
+//! answers at its own pace, and shares one answer among all who wait for it. Nothing here can hold up
+//! the drain: a subscriber that does not keep up is cut off.
 //! `docs/socket.md` is what it promises.
 
 mod answer;

@@ -40,20 +40,47 @@ pub fn perform(cargo_arguments: &[String]) -> Result<ExitCode> {
     let skips = fresh_skip_file()?;
     let mut tally = Tally::default();
     say::heading("Unit tests");
-    let mut unit = cargo_test(&["--workspace", "--exclude", PRIVILEGED], cargo_arguments);
-    unit.env("TTMEM_SKIP_FILE", &skips).env("TTMEM_BIN", &ttmem);
-    unit.envs(target.library().map(|library| ("TTMEM_REAL_LIBRARY", library)));
-    count("unit tests", &mut unit, &mut tally)?;
+    let is_privileged = test_target(cargo_arguments).map(is_privileged_test);
+    if is_privileged == Some(true) {
+        println!("  · not asked for");
+    } else {
+        let mut unit = cargo_test(&["--workspace", "--exclude", PRIVILEGED], cargo_arguments);
+        unit.env("TTMEM_SKIP_FILE", &skips).env("TTMEM_BIN", &ttmem);
+        unit.envs(target.library().map(|library| ("TTMEM_REAL_LIBRARY", library)));
+        count("unit tests", &mut unit, &mut tally)?;
+    }
     let readers = setup::readers::ensure(&target);
     say::heading("Tests of the Python package");
     let mut notes = python_package(readers.as_ref(), &mut tally)?;
     say::heading("Privileged tests");
     let readers = readers.as_deref().ok();
-    notes.extend(privileged((&target, &ttmem), readers, cargo_arguments, &skips, &mut tally)?);
+    if is_privileged == Some(false) {
+        println!("  · not asked for");
+    } else {
+        notes.extend(privileged((&target, &ttmem), readers, cargo_arguments, &skips, &mut tally)?);
+    }
     if cargo_arguments.is_empty() {
         notes.extend(bench_works(&mut tally)?);
     }
     Ok(close(&mut tally, &read_skips(&skips)?, &notes))
+}
+
+/// The one test file that is asked for, as by `-- --test several`: cargo fails in packages without it.
+fn test_target(cargo_arguments: &[String]) -> Option<&str> {
+    let own = cargo_arguments.iter().take_while(|argument| *argument != "--");
+    let mut own = own.map(String::as_str);
+    while let Some(argument) = own.next() {
+        match argument.strip_prefix("--test") {
+            Some("") => return own.next(),
+            Some(name) if name.starts_with('=') => return name.get(1..),
+            _ => {}
+        }
+    }
+    None
+}
+
+fn is_privileged_test(name: &str) -> bool {
+    paths::root().join("tests/tests").join(name).with_extension("rs").is_file()
 }
 
 /// Runs what `cargo xtask bench` does, as little of it as can be and whatever the figures are; or
@@ -215,4 +242,24 @@ fn close(tally: &mut Tally, skips: &[String], notes: &[String]) -> ExitCode {
     let total = tally.total();
     println!("\n{} passed, {} failed, {} skipped", total.passed, total.failed, total.skipped);
     if total.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked_for(typed: &str) -> Option<String> {
+        let arguments: Vec<String> = typed.split(' ').map(str::to_owned).collect();
+        test_target(&arguments).map(str::to_owned)
+    }
+
+    #[test]
+    fn one_file_of_tests_is_of_one_kind() {
+        assert_eq!(asked_for("--test several names").as_deref(), Some("several"));
+        assert_eq!(asked_for("-q --test=memory").as_deref(), Some("memory"));
+        assert_eq!(asked_for("several -- --test several"), None);
+        assert_eq!(asked_for("--tests"), None);
+        assert!(is_privileged_test("several"));
+        assert!(!is_privileged_test("memory"));
+    }
 }
