@@ -45,7 +45,7 @@ impl Made {
 
 fn stress(ttmem: &Ttmem, standin: &Standin) -> Result<()> {
     let mut driver = standin.start()?;
-    let mut throughout = attach(ttmem, &driver)?;
+    let mut throughout = attach(ttmem, &driver, &[])?;
     throughout.find(|line| line["exact"] == true)?;
     let before = resident_bytes(throughout.pid())?;
     driver.all_ok(&["open mesh 0 8 name=m", "programs 64 m 7"])?;
@@ -53,7 +53,8 @@ fn stress(ttmem: &Ttmem, standin: &Standin) -> Result<()> {
     let mut made = Made::default();
     made.add(&driver.ok("churn 16 3000 1 keep=20")?)?;
     driver.tell("churn 16 12000 2 keep=6000 small=DRAM")?;
-    let mut amid = attach(ttmem, &driver)?;
+    // Without a table it has numbers of its own, and does not show what the first one says.
+    let mut amid = attach(ttmem, &driver, &["--no-table"])?;
     amid.next()?.context("ttmem has ended")?;
     made.add(&driver.answer()?)?;
     let rest = LIVE - driver.truth()?.buffers();
@@ -92,8 +93,8 @@ fn stress(ttmem: &Ttmem, standin: &Standin) -> Result<()> {
 }
 
 /// Without the live set: a line of all buffers for each glance would be most of the load.
-fn attach(ttmem: &Ttmem, driver: &Driver) -> Result<Attached> {
-    ttmem.attach(driver.pid(), &["--refresh", "100"])
+fn attach(ttmem: &Ttmem, driver: &Driver, more: &[&str]) -> Result<Attached> {
+    ttmem.attach(driver.pid(), &[&["--refresh", "100"], more].concat())
 }
 
 /// Whether it is exact, and all totals are those of the stand-in. What was lost must have been set
