@@ -20,3 +20,4 @@ pub mod table;
 pub mod terminal;
 pub mod tracy;
 pub mod ttmem;
+pub mod until;

@@ -5,7 +5,6 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::Instant,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -16,7 +15,8 @@ use tempfile::TempDir;
 use crate::{
     asking::Asking,
     standin::{Driver, Standin},
-    ttmem::{Attached, PATIENCE, Ttmem},
+    ttmem::{Attached, Ttmem},
+    until::until,
 };
 
 /// A stand-in that is to be watched, and a directory for what is shared of it.
@@ -108,11 +108,8 @@ impl Drop for Service {
 /// Waits until questions about a process are answered, and all that is older has been read: what it
 /// opens only then has no unknown past.
 pub fn served(place: &Path, pid: u32) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
     let answer = || Asking::connect(place, pid)?.ask(&json!({"get": "snapshot"}));
-    while !answer().is_ok_and(|snapshot| snapshot["exact"] == true) {
-        ensure!(Instant::now() < deadline, "process {pid} is not served");
-        std::thread::yield_now();
-    }
-    Ok(())
+    until(&format!("process {pid} is not served"), || {
+        Ok(answer().is_ok_and(|snapshot| snapshot["exact"] == true).then_some(()))
+    })
 }

@@ -14,7 +14,7 @@ use e2e::{
     sharing::{Rig, Service, said},
     ttmem::PATIENCE,
 };
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 /// A user and a group that nobody has.
@@ -142,7 +142,6 @@ fn each_scrape_is_of_its_moment_and_needs_no_right() {
     // What it wrote last stays readable, and is not called exact any more.
     let page = get(address).unwrap();
     assert_ne!(sample(&page, "ttmem_exact", &format!("pid=\"{pid}\"")), Some(1.0), "{page}");
-    let id = Pid::from_raw(service.0.id().cast_signed()).unwrap();
-    kill_process(id, Signal::TERM).unwrap();
+    service.signal(Signal::TERM).unwrap();
     assert_eq!(service.0.wait().unwrap().code(), Some(0));
 }

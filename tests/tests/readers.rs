@@ -14,7 +14,8 @@ use e2e::{
         table_of,
     },
     standin::{Driver, Random, Standin},
-    ttmem::{PATIENCE, Ttmem},
+    ttmem::Ttmem,
+    until::until,
 };
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -170,11 +171,10 @@ fn deltas_add_up_to_the_live_buffers() {
         follower.until("begun")?;
         driver.ok("churn 2 10000 1 keep=40")?;
         // What was lost on a busy machine has its deltas when it has been set right.
-        let deadline = Instant::now() + PATIENCE;
         let mut asking = Asking::connect(&rig.tables(), driver.pid())?;
-        while asking.ask(&json!({"get": "snapshot"}))?["exact"] != true {
-            ensure!(Instant::now() < deadline, "never exact again");
-        }
+        until("never exact again", || {
+            Ok((asking.ask(&json!({"get": "snapshot"}))?["exact"] == true).then_some(()))
+        })?;
         let live: Vec<Value> = serde_json::from_str(&driver.ask("live")?)?;
         let mut left: Vec<(String, u64, u64)> = Vec::new();
         for buffer in &live {

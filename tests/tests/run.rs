@@ -15,6 +15,7 @@ use e2e::{
     standin::{Driver, Standin},
     terminal::{Terminal, Tmux},
     ttmem::{PATIENCE, Ttmem, ended_within, threads},
+    until::until,
 };
 use rustix::process::Signal;
 use serde_json::Value;
@@ -66,12 +67,9 @@ fn behind_its_time_signals_still_reach_the_command() {
     let mut ready = [0; 6];
     child.0.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
     let threads = format!("/proc/{}/task", child.0.id());
-    let deadline = Instant::now() + PATIENCE;
     // Its threads go with the probes.
-    while fs::read_dir(&threads).unwrap().count() > 1 {
-        assert!(Instant::now() < deadline, "it goes on watching");
-        std::thread::yield_now();
-    }
+    until("it goes on watching", || Ok((fs::read_dir(&threads)?.count() <= 1).then_some(())))
+        .unwrap();
     child.signal(Signal::TERM).unwrap();
     assert_eq!(ended_within(&mut child.0, PATIENCE).unwrap().code(), Some(9));
 }

@@ -5,7 +5,6 @@ use std::{
     fs,
     path::Path,
     process::{Command, Stdio},
-    time::Instant,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -14,7 +13,8 @@ use e2e::{
     refusal::Program,
     sharing::{Rig, Service},
     standin::{Copied, Driver, Standin},
-    ttmem::{Attached, PATIENCE, Ttmem, now_ns},
+    ttmem::{Attached, Ttmem, now_ns},
+    until::until,
 };
 use rustix::process::Signal;
 use serde_json::Value;
@@ -128,11 +128,7 @@ fn all_are_waited_for_at_a_time() {
         rig.reading(&["attach", "--pid", &pids[0], "--pid", &pids[1], "--wait", "--headless"]);
     let _watch = Service(command.stdout(Stdio::null()).spawn().unwrap());
     let table = rig.place().join(format!("{}.table", pids[1]));
-    let deadline = Instant::now() + PATIENCE;
-    while !table.exists() {
-        assert!(Instant::now() < deadline, "it is not attached to");
-        std::thread::yield_now();
-    }
+    until("it is not attached to", || Ok(table.exists().then_some(()))).unwrap();
 }
 
 #[test]
@@ -143,11 +139,11 @@ fn once_with_a_name_and_a_wait_waits() {
     let options = ["attach", "--name", name, "--wait", "--once", "--format", "json"];
     let once = ttmem.begin(&options).unwrap();
     // Which is started once all that was there has been looked for.
-    let deadline = Instant::now() + PATIENCE;
-    while !once.permitted().unwrap().iter().any(|(name, _)| name == "ttmem-pipeline") {
-        assert!(Instant::now() < deadline, "it does not watch");
-        std::thread::yield_now();
-    }
+    until("it does not watch", || {
+        let threads = once.permitted()?;
+        Ok(threads.iter().any(|(name, _)| name == "ttmem-pipeline").then_some(()))
+    })
+    .unwrap();
     let driver = copied.standin.start().unwrap();
     let (lines, status) = once.finish().unwrap();
     assert!(lines.iter().any(|line| line["pid"] == driver.pid()), "{status}: {lines:?}");

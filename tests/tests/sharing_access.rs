@@ -21,11 +21,12 @@ use e2e::{
     standin::{Copied, Driver, Standin},
     table::Table,
     ttmem::{PATIENCE, ended_within},
+    until::until,
 };
 use rustix::{
     event::{PollFd, PollFlags, poll},
     pipe::pipe,
-    process::{Pid, Signal, kill_process},
+    process::Signal,
     time::Timespec,
 };
 use serde_json::{Value, json};
@@ -317,13 +318,8 @@ fn lines_of_what_is_watched_end_when_they_are_to() {
         let mut fds = [PollFd::new(&full_soon, PollFlags::OUT)];
         poll(&mut fds, Some(&Timespec::default())).unwrap() > 0
     };
-    let deadline = Instant::now() + PATIENCE;
-    while has_room() {
-        assert!(Instant::now() < deadline, "the pipe is not filled");
-        std::thread::yield_now();
-    }
-    let pid = Pid::from_raw(reader.0.id().cast_signed()).unwrap();
-    kill_process(pid, Signal::TERM).unwrap();
+    until("the pipe is not filled", || Ok((!has_room()).then_some(()))).unwrap();
+    reader.signal(Signal::TERM).unwrap();
     assert_eq!(ended_within(&mut reader.0, PATIENCE).unwrap().code(), Some(0));
     drop(taken_by_nobody);
 }
@@ -355,29 +351,22 @@ fn a_service_watches_what_comes_and_goes() {
     };
     told("READY=1");
     // Its older buffers are read after that.
-    let deadline = Instant::now() + PATIENCE;
-    let table = loop {
-        let table = Table::read(&rig.place(), rig.driver.pid()).unwrap();
-        if table.is_exact() {
-            break table;
-        }
-        assert!(Instant::now() < deadline, "never exact");
-        std::thread::yield_now();
-    };
+    let table = until("never exact", || {
+        let table = Table::read(&rig.place(), rig.driver.pid())?;
+        Ok(table.is_exact().then_some(table))
+    });
+    let table = table.unwrap();
     assert_eq!(table.devices()[0]["pools"][0]["buffers"], 1);
     let mut other = standin.start().unwrap();
     other.all_ok(&["open mesh 0 1 name=m", "alloc a m DRAM 4096 2048"]).unwrap();
     served(&rig.place(), other.pid()).unwrap();
     let mut asking = Asking::connect(&rig.place(), other.pid()).unwrap();
     // Of this one, too, the older buffers are read later.
-    let deadline = Instant::now() + PATIENCE;
-    let buffers = loop {
-        let buffers = asking.ask(&json!({"get": "buffers"})).unwrap();
-        if buffers["exact"] == true {
-            break buffers;
-        }
-        assert!(Instant::now() < deadline, "never exact");
-    };
+    let buffers = until("never exact", || {
+        let buffers = asking.ask(&json!({"get": "buffers"}))?;
+        Ok((buffers["exact"] == true).then_some(buffers))
+    });
+    let buffers = buffers.unwrap();
     assert_eq!(buffers["total"], 1);
     service.signal(Signal::HUP).unwrap();
     told("RELOADING=1");

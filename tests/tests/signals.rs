@@ -3,23 +3,19 @@
 use std::{
     fs,
     path::Path,
-    process::{Child, Command, Stdio},
-    time::Instant,
+    process::{Command, Stdio},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use e2e::{
     or_skip,
     refusal::Program,
     sharing::Service,
     standin::Standin,
     ttmem::{PATIENCE, Ttmem, ended_within},
+    until::until,
 };
-use rustix::process::{Pid, Signal, kill_process};
-
-fn signal(child: &Child, signal: Signal) -> Result<()> {
-    Ok(kill_process(Pid::from_raw(child.id().cast_signed()).context("pid")?, signal)?)
-}
+use rustix::process::Signal;
 
 /// As `nohup` does, and a shell without job control in the background.
 #[test]
@@ -45,17 +41,13 @@ fn what_ttmem_was_started_to_ignore_does_not_end_it() {
 
 /// Waits until a process has a handler for a signal. There is no event for that: it is looked at.
 fn handles(pid: u32, signal: Signal) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
+    until(&format!("it does not listen to {signal:?}"), || {
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
         let mut lines = status.lines();
         let caught = lines.find_map(|line| line.strip_prefix("SigCgt:")).context("SigCgt")?;
-        if u64::from_str_radix(caught.trim(), 16)? >> (signal.as_raw() - 1) & 1 == 1 {
-            return Ok(());
-        }
-        ensure!(Instant::now() < deadline, "it does not listen to {signal:?}");
-        std::thread::yield_now();
-    }
+        let handled = u64::from_str_radix(caught.trim(), 16)? >> (signal.as_raw() - 1) & 1 == 1;
+        Ok(handled.then_some(()))
+    })
 }
 
 #[test]
@@ -66,8 +58,8 @@ fn a_reading_that_is_asked_for_before_there_is_a_target_ends_nothing() {
     let mut command = ttmem.command(&["attach", "--wait", "--headless", "--pid", &pid]);
     let mut waiting = Service(command.stdout(Stdio::null()).spawn().unwrap());
     handles(waiting.0.id(), Signal::USR1).unwrap();
-    signal(&waiting.0, Signal::USR1).unwrap();
-    signal(&waiting.0, Signal::TERM).unwrap();
+    waiting.signal(Signal::USR1).unwrap();
+    waiting.signal(Signal::TERM).unwrap();
     assert_eq!(ended_within(&mut waiting.0, PATIENCE).unwrap().code(), Some(2));
 }
 
