@@ -19,7 +19,6 @@ use crate::{
             SpaceSnapshot, TargetState, Unresolved, WitnessRow, WitnessSnapshot,
         },
     },
-    missing,
     source::EventSource,
     units::{Avma, ChipId, DeviceAddr, MeshId, Pid, Tid},
 };
@@ -462,8 +461,11 @@ impl EventSource for Quiet {
         true
     }
     fn drain_to_now(&mut self, _: &mut dyn FnMut(&[&[u8]])) {}
-    fn lost(&self, _: u32) -> missing::Lost {
-        missing::Lost::default()
+    fn ring_full(&self) -> u64 {
+        0
+    }
+    fn read_faults(&self, _: u32) -> u64 {
+        0
     }
     fn request_wake_up(&self, _: bool) {}
     fn wake_up(&self) -> BorrowedFd<'_> {

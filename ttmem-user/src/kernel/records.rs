@@ -13,7 +13,7 @@ use ttmem_common::{
 };
 
 use super::merge::Merge;
-use crate::{missing::Lost, source::EventSource, witness::Witness, words::Words};
+use crate::{source::EventSource, witness::Witness, words::Words};
 
 /// The part of the eBPF side that delivers records.
 pub struct Records {
@@ -82,11 +82,12 @@ impl EventSource for Records {
         self.control.long(DESCRIBED).fetch_add(FORGOTTEN, Ordering::SeqCst);
     }
 
-    fn lost(&self, slot: u32) -> Lost {
-        Lost {
-            ring_full: lost(&self.loss, self.cpus, LossCause::RingFull),
-            read_fault: self.counted(slot, row::READ_FAULTS),
-        }
+    fn ring_full(&self) -> u64 {
+        lost(&self.loss, self.cpus, LossCause::RingFull)
+    }
+
+    fn read_faults(&self, slot: u32) -> u64 {
+        self.counted(slot, row::READ_FAULTS)
     }
 
     fn witness(&self, slot: u32) -> Option<Witness> {
@@ -111,7 +112,10 @@ mod tests {
     use ttmem_common::{control::CONTROL_WORDS, layout::MAX_SLOTS, loss::LOSS_STRIDE};
 
     use super::*;
-    use crate::kernel::fake::{FakeCpus, FakeRing};
+    use crate::{
+        kernel::fake::{FakeCpus, FakeRing},
+        missing::Lost,
+    };
 
     const CPUS: u32 = 2;
 

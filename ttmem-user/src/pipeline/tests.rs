@@ -24,7 +24,6 @@ use crate::{
         delta::Delta,
         snapshot::{ProcessLabel, Snapshot, TargetState},
     },
-    missing::Lost,
     units::{Avma, DeviceAddr, Pid},
 };
 
@@ -65,12 +64,14 @@ impl EventSource for Scripted {
         self.drained.fetch_add(1, Ordering::SeqCst);
         self.drain(take);
     }
-    fn lost(&self, slot: u32) -> Lost {
+    fn ring_full(&self) -> u64 {
+        self.lost
+    }
+    fn read_faults(&self, slot: u32) -> u64 {
         if slot == 7 {
             self.faults.set(self.faults.get() + 1);
         }
-        let faults = if slot == 7 { self.faults.get() } else { 0 };
-        Lost { ring_full: self.lost, read_fault: 1 + faults }
+        1 + if slot == 7 { self.faults.get() } else { 0 }
     }
     fn request_wake_up(&self, _: bool) {
         self.records.borrow_mut().append(&mut self.in_between.borrow_mut());

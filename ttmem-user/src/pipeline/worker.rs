@@ -26,6 +26,7 @@ use crate::{
         report::{KEPT_ENDED, Report, Unwatched},
         snapshot::{Detail, Snapshot, TargetState},
     },
+    missing::Lost,
     source::EventSource,
 };
 
@@ -325,8 +326,11 @@ impl<S: EventSource> Worker<S> {
     }
 
     fn note_loss(&mut self) {
+        // Of all CPUs, and for all targets the same.
+        let ring_full = self.source.ring_full();
         for watched in self.targets.iter_mut().flatten() {
-            watched.set_lost(self.source.lost(watched.target.slot));
+            let read_fault = self.source.read_faults(watched.target.slot);
+            watched.set_lost(Lost { ring_full, read_fault });
         }
     }
 

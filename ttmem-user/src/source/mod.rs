@@ -31,7 +31,15 @@ pub trait EventSource {
 
     /// How many records were lost so far of which the target in a slot may have been: all that there was
     /// no room for, and what could not be read in this slot, also of those that had it before.
-    fn lost(&self, slot: u32) -> Lost;
+    fn lost(&self, slot: u32) -> Lost {
+        Lost { ring_full: self.ring_full(), read_fault: self.read_faults(slot) }
+    }
+
+    /// How many records there was no room for so far, whosever they were.
+    fn ring_full(&self) -> u64;
+
+    /// What could not be read so far in a slot, also of those that had it before.
+    fn read_faults(&self, slot: u32) -> u64;
 
     /// What was counted of the target in a slot, before anything could be lost: since the start, so
     /// also of those that had the slot before. `None` if this source does not count.

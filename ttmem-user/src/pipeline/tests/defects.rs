@@ -10,8 +10,11 @@ impl EventSource for Defective {
         panic!("this is a test")
     }
     fn drain_to_now(&mut self, _: &mut dyn FnMut(&[&[u8]])) {}
-    fn lost(&self, _: u32) -> Lost {
-        Lost::default()
+    fn ring_full(&self) -> u64 {
+        0
+    }
+    fn read_faults(&self, _: u32) -> u64 {
+        0
     }
     fn request_wake_up(&self, _: bool) {}
     fn wake_up(&self) -> BorrowedFd<'_> {
