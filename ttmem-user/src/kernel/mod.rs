@@ -1,6 +1,7 @@
 //! Loads the eBPF side, attaches it, drains its ring buffer. The only module that knows aya.
 
 mod attacher;
+mod btf;
 mod cpu_rings;
 #[cfg(test)]
 mod fake;

@@ -100,11 +100,14 @@ pub enum LibraryError {
 }
 
 /// One file with code that a process has mapped.
-struct Candidate {
-    path: PathBuf,
+pub struct Candidate {
+    /// Its path as the process sees it.
+    pub path: PathBuf,
     inode: u64,
-    addresses: Range<u64>,
-    offset: FileOffset,
+    /// Its first mapping of code, and what of the file that begins with.
+    pub addresses: Range<u64>,
+    /// See there.
+    pub offset: FileOffset,
 }
 
 /// Finds libraries, and remembers which files are none: processes share most of their files.
@@ -231,7 +234,7 @@ fn not_looked_into(path: &Path) -> String {
 }
 
 /// Each file once, by its first mapping of code.
-fn candidates(maps: &[MemoryMap]) -> Vec<Candidate> {
+pub fn candidates(maps: &[MemoryMap]) -> Vec<Candidate> {
     let mut seen = HashSet::new();
     maps.iter()
         .filter(|map| map.permissions.execute() && map.inode != 0)
@@ -251,7 +254,7 @@ fn candidates(maps: &[MemoryMap]) -> Vec<Candidate> {
 }
 
 /// The file that is mapped, not what may have taken its place, and a path to it.
-fn locate(
+pub fn locate(
     process: &Process,
     root: Option<&OwnedFd>,
     candidate: &Candidate,

@@ -2,6 +2,7 @@
 
 pub mod bounded;
 pub mod file;
+pub mod interpreter;
 pub mod library;
 pub mod live_buffers;
 pub mod maps;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use ttmem_common::layout::MAX_SLOTS;
+use ttmem_common::{layout::MAX_SLOTS, python::PythonLayout};
 
 use crate::{
     app::{
@@ -21,9 +21,12 @@ use crate::{
     pipeline::{Command, Control, Gone, NewTarget, ReadLive},
     sink::Follower,
     socket::End,
-    stacks::{self, Modules},
+    stacks::{self, Interpreter, Modules, Python},
     table::writer::Writer,
-    target::process::ProcessError,
+    target::{
+        interpreter,
+        process::{Process, ProcessError},
+    },
     units::Pid,
 };
 
@@ -151,8 +154,10 @@ impl Admission {
         let stacks = self.stacks.as_ref();
         let modules = stacks.map(|_| Modules::open(&target.process)).transpose()?;
         self.announce(target, slot, label, table, fresh)?;
-        if let Some((stacks, modules)) = stacks.zip(modules) {
-            stacks.add(serial, slot, pid, modules);
+        if let Some((stacks, modules)) = self.stacks.as_ref().zip(modules) {
+            let (layout, python) = python_of(&target.process);
+            self.attacher.set_python(slot, &layout)?;
+            stacks.add(serial, slot, pid, modules, python);
         }
         let path = &target.library.open_path;
         let points = target.points(self.options.dispatches);
@@ -237,6 +242,18 @@ impl Admission {
     pub fn refuse(&self, pid: Pid, command: String, error: &anyhow::Error) {
         let reason = crate::app::one_line(error);
         self.tell(Command::Unwatched(Unwatched { pid, command, reason }));
+    }
+}
+
+/// The interpreter of a process: for the eBPF side, and for who names its functions.
+fn python_of(process: &Process) -> (PythonLayout, Interpreter) {
+    match interpreter::find(process) {
+        Ok(Some(found)) => {
+            let python = Python::new(Box::new(found.memory), found.code, found.types);
+            (found.layout, Ok(Some(python)))
+        }
+        Ok(None) => (PythonLayout::default(), Ok(None)),
+        Err(why) => (PythonLayout::default(), Err(why.into())),
     }
 }
 

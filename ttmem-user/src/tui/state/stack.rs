@@ -2,7 +2,7 @@
 
 use super::{Overlay, State};
 use crate::{
-    ledger::call::{Call, CallStack, Frame},
+    ledger::call::{Call, CallStack, Frame, Place},
     tui::Tab,
     units::Tid,
 };
@@ -66,10 +66,19 @@ fn of_stack(stack: &CallStack) -> Vec<String> {
         let function = frame.function.as_deref().unwrap_or("a function without a name");
         let module = frame.module.as_deref().unwrap_or("no file");
         let module = module.rsplit('/').next().unwrap_or(module);
-        [function.to_owned(), format!("    {module} {:#x}", frame.offset)]
+        let place = match frame.place {
+            Place::Code(offset) => format!("    {module} {offset:#x}"),
+            Place::Python(Some(line)) => format!("    {module}:{line}"),
+            Place::Python(None) => format!("    {module}"),
+        };
+        [function.to_owned(), place]
     };
-    let mut lines: Vec<String> = stack.frames.iter().flat_map(|it| frame(it)).collect();
+    let (before, beyond) =
+        stack.frames.split_at(stack.frames.len().saturating_sub(stack.beyond_cut));
+    let mut lines: Vec<String> = before.iter().flat_map(|it| frame(it)).collect();
     lines.extend(stack.cut.iter().map(|cut| format!("… {cut}")));
+    lines.extend(beyond.iter().flat_map(|it| frame(it)));
+    lines.extend(stack.python_unknown.iter().map(|why| format!("… {why}")));
     lines
 }
 
@@ -82,14 +91,26 @@ mod tests {
 
     #[test]
     fn each_frame_says_what_and_where_and_a_cut_why() {
-        let frame = |function: Option<&str>, module: Option<&str>, offset| {
+        let frame = |function: Option<&str>, module: Option<&str>, place| {
             let (function, module) = (function.map(Arc::from), module.map(Arc::from));
-            Arc::new(Frame { function, module, offset })
+            Arc::new(Frame { function, module, place })
         };
-        let frames = [frame(Some("a::b"), Some("/lib/x.so"), 16), frame(None, None, 255)];
+        let frames = [
+            frame(Some("f"), Some("/x/m.py"), Place::Python(Some(7))),
+            frame(Some("a::b"), Some("/lib/x.so"), Place::Code(16)),
+            frame(None, None, Place::Code(255)),
+        ];
         let (frames, cut) = (frames.into(), Some(Cut::NoFile));
-        let stack = Call::Known(Arc::new(CallStack { frames, site: None, cut }));
+        let stack = Call::Known(Arc::new(CallStack {
+            frames,
+            site: None,
+            cut,
+            beyond_cut: 0,
+            python_unknown: None,
+        }));
         let expected = [
+            "f",
+            "    m.py:7",
             "a::b",
             "    x.so 0x10",
             "a function without a name",

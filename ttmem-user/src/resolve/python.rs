@@ -1,0 +1,229 @@
+//! Where CPython keeps what its threads execute.
+//!
+//! By the functions that it has for others to ask, and the table that shows the fields of code objects
+//! to Python. In this way lie the frames of 3.10: later ones are no objects with a chain of their own.
+
+use super::{
+    field::{Refusal, agreed, paths, returned, returned_field},
+    symbolic::{
+        exec::{Executor, Outcome, Path},
+        expr::{Expr, Relation, Value, base_and_offset, untruncated, walk},
+    },
+};
+use crate::{image::Image, units::Svma};
+
+/// What an interpreter's file says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interpreter {
+    /// Where the pointer to the main interpreter is.
+    pub main: Svma,
+    /// Of an interpreter: its first thread.
+    pub threads: u32,
+    /// Of a thread: the next one.
+    pub next: u32,
+    /// Of a thread: its `pthread_t`.
+    pub ident: u32,
+    /// Of a thread: its innermost frame.
+    pub frame: u32,
+    /// Of a frame: its caller's.
+    pub back: u32,
+    /// Of a frame: its code.
+    pub code: u32,
+    /// Of a frame: how many instructions precede the last one, 4 bytes; and behind it the line if the
+    /// frame is traced, else 0, 4 bytes.
+    pub place: u32,
+    /// Of code: its fields.
+    pub of_code: Code,
+    /// The types of code, texts and bytes.
+    pub types: Types,
+}
+
+/// Fields of a code object; all but the first line, which has 4 bytes, are pointers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Code {
+    /// The file that it is from.
+    pub file_name: u32,
+    /// The function's name.
+    pub name: u32,
+    /// Its first line.
+    pub first_line: u32,
+    /// The lines of its instructions.
+    pub line_table: u32,
+}
+
+/// Type objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Types {
+    /// Of code.
+    pub code: Svma,
+    /// Of texts.
+    pub text: Svma,
+    /// Of bytes.
+    pub bytes: Svma,
+}
+
+/// Decodes what is needed to name the Python functions of a thread.
+pub fn resolve(image: &Image<'_>) -> Result<Interpreter, Refusal> {
+    if let Some((major, minor)) = later(image) {
+        return Err(format!("it is Python {major}.{minor}: only 3.10 is understood"));
+    }
+    let executor = Executor::new(image);
+    let field = |name: &str| {
+        let field = returned_field(image, &executor, name, 0)?;
+        match *field.steps {
+            [offset] if field.width == 8 => Ok(offset),
+            _ => Err(format!("{name} returns {field}: only Python 3.10 is understood")),
+        }
+    };
+    let symbol = |name: &str| {
+        let found = image.symbol(name).map(|symbol| symbol.address);
+        found.ok_or_else(|| format!("it has no {name}"))
+    };
+    let types = Types {
+        code: symbol("PyCode_Type")?,
+        text: symbol("PyUnicode_Type")?,
+        bytes: symbol("PyBytes_Type")?,
+    };
+    Ok(Interpreter {
+        main: main(image, &executor)?,
+        threads: field("PyInterpreterState_ThreadHead")?,
+        next: field("PyThreadState_Next")?,
+        ident: ident(image, &executor)?,
+        frame: field("PyThreadState_GetFrame")?,
+        back: field("PyFrame_GetBack")?,
+        code: field("PyFrame_GetCode")?,
+        place: place(image, &executor)?,
+        of_code: code(image, types.code)?,
+        types,
+    })
+}
+
+/// The version of an interpreter that says so: since 3.11 each does.
+fn later(image: &Image<'_>) -> Option<(u64, u64)> {
+    let version = image.constant_at(image.symbol("Py_Version")?.address, 8)?;
+    Some((version >> 24 & 0xff, version >> 16 & 0xff))
+}
+
+/// Whether a file is an interpreter.
+pub fn is_interpreter(image: &Image<'_>) -> bool {
+    image.symbol("PyInterpreterState_Main").is_some_and(|symbol| symbol.is_function)
+}
+
+/// Where the pointer to the main interpreter is.
+fn main(image: &Image<'_>, executor: &Executor<'_>) -> Result<Svma, Refusal> {
+    let name = "PyInterpreterState_Main";
+    let value = returned(&paths(image, executor, name)?, name)?;
+    match &*value {
+        Expr::Load { address, width: 8 } => match **address {
+            Expr::Const(address) => Ok(Svma(address)),
+            _ => Err(format!("{name} returns {value}")),
+        },
+        _ => Err(format!("{name} returns {value}")),
+    }
+}
+
+/// The field of a thread that is compared with the identity of the one that is looked for.
+fn ident(image: &Image<'_>, executor: &Executor<'_>) -> Result<u32, Refusal> {
+    let name = "PyThreadState_SetAsyncExc";
+    let paths = paths(image, executor, name)?;
+    let compared = paths.iter().flat_map(|path| &path.conditions).filter_map(|condition| {
+        let is_equality = matches!(condition.relation, Relation::Equal | Relation::NotEqual);
+        let ((Expr::Load { address: field, width: 8 }, Expr::Arg(0))
+        | (Expr::Arg(0), Expr::Load { address: field, width: 8 })) =
+            (&*condition.left, &*condition.right)
+        else {
+            return None;
+        };
+        is_equality.then(|| u32::try_from(base_and_offset(field).1).ok()).flatten()
+    });
+    agreed(&format!("what {name} compares with the thread"), compared)
+}
+
+/// The fields of a frame that say where in its code it is: the last instruction, and the line if it is
+/// traced.
+fn place(image: &Image<'_>, executor: &Executor<'_>) -> Result<u32, Refusal> {
+    let name = "PyFrame_GetLineNumber";
+    let paths = paths(image, executor, name)?;
+    let line = agreed(
+        &format!("the line that {name} returns"),
+        paths.iter().filter_map(|path| match &path.outcome {
+            Outcome::Return(value) => own_half(untruncated(value)),
+            _ => None,
+        }),
+    )?;
+    let instructions = paths.iter().flat_map(halves).filter(|offset| *offset != line);
+    let instruction = agreed(&format!("what else {name} looks at"), instructions)?;
+    if instruction % 8 != 0 || instruction + 4 != line {
+        return Err(format!("{name}: a frame's instruction and line are not one word"));
+    }
+    Ok(instruction)
+}
+
+/// The fields of 4 bytes of the first argument that a path looks at.
+fn halves(path: &Path) -> Vec<u32> {
+    path.loads.iter().filter_map(own_half).collect()
+}
+
+/// The offset of a field of 4 bytes of the first argument.
+fn own_half(value: &Value) -> Option<u32> {
+    let mut found = None;
+    walk(value, &mut |part| {
+        if let Expr::Load { address, width: 4 } = &**part
+            && let (base, offset) = base_and_offset(address)
+            && **base == Expr::Arg(0)
+        {
+            found = u32::try_from(offset).ok();
+        }
+    });
+    found
+}
+
+/// Bytes of a type object in which the pointer to its fields may be.
+const TYPE_BYTES: u64 = 512;
+/// Bytes of an entry of that table: name, kind, offset, flags, text.
+const MEMBER_BYTES: u64 = 40;
+/// Fields that a type may show.
+const MOST_MEMBERS: u64 = 64;
+/// Kinds of fields, from `Include/structmember.h`: a number of 4 bytes, a pointer to an object.
+const INT: u64 = 1;
+const OBJECT: u64 = 6;
+
+/// The fields of code objects, as its type shows them to Python.
+fn code(image: &Image<'_>, code_type: Svma) -> Result<Code, Refusal> {
+    let tables = (0..TYPE_BYTES / 8)
+        .filter_map(|word| image.address_in_slot(Svma(code_type.0.checked_add(word * 8)?)));
+    for table in tables {
+        let field = |name: &str, kind| member(image, table, name, kind);
+        if field("co_name", OBJECT).is_none() {
+            continue;
+        }
+        let wanted = |name: &str, kind| {
+            field(name, kind)
+                .ok_or_else(|| format!("PyCode_Type shows no {name} as in Python 3.10"))
+        };
+        return Ok(Code {
+            file_name: wanted("co_filename", OBJECT)?,
+            name: wanted("co_name", OBJECT)?,
+            first_line: wanted("co_firstlineno", INT)?,
+            line_table: wanted("co_linetable", OBJECT)?,
+        });
+    }
+    Err("PyCode_Type shows no fields".to_owned())
+}
+
+/// Offset of the field with a name and kind in a table of fields.
+fn member(image: &Image<'_>, table: Svma, name: &str, kind: u64) -> Option<u32> {
+    for number in 0..MOST_MEMBERS {
+        let entry = Svma(table.0.checked_add(number * MEMBER_BYTES)?);
+        let text = image.bytes_at(image.address_in_slot(entry)?)?;
+        if text.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.first() == Some(&0)) {
+            let bytes = image.bytes_at(entry)?;
+            let word = |at: usize| Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
+            return (word(8)? & 0xffff_ffff == kind).then(|| u32::try_from(word(16)?).ok())?;
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,210 @@
+//! The functions of Python programs: the eBPF side records which code a thread executes, and where in
+//! it; here that becomes names, files and lines.
+//!
+//! Code is read when it is first seen, and again every second while it is: by then other code may be in
+//! its place.
+
+mod code;
+mod interleave;
+mod lines;
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ttmem_common::python::PythonFrame;
+
+use crate::{
+    ledger::call::{Frame, Place},
+    target::{
+        interpreter::{CodeFields, Types},
+        memory::TargetMemory,
+    },
+    units::Avma,
+};
+use code::{Code, NoCode};
+pub use interleave::{interleave, is_loop};
+
+/// Code is read again this often while it is seen.
+const READ_AGAIN: Duration = Duration::from_secs(1);
+/// Code objects that are remembered, and bytes of them.
+const MOST_CODES: usize = 1 << 14;
+const MOST_BYTES: usize = 16 << 20;
+/// Bytes of an instruction.
+const INSTRUCTION: i64 = 2;
+
+/// Names the Python functions of one target.
+pub struct Python {
+    memory: Box<dyn TargetMemory + Send>,
+    fields: CodeFields,
+    types: Types,
+    codes: HashMap<u64, Known, foldhash::fast::RandomState>,
+    /// Bytes of them.
+    size: usize,
+}
+
+/// A code object.
+struct Known {
+    /// `None`: it is none, or could not be read.
+    code: Option<Code>,
+    read: Instant,
+}
+
+impl Python {
+    /// Of an interpreter whose code objects have these fields and types.
+    pub fn new(memory: Box<dyn TargetMemory + Send>, fields: CodeFields, types: Types) -> Self {
+        Self { memory, fields, types, codes: HashMap::default(), size: 0 }
+    }
+
+    /// Bytes of memory that it takes, about.
+    pub const fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Forgets what it can find out again.
+    pub fn forget(&mut self) {
+        self.codes = HashMap::default();
+        self.size = 0;
+    }
+
+    /// Reads the code of functions, unless it has been read within the last second. `true`: other code
+    /// is there than before, and what was derived from that is void.
+    pub fn look(&mut self, functions: &[PythonFrame], now: Instant) -> bool {
+        let mut has_changed = false;
+        for function in functions {
+            let at = function.code;
+            let before = self.codes.get(&at);
+            if before.is_some_and(|known| now.duration_since(known.read) < READ_AGAIN) {
+                continue;
+            }
+            let code = match Code::read(&*self.memory, Avma(at), &self.fields, &self.types) {
+                Ok(code) => Some(code),
+                // With the process its memory is gone. The code was what it was.
+                Err(NoCode::Unreadable(_)) => before.and_then(|known| known.code.clone()),
+                Err(NoCode::Other(_)) => None,
+            };
+            let size = code.as_ref().map_or(size_of::<Known>(), Code::size);
+            if self.codes.len() >= MOST_CODES || self.size + size > MOST_BYTES {
+                self.forget();
+                has_changed = true;
+            }
+            let size_before = self.codes.remove(&at).map(|known| {
+                has_changed |= known.code != code;
+                known.code.as_ref().map_or(size_of::<Known>(), Code::size)
+            });
+            self.size = self.size + size - size_before.unwrap_or(0);
+            self.codes.insert(at, Known { code, read: now });
+        }
+        has_changed
+    }
+
+    /// The frame of a function that has been looked at; `None`: its code is not known.
+    pub fn frame(&self, function: &PythonFrame) -> Option<Frame> {
+        let code = self.codes.get(&function.code)?.code.as_ref()?;
+        let [i0, i1, i2, i3, l0, l1, l2, l3] = function.place.to_le_bytes();
+        let instruction = i32::from_le_bytes([i0, i1, i2, i3]);
+        let traced = i32::from_le_bytes([l0, l1, l2, l3]);
+        let offset = i64::from(instruction) * INSTRUCTION;
+        let line = match u32::try_from(traced) {
+            Ok(line @ 1..) => Some(line),
+            _ => code.lines.at(offset),
+        };
+        Some(Frame {
+            function: Some(Arc::clone(&code.name)),
+            module: Some(Arc::clone(&code.file_name)),
+            place: Place::Python(line),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, PoisonError};
+
+    use super::{
+        code::tests::{FIELDS, TYPES, put},
+        *,
+    };
+    use crate::target::memory::{SavedMemory, Unreadable};
+
+    /// A memory that changes under whoever reads it.
+    #[derive(Clone, Default)]
+    struct Changing(Arc<Mutex<SavedMemory>>);
+
+    impl Changing {
+        fn change(&self, change: impl FnOnce(&mut SavedMemory)) {
+            change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    impl TargetMemory for Changing {
+        fn read(&self, from: Avma, to: &mut [u8]) -> Result<(), Unreadable> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).read(from, to)
+        }
+    }
+
+    const AT: u64 = 0x1_0000;
+
+    fn function(instruction: i32, line: i32) -> PythonFrame {
+        let place = u64::from(instruction.cast_unsigned()) | u64::from(line.cast_unsigned()) << 32;
+        PythonFrame { code: AT, place }
+    }
+
+    fn python(memory: &Changing) -> Python {
+        Python::new(Box::new(memory.clone()), FIELDS, TYPES)
+    }
+
+    #[test]
+    fn a_function_has_its_name_file_and_line() {
+        let memory = Changing::default();
+        memory.change(|memory| put(memory, AT, "/a/model.py", "forward", 40));
+        let mut python = python(&memory);
+        assert_eq!(python.frame(&function(0, 0)), None, "nobody has looked");
+        assert!(!python.look(&[function(0, 0)], Instant::now()));
+        let frame = python.frame(&function(2, 0)).unwrap();
+        assert_eq!(frame.function.as_deref(), Some("forward"));
+        assert_eq!(frame.module.as_deref(), Some("/a/model.py"));
+        let line =
+            |instruction, traced| python.frame(&function(instruction, traced)).unwrap().place;
+        let lines = [line(-1, 0), line(1, 0), line(2, 0), line(2, 77), line(5, 0)];
+        assert_eq!(lines, [Some(40), Some(41), Some(43), Some(77), None].map(Place::Python));
+    }
+
+    #[test]
+    fn other_code_in_its_place_is_seen_within_a_second() {
+        let memory = Changing::default();
+        memory.change(|memory| put(memory, AT, "/a/model.py", "forward", 40));
+        let mut python = python(&memory);
+        let start = Instant::now();
+        let names = |python: &Python| python.frame(&function(0, 0))?.function;
+        assert!(!python.look(&[function(0, 0)], start));
+        memory.change(|memory| put(memory, AT, "/a/model.py", "backward", 40));
+        assert!(!python.look(&[function(0, 0)], start + READ_AGAIN / 2));
+        assert_eq!(names(&python).as_deref(), Some("forward"));
+        assert!(python.look(&[function(0, 0)], start + READ_AGAIN));
+        assert_eq!(names(&python).as_deref(), Some("backward"));
+        memory.change(|memory| *memory = SavedMemory::default());
+        assert!(!python.look(&[function(0, 0)], start + READ_AGAIN * 3), "the process has ended");
+        assert_eq!(names(&python).as_deref(), Some("backward"));
+        memory.change(|memory| memory.add(Avma(AT), vec![0; 128]));
+        assert!(python.look(&[function(0, 0)], start + READ_AGAIN * 5));
+        assert_eq!(names(&python), None, "something else is there");
+    }
+
+    #[test]
+    fn no_more_is_remembered_than_there_is_room_for() {
+        let memory = Changing::default();
+        let mut python = python(&memory);
+        let functions = |range: std::ops::Range<u64>| {
+            range.map(|code| PythonFrame { code, place: 0 }).collect::<Vec<_>>()
+        };
+        let now = Instant::now();
+        assert!(!python.look(&functions(0..MOST_CODES as u64), now));
+        assert_eq!(python.size(), MOST_CODES * size_of::<Known>());
+        let one_more = functions(MOST_CODES as u64..MOST_CODES as u64 + 1);
+        assert!(python.look(&one_more, now), "what was derived from the others is void");
+        assert_eq!(python.size(), size_of::<Known>());
+    }
+}
