@@ -32,7 +32,8 @@ def here() -> Stack:
     frame: Any = sys._getframe(1)
     stack = []
     while frame is not None:
-        stack.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
+        code = frame.f_code
+        stack.append((code.co_filename, frame.f_lineno, getattr(code, "co_qualname", code.co_name)))
         frame = frame.f_back
     return stack
 

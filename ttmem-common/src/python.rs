@@ -2,6 +2,9 @@
 //!
 //! Every offset was decoded from the interpreter that the target has mapped.
 
+#[cfg(doc)]
+use crate::layout::ABSENT;
+
 /// Python functions of one stack that are recorded, the innermost first.
 pub const MOST_FRAMES: usize = 64;
 
@@ -27,20 +30,24 @@ pub struct PythonLayout {
     pub threads: u64,
     /// Bytes of a `PyThreadState` that hold all of its fields below; at most [`MOST_OF_THREAD`].
     pub thread_len: u32,
-    /// Bytes of a `PyFrameObject` that hold all of its fields below; at most [`MOST_OF_FRAME`].
+    /// Bytes of a frame that hold all of its fields below; at most [`MOST_OF_FRAME`].
     pub frame_len: u32,
     /// Of a thread: the next one.
     pub next: u32,
     /// Of a thread: its `pthread_t`.
     pub ident: u32,
-    /// Of a thread: its innermost frame.
+    /// Of a thread: its innermost frame, or what that is in.
     pub frame: u32,
+    /// Of what it is in: the frame; [`ABSENT`]: it is in nothing.
+    pub frame_in: u32,
     /// Of a frame: its caller's.
     pub back: u32,
     /// Of a frame: `PyCodeObject*`.
     pub code: u32,
     /// Of a frame: where in its code it is, 8 bytes; what they mean is the agent's business.
     pub place: u32,
+    /// Keeps the size a multiple of 8.
+    pub reserved: u32,
 }
 
 /// A Python function that was being executed.
@@ -51,7 +58,7 @@ pub struct PythonLayout {
 )]
 #[repr(C)]
 pub struct PythonFrame {
-    /// `PyCodeObject*`.
+    /// `PyCodeObject*`, or what else is executed.
     pub code: u64,
     /// Where in it.
     pub place: u64,

@@ -8,9 +8,12 @@ use aya_ebpf::{
     Global,
     helpers::{bpf_get_current_task, generated::bpf_probe_read_kernel},
 };
-use ttmem_common::python::{
-    MOST_FRAMES, MOST_OF_FRAME, MOST_OF_THREAD, MOST_THREADS, PYTHON_DEEP, PYTHON_NO_THREAD,
-    PYTHON_NONE, PYTHON_UNREADABLE, PYTHON_WHOLE, PythonFrame, PythonLayout,
+use ttmem_common::{
+    layout::ABSENT,
+    python::{
+        MOST_FRAMES, MOST_OF_FRAME, MOST_OF_THREAD, MOST_THREADS, PYTHON_DEEP, PYTHON_NO_THREAD,
+        PYTHON_NONE, PYTHON_UNREADABLE, PYTHON_WHOLE, PythonFrame, PythonLayout,
+    },
 };
 
 use crate::{emit::Hit, maps::PYTHON, user_memory::read_raw};
@@ -70,11 +73,28 @@ unsafe fn innermost(layout: &PythonLayout, scratch: *mut u64) -> Result<u64, u32
         let word =
             |offset: u32| unsafe { *scratch.add((offset / 8 % (MOST_OF_THREAD / 8)) as usize) };
         if word(layout.ident) == ident {
-            return Ok(word(layout.frame));
+            // SAFETY: as the caller says.
+            return unsafe { inner(layout, word(layout.frame), scratch) };
         }
         thread = word(layout.next);
     }
     Err(PYTHON_NO_THREAD)
+}
+
+/// The innermost frame of a thread, by what its state leads to.
+///
+/// # Safety
+/// As for [`frames`].
+#[inline(always)]
+unsafe fn inner(layout: &PythonLayout, frame: u64, scratch: *mut u64) -> Result<u64, u32> {
+    if layout.frame_in == ABSENT || frame == 0 {
+        return Ok(frame);
+    }
+    if read_raw(scratch.cast(), 8, frame.wrapping_add(u64::from(layout.frame_in))) != 0 {
+        return Err(PYTHON_UNREADABLE);
+    }
+    // SAFETY: as the caller says.
+    Ok(unsafe { *scratch })
 }
 
 /// Records a frame and those of its callers.

@@ -1,13 +1,14 @@
 //! Where CPython keeps what its threads execute.
 //!
 //! By the functions that it has for others to ask, and the table that shows the fields of code objects
-//! to Python. In this way lie the frames of 3.10: later ones are no objects with a chain of their own.
+//! to Python. The frames of 3.10 are objects; from 3.11 on there is such an object only where somebody
+//! asks for it, and frames are structs of the interpreter's own.
 
 use super::{
-    field::{Refusal, agreed, paths, returned, returned_field},
+    field::{Field, Refusal, agreed, paths, returned, returned_field},
     symbolic::{
         exec::{Executor, Outcome, Path},
-        expr::{Expr, Relation, Value, base_and_offset, untruncated, walk},
+        expr::{Expr, Op, Relation, Value, base_and_offset, untruncated, walk},
     },
 };
 use crate::{image::Image, units::Svma};
@@ -23,19 +24,33 @@ pub struct Interpreter {
     pub next: u32,
     /// Of a thread: its `pthread_t`.
     pub ident: u32,
-    /// Of a thread: its innermost frame.
+    /// Of a thread: its innermost frame, or what that is in.
     pub frame: u32,
+    /// Of what it is in: the frame.
+    pub frame_in: Option<u32>,
     /// Of a frame: its caller's.
     pub back: u32,
     /// Of a frame: its code.
     pub code: u32,
-    /// Of a frame: how many instructions precede the last one, 4 bytes; and behind it the line if the
-    /// frame is traced, else 0, 4 bytes.
+    /// Of a frame: where in its code it is, 8 bytes.
     pub place: u32,
+    /// What these say.
+    pub frames: Frames,
     /// Of code: its fields.
     pub of_code: Code,
-    /// The types of code, texts and bytes.
+    /// Objects that tell what others are.
     pub types: Types,
+}
+
+/// What a frame's place is, and how frames and calls of the evaluation loop belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frames {
+    /// 3.10: how many instructions precede the last one, 4 bytes; and behind it the line if the frame is
+    /// traced, else 0, 4 bytes. Each has a call of its own.
+    Objects,
+    /// 3.12 and 3.13: the address of the instruction. Instructions begin so many bytes behind the code
+    /// object's begin. Behind those of one call comes one that is no function's.
+    Structs(u32),
 }
 
 /// Fields of a code object; all but the first line, which has 4 bytes, are pointers.
@@ -43,7 +58,7 @@ pub struct Interpreter {
 pub struct Code {
     /// The file that it is from.
     pub file_name: u32,
-    /// The function's name.
+    /// The function's name; from 3.11 on the one that says what it is in.
     pub name: u32,
     /// Its first line.
     pub first_line: u32,
@@ -51,7 +66,7 @@ pub struct Code {
     pub line_table: u32,
 }
 
-/// Type objects.
+/// Type objects, and the one object that is nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Types {
     /// Of code.
@@ -60,21 +75,13 @@ pub struct Types {
     pub text: Svma,
     /// Of bytes.
     pub bytes: Svma,
+    /// The object `None`.
+    pub none: Svma,
 }
 
 /// Decodes what is needed to name the Python functions of a thread.
 pub fn resolve(image: &Image<'_>) -> Result<Interpreter, Refusal> {
-    if let Some((major, minor)) = later(image) {
-        return Err(format!("it is Python {major}.{minor}: only 3.10 is understood"));
-    }
     let executor = Executor::new(image);
-    let field = |name: &str| {
-        let field = returned_field(image, &executor, name, 0)?;
-        match *field.steps {
-            [offset] if field.width == 8 => Ok(offset),
-            _ => Err(format!("{name} returns {field}: only Python 3.10 is understood")),
-        }
-    };
     let symbol = |name: &str| {
         let found = image.symbol(name).map(|symbol| symbol.address);
         found.ok_or_else(|| format!("it has no {name}"))
@@ -83,23 +90,120 @@ pub fn resolve(image: &Image<'_>) -> Result<Interpreter, Refusal> {
         code: symbol("PyCode_Type")?,
         text: symbol("PyUnicode_Type")?,
         bytes: symbol("PyBytes_Type")?,
+        none: symbol("_Py_NoneStruct")?,
+    };
+    let chain = match version(image) {
+        None => objects(image, &executor)?,
+        Some((3, 12 | 13)) => structs(image, &executor)?,
+        Some((major, minor)) => {
+            return Err(format!(
+                "it is Python {major}.{minor}; understood are 3.10, 3.12 and 3.13"
+            ));
+        }
     };
     Ok(Interpreter {
         main: main(image, &executor)?,
-        threads: field("PyInterpreterState_ThreadHead")?,
-        next: field("PyThreadState_Next")?,
+        threads: field(image, &executor, "PyInterpreterState_ThreadHead")?,
+        next: field(image, &executor, "PyThreadState_Next")?,
         ident: ident(image, &executor)?,
-        frame: field("PyThreadState_GetFrame")?,
-        back: field("PyFrame_GetBack")?,
-        code: field("PyFrame_GetCode")?,
-        place: place(image, &executor)?,
+        frame: chain.frame,
+        frame_in: chain.frame_in,
+        back: chain.back,
+        code: chain.code,
+        place: chain.place,
+        frames: chain.frames,
         of_code: code(image, types.code)?,
         types,
     })
 }
 
+/// The pointer that a function returns, of the object that it is given.
+fn field(image: &Image<'_>, executor: &Executor<'_>, name: &str) -> Result<u32, Refusal> {
+    let field = returned_field(image, executor, name, 0)?;
+    match *field.steps {
+        [offset] if field.width == 8 => Ok(offset),
+        _ => Err(format!("{name} returns {field}")),
+    }
+}
+
+/// How a thread leads to its frames, and these to each other.
+struct FrameChain {
+    frame: u32,
+    frame_in: Option<u32>,
+    back: u32,
+    code: u32,
+    place: u32,
+    frames: Frames,
+}
+
+/// The frames of 3.10.
+fn objects(image: &Image<'_>, executor: &Executor<'_>) -> Result<FrameChain, Refusal> {
+    Ok(FrameChain {
+        frame: field(image, executor, "PyThreadState_GetFrame")?,
+        frame_in: None,
+        back: field(image, executor, "PyFrame_GetBack")?,
+        code: field(image, executor, "PyFrame_GetCode")?,
+        place: place(image, executor)?,
+        frames: Frames::Objects,
+    })
+}
+
+/// The frames of later versions.
+fn structs(image: &Image<'_>, executor: &Executor<'_>) -> Result<FrameChain, Refusal> {
+    let (code, place, start) = instruction(image, executor)?;
+    // It looks from frame to frame for one that is worth an object, by where each is in its code.
+    let name = "PyThreadState_GetFrame";
+    let mut found: Vec<Vec<u32>> = Vec::new();
+    for load in paths(image, executor, name)?.iter().flat_map(|path| &path.loads) {
+        if let Some(Field { mut steps, width: 8 }) = Field::of(load, 0)
+            && steps.pop() == Some(place)
+            && !steps.is_empty()
+            && !found.contains(&steps)
+        {
+            found.push(steps);
+        }
+    }
+    found.sort_by_key(Vec::len);
+    let odd = || format!("{name} looks at {found:x?}");
+    let [first, second] = &*found else { return Err(odd()) };
+    let (frame, frame_in) = match **first {
+        [frame] => (frame, None),
+        [frame, inner] => (frame, Some(inner)),
+        _ => return Err(odd()),
+    };
+    let back = match second.split_last() {
+        Some((back, before)) if before == first => *back,
+        _ => return Err(odd()),
+    };
+    Ok(FrameChain { frame, frame_in, back, code, place, frames: Frames::Structs(start) })
+}
+
+/// Of a frame: its code, and where it is in it; and where in a code object its instructions begin.
+fn instruction(image: &Image<'_>, executor: &Executor<'_>) -> Result<(u32, u32, u32), Refusal> {
+    let name = "PyFrame_GetLasti";
+    let mut found = Vec::new();
+    for path in paths(image, executor, name)? {
+        let Outcome::Return(value) = &path.outcome else { continue };
+        walk(value, &mut |part| found.extend(difference(part)));
+    }
+    agreed(&format!("what {name} subtracts"), found)
+}
+
+/// Two fields of a frame and an offset, from `place - (code + offset)`.
+fn difference(value: &Value) -> Option<(u32, u32, u32)> {
+    let Expr::Binary(Op::Sub, place, begin) = &**value else { return None };
+    let (code, start) = base_and_offset(begin);
+    let (place, code) = (Field::of(place, 0)?, Field::of(code, 0)?);
+    match (&*place.steps, &*code.steps) {
+        ([frame, place], [same, code]) if frame == same => {
+            Some((*code, *place, u32::try_from(start).ok()?))
+        }
+        _ => None,
+    }
+}
+
 /// The version of an interpreter that says so: since 3.11 each does.
-fn later(image: &Image<'_>) -> Option<(u64, u64)> {
+fn version(image: &Image<'_>) -> Option<(u64, u64)> {
     let version = image.constant_at(image.symbol("Py_Version")?.address, 8)?;
     Some((version >> 24 & 0xff, version >> 16 & 0xff))
 }
@@ -199,11 +303,11 @@ fn code(image: &Image<'_>, code_type: Svma) -> Result<Code, Refusal> {
         }
         let wanted = |name: &str, kind| {
             field(name, kind)
-                .ok_or_else(|| format!("PyCode_Type shows no {name} as in Python 3.10"))
+                .ok_or_else(|| format!("PyCode_Type shows no {name} as since Python 3.10"))
         };
         return Ok(Code {
             file_name: wanted("co_filename", OBJECT)?,
-            name: wanted("co_name", OBJECT)?,
+            name: field("co_qualname", OBJECT).map_or_else(|| wanted("co_name", OBJECT), Ok)?,
             first_line: wanted("co_firstlineno", INT)?,
             line_table: wanted("co_linetable", OBJECT)?,
         });

@@ -147,9 +147,7 @@ impl Target {
                 Err(PythonUnknown::Unmatched)
             }
             Ok(Some(python)) => {
-                let functions = record.python.frames().iter();
-                let named = functions.map(|function| python.frame(function).map(Arc::new));
-                named.collect::<Option<Vec<_>>>().ok_or(PythonUnknown::Unreadable)
+                python.calls(record.python.frames()).ok_or(PythonUnknown::Unreadable)
             }
         };
         let interleaved = functions.and_then(|functions| {
@@ -162,8 +160,8 @@ impl Target {
         match interleaved {
             Err(unknown) => native(frames, Some(unknown)),
             Ok(all) => Unwound {
-                beyond_cut: all.len() - frames.len(),
-                frames: all.into(),
+                beyond_cut: all.beyond_cut,
+                frames: all.frames.into(),
                 cut,
                 python_unknown: match end {
                     PythonEnd::Deep => Some(PythonUnknown::Deep),

@@ -1,8 +1,11 @@
 //! Finds the interpreter of a process, and where it keeps what its threads execute.
 
-use ttmem_common::python::{MOST_OF_FRAME, MOST_OF_THREAD, PythonLayout};
+use ttmem_common::{
+    layout::ABSENT,
+    python::{MOST_OF_FRAME, MOST_OF_THREAD, PythonLayout},
+};
 
-pub use crate::resolve::python::Code as CodeFields;
+pub use crate::resolve::python::{Code as CodeFields, Frames};
 
 use super::{
     file,
@@ -23,6 +26,8 @@ pub struct Found {
     pub layout: PythonLayout,
     /// The process's memory.
     pub memory: LiveMemory,
+    /// What frames say.
+    pub frames: Frames,
     /// The fields of code objects.
     pub code: CodeFields,
     /// The types of objects.
@@ -38,6 +43,8 @@ pub struct Types {
     pub text: Avma,
     /// Of bytes.
     pub bytes: Avma,
+    /// The object `None`.
+    pub none: Avma,
 }
 
 /// Finds the interpreter of a process; `Ok(None)`: it has none.
@@ -56,8 +63,10 @@ pub fn find(process: &Process) -> Result<Option<Found>, String> {
         code: at(interpreter.types.code),
         text: at(interpreter.types.text),
         bytes: at(interpreter.types.bytes),
+        none: at(interpreter.types.none),
     };
-    Ok(Some(Found { layout, memory, code: interpreter.of_code, types }))
+    let Interpreter { frames, of_code: code, .. } = interpreter;
+    Ok(Some(Found { layout, memory, frames, code, types }))
 }
 
 /// The file of the interpreter, and what the loader added to its addresses.
@@ -86,7 +95,7 @@ fn mapped(process: &Process) -> Result<Option<(Image<'static>, u64)>, String> {
 
 /// What the eBPF side has to know, if it can do with it.
 fn layout(interpreter: &Interpreter, main: Avma) -> Result<PythonLayout, String> {
-    let Interpreter { threads, next, ident, frame, back, code, place, .. } = *interpreter;
+    let Interpreter { threads, next, ident, frame, frame_in, back, code, place, .. } = *interpreter;
     let len = |fields: [u32; 3], most: u32| {
         let end = fields.into_iter().max().and_then(|last| last.checked_add(8));
         let fits = fields.iter().all(|offset| offset % 8 == 0);
@@ -100,9 +109,11 @@ fn layout(interpreter: &Interpreter, main: Avma) -> Result<PythonLayout, String>
         next,
         ident,
         frame,
+        frame_in: frame_in.unwrap_or(ABSENT),
         back,
         code,
         place,
+        reserved: 0,
     })
 }
 
@@ -112,11 +123,25 @@ mod tests {
     use crate::resolve::python::{Code, Types};
 
     fn interpreter() -> Interpreter {
-        let types = Types { code: Svma(1), text: Svma(2), bytes: Svma(3) };
+        let types = Types { code: Svma(1), text: Svma(2), bytes: Svma(3), none: Svma(4) };
         let of_code = Code { file_name: 104, name: 112, first_line: 40, line_table: 120 };
         let main = Svma(8);
         let (threads, next, ident, frame, back, code, place) = (8, 8, 176, 24, 24, 32, 96);
-        Interpreter { main, threads, next, ident, frame, back, code, place, of_code, types }
+        let (frame_in, frames) = (None, Frames::Objects);
+        Interpreter {
+            main,
+            threads,
+            next,
+            ident,
+            frame,
+            frame_in,
+            back,
+            code,
+            place,
+            frames,
+            of_code,
+            types,
+        }
     }
 
     #[test]

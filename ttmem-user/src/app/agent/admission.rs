@@ -249,7 +249,7 @@ impl Admission {
 fn python_of(process: &Process) -> (PythonLayout, Interpreter) {
     match interpreter::find(process) {
         Ok(Some(found)) => {
-            let python = Python::new(Box::new(found.memory), found.code, found.types);
+            let python = Python::new(Box::new(found.memory), found.frames, found.code, found.types);
             (found.layout, Ok(Some(python)))
         }
         Ok(None) => (PythonLayout::default(), Ok(None)),

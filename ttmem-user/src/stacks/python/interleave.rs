@@ -1,7 +1,7 @@
 //! Puts Python's functions where they belong in a stack.
 //!
-//! CPython 3.10 executes each Python function in one call of its evaluation loop. That call's frame is
-//! replaced by the function's.
+//! CPython executes one or, from 3.11 on, several functions in each call of its evaluation loop. That
+//! call's frame is replaced by theirs.
 
 use std::sync::Arc;
 
@@ -18,40 +18,53 @@ pub fn is_loop(frame: &Frame) -> bool {
     frame.function.as_deref() == Some(LOOP)
 }
 
-/// The functions do not fit the calls of the evaluation loop.
+/// The interpreter's calls are not those of the stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{calls} calls of Python's evaluation loop for {functions} functions")]
+#[error("{seen} calls of Python's evaluation loop on the stack, where the interpreter has {known}")]
 pub struct Unmatched {
-    calls: usize,
-    functions: usize,
+    seen: usize,
+    known: usize,
 }
 
-/// The frames of a stack with Python's functions, both with the innermost first. What is known of them
-/// beyond a cut comes last.
+/// The frames of a stack, and how many at their end are known without it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Interleaved {
+    /// The innermost first.
+    pub frames: Vec<Arc<Frame>>,
+    /// They come after what was cut off.
+    pub beyond_cut: usize,
+}
+
+/// Puts the functions of each call of the loop in the place of its frame; all have the innermost first.
+/// What is known of them beyond a cut comes last.
 pub fn interleave(
     frames: &[Arc<Frame>],
     cut: Option<&Cut>,
-    functions: &[Arc<Frame>],
+    calls: &[Vec<Arc<Frame>>],
     end: PythonEnd,
-) -> Result<Vec<Arc<Frame>>, Unmatched> {
-    let calls = frames.iter().filter(|frame| is_loop(frame)).count();
+) -> Result<Interleaved, Unmatched> {
+    let seen = frames.iter().filter(|frame| is_loop(frame)).count();
+    let known = calls.len();
     let fits = match (cut, end) {
-        (None, PythonEnd::Whole) => calls == functions.len(),
-        (Some(_), PythonEnd::Whole) => calls <= functions.len(),
-        (None, _) => calls >= functions.len(),
+        (None, PythonEnd::Whole) => seen == known,
+        (Some(_), PythonEnd::Whole) => seen <= known,
+        (None, _) => seen >= known,
         (Some(_), _) => true,
     };
     if !fits {
-        return Err(Unmatched { calls, functions: functions.len() });
+        return Err(Unmatched { seen, known });
     }
-    let mut frames = frames.to_vec();
-    let mut rest = functions.iter();
-    for frame in frames.iter_mut().filter(|frame| is_loop(frame)) {
-        let Some(function) = rest.next() else { break };
-        *frame = Arc::clone(function);
+    let mut rest = calls.iter();
+    let mut all = Vec::with_capacity(frames.len());
+    for frame in frames {
+        match is_loop(frame).then(|| rest.next()).flatten() {
+            Some(functions) => all.extend_from_slice(functions),
+            None => all.push(Arc::clone(frame)),
+        }
     }
-    frames.extend(rest.cloned());
-    Ok(frames)
+    let before = all.len();
+    all.extend(rest.flatten().cloned());
+    Ok(Interleaved { beyond_cut: all.len() - before, frames: all })
 }
 
 #[cfg(test)]
@@ -70,35 +83,46 @@ mod tests {
         names.iter().map(frame).collect()
     }
 
+    /// Functions of one call of the loop are in one text.
     fn put(
         native: &[&str],
         cut: Option<&Cut>,
         python: &[&str],
         end: PythonEnd,
-    ) -> Result<Vec<String>, Unmatched> {
-        let all = interleave(&frames(native), cut, &frames(python), end)?;
-        Ok(all.iter().map(|frame| frame.function.as_deref().unwrap().to_owned()).collect())
+    ) -> Result<(Vec<String>, usize), Unmatched> {
+        let split = |call: &&str| frames(&call.split(' ').collect::<Vec<_>>());
+        let calls: Vec<Vec<Arc<Frame>>> = python.iter().map(split).collect();
+        let all = interleave(&frames(native), cut, &calls, end)?;
+        let names = all.frames.iter().map(|frame| frame.function.as_deref().unwrap().to_owned());
+        Ok((names.collect(), all.beyond_cut))
     }
 
     const NATIVE: [&str; 6] = ["alloc", LOOP, "call", LOOP, "Py_RunMain", "_start"];
 
+    fn is(put: Result<(Vec<String>, usize), Unmatched>, names: &[&str], beyond_cut: usize) {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        assert_eq!(put.unwrap(), (names, beyond_cut));
+    }
+
     #[test]
     fn each_function_is_where_its_call_of_the_loop_is() {
-        let whole = put(&NATIVE, None, &["f.py", "m.py"], PythonEnd::Whole).unwrap();
-        assert_eq!(whole, ["alloc", "f.py", "call", "m.py", "Py_RunMain", "_start"]);
-        let deep = put(&NATIVE, None, &["f.py"], PythonEnd::Deep).unwrap();
-        assert_eq!(deep, ["alloc", "f.py", "call", LOOP, "Py_RunMain", "_start"]);
-        assert_eq!(put(&["alloc"], None, &[], PythonEnd::Whole).unwrap(), ["alloc"]);
+        let whole = put(&NATIVE, None, &["f.py", "m.py"], PythonEnd::Whole);
+        is(whole, &["alloc", "f.py", "call", "m.py", "Py_RunMain", "_start"], 0);
+        let several = put(&NATIVE, None, &["f.py g.py", "m.py"], PythonEnd::Whole);
+        is(several, &["alloc", "f.py", "g.py", "call", "m.py", "Py_RunMain", "_start"], 0);
+        let deep = put(&NATIVE, None, &["f.py"], PythonEnd::Deep);
+        is(deep, &["alloc", "f.py", "call", LOOP, "Py_RunMain", "_start"], 0);
+        is(put(&["alloc"], None, &[], PythonEnd::Whole), &["alloc"], 0);
     }
 
     #[test]
     fn what_is_beyond_a_cut_comes_last() {
         let cut = Some(&Cut::Copied);
-        let all = ["f.py", "g.py", "m.py"];
-        let known = put(&NATIVE[..3], cut, &all, PythonEnd::Whole).unwrap();
-        assert_eq!(known, ["alloc", "f.py", "call", "g.py", "m.py"]);
-        let deep = put(&NATIVE[..4], cut, &all[..1], PythonEnd::Deep).unwrap();
-        assert_eq!(deep, ["alloc", "f.py", "call", LOOP]);
+        let all = ["f.py", "g.py h.py", "m.py"];
+        let known = put(&NATIVE[..3], cut, &all, PythonEnd::Whole);
+        is(known, &["alloc", "f.py", "call", "g.py", "h.py", "m.py"], 3);
+        let deep = put(&NATIVE[..4], cut, &all[..1], PythonEnd::Deep);
+        is(deep, &["alloc", "f.py", "call", LOOP], 0);
     }
 
     #[test]
@@ -110,7 +134,7 @@ mod tests {
             (&NATIVE, Some(&Cut::Copied), &["f.py"], PythonEnd::Whole),
         ] {
             let unmatched = put(native, cut, python, end);
-            assert_eq!(unmatched, Err(Unmatched { calls: 2, functions: python.len() }));
+            assert_eq!(unmatched, Err(Unmatched { seen: 2, known: python.len() }));
         }
     }
 }

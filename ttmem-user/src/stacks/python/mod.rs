@@ -19,7 +19,7 @@ use ttmem_common::python::PythonFrame;
 use crate::{
     ledger::call::{Frame, Place},
     target::{
-        interpreter::{CodeFields, Types},
+        interpreter::{CodeFields, Frames, Types},
         memory::TargetMemory,
     },
     units::Avma,
@@ -38,6 +38,7 @@ const INSTRUCTION: i64 = 2;
 /// Names the Python functions of one target.
 pub struct Python {
     memory: Box<dyn TargetMemory + Send>,
+    frames: Frames,
     fields: CodeFields,
     types: Types,
     codes: HashMap<u64, Known, foldhash::fast::RandomState>,
@@ -54,8 +55,13 @@ struct Known {
 
 impl Python {
     /// Of an interpreter whose code objects have these fields and types.
-    pub fn new(memory: Box<dyn TargetMemory + Send>, fields: CodeFields, types: Types) -> Self {
-        Self { memory, fields, types, codes: HashMap::default(), size: 0 }
+    pub fn new(
+        memory: Box<dyn TargetMemory + Send>,
+        frames: Frames,
+        fields: CodeFields,
+        types: Types,
+    ) -> Self {
+        Self { memory, frames, fields, types, codes: HashMap::default(), size: 0 }
     }
 
     /// Bytes of memory that it takes, about.
@@ -79,12 +85,13 @@ impl Python {
             if before.is_some_and(|known| now.duration_since(known.read) < READ_AGAIN) {
                 continue;
             }
-            let code = match Code::read(&*self.memory, Avma(at), &self.fields, &self.types) {
-                Ok(code) => Some(code),
-                // With the process its memory is gone. The code was what it was.
-                Err(NoCode::Unreadable(_)) => before.and_then(|known| known.code.clone()),
-                Err(NoCode::Other(_)) => None,
-            };
+            let code =
+                match Code::read(&*self.memory, Avma(at), &self.fields, &self.types, self.frames) {
+                    Ok(code) => Some(code),
+                    // With the process its memory is gone. The code was what it was.
+                    Err(NoCode::Unreadable(_)) => before.and_then(|known| known.code.clone()),
+                    Err(NoCode::Other(_)) => None,
+                };
             let size = code.as_ref().map_or(size_of::<Known>(), Code::size);
             if self.codes.len() >= MOST_CODES || self.size + size > MOST_BYTES {
                 self.forget();
@@ -100,22 +107,60 @@ impl Python {
         has_changed
     }
 
-    /// The frame of a function that has been looked at; `None`: its code is not known.
-    pub fn frame(&self, function: &PythonFrame) -> Option<Frame> {
-        let code = self.codes.get(&function.code)?.code.as_ref()?;
-        let [i0, i1, i2, i3, l0, l1, l2, l3] = function.place.to_le_bytes();
-        let instruction = i32::from_le_bytes([i0, i1, i2, i3]);
-        let traced = i32::from_le_bytes([l0, l1, l2, l3]);
-        let offset = i64::from(instruction) * INSTRUCTION;
-        let line = match u32::try_from(traced) {
-            Ok(line @ 1..) => Some(line),
-            _ => code.lines.at(offset),
+    /// The functions that have been looked at, those of each call of the evaluation loop together, all with
+    /// the innermost first; `None`: some code is not known.
+    pub fn calls(&self, functions: &[PythonFrame]) -> Option<Vec<Vec<Arc<Frame>>>> {
+        let mut calls = Vec::new();
+        let mut call = Vec::new();
+        for function in functions {
+            let known = self.codes.get(&function.code)?;
+            let is_end = match self.frames {
+                Frames::Objects => true,
+                Frames::Structs(_) => self.is_end(function.code, known),
+            };
+            match (&self.frames, &known.code) {
+                (Frames::Structs(_), _) if is_end => {}
+                (_, None) => return None,
+                (Frames::Structs(_), Some(code)) if code.is_filler() => {}
+                (_, Some(code)) => call.push(Arc::new(self.frame(code, function))),
+            }
+            if is_end {
+                calls.push(std::mem::take(&mut call));
+            }
+        }
+        if !call.is_empty() {
+            calls.push(call);
+        }
+        Some(calls)
+    }
+
+    /// Whether a frame is that in which a call of the evaluation loop ends: it executes nothing, or what
+    /// is no function's.
+    fn is_end(&self, code: u64, known: &Known) -> bool {
+        Avma(code) == self.types.none || known.code.as_ref().is_some_and(Code::is_trampoline)
+    }
+
+    fn frame(&self, code: &Code, function: &PythonFrame) -> Frame {
+        let line = match self.frames {
+            Frames::Objects => {
+                let [i0, i1, i2, i3, l0, l1, l2, l3] = function.place.to_le_bytes();
+                let instruction = i32::from_le_bytes([i0, i1, i2, i3]);
+                let traced = i32::from_le_bytes([l0, l1, l2, l3]);
+                match u32::try_from(traced) {
+                    Ok(line @ 1..) => Some(line),
+                    _ => code.lines.at(i64::from(instruction) * INSTRUCTION),
+                }
+            }
+            Frames::Structs(start) => {
+                let begin = function.code.wrapping_add(u64::from(start));
+                code.lines.at(function.place.wrapping_sub(begin).cast_signed())
+            }
         };
-        Some(Frame {
+        Frame {
             function: Some(Arc::clone(&code.name)),
             module: Some(Arc::clone(&code.file_name)),
             place: Place::Python(line),
-        })
+        }
     }
 }
 
@@ -152,35 +197,99 @@ mod tests {
         PythonFrame { code: AT, place }
     }
 
-    fn python(memory: &Changing) -> Python {
-        Python::new(Box::new(memory.clone()), FIELDS, TYPES)
+    fn python(memory: &Changing, frames: Frames) -> Python {
+        Python::new(Box::new(memory.clone()), frames, FIELDS, TYPES)
+    }
+
+    /// The one frame of a function.
+    fn frame(python: &Python, function: PythonFrame) -> Option<Frame> {
+        let calls = python.calls(&[function])?;
+        let [call] = &*calls else { panic!("{calls:?}") };
+        let [frame] = &**call else { panic!("{call:?}") };
+        Some(Frame::clone(frame))
     }
 
     #[test]
     fn a_function_has_its_name_file_and_line() {
         let memory = Changing::default();
-        memory.change(|memory| put(memory, AT, "/a/model.py", "forward", 40));
-        let mut python = python(&memory);
-        assert_eq!(python.frame(&function(0, 0)), None, "nobody has looked");
+        memory.change(|memory| put(memory, AT, Frames::Objects, ("/a/model.py", "forward", 40)));
+        let mut python = python(&memory, Frames::Objects);
+        assert_eq!(frame(&python, function(0, 0)), None, "nobody has looked");
         assert!(!python.look(&[function(0, 0)], Instant::now()));
-        let frame = python.frame(&function(2, 0)).unwrap();
-        assert_eq!(frame.function.as_deref(), Some("forward"));
-        assert_eq!(frame.module.as_deref(), Some("/a/model.py"));
+        let found = frame(&python, function(2, 0)).unwrap();
+        assert_eq!(found.function.as_deref(), Some("forward"));
+        assert_eq!(found.module.as_deref(), Some("/a/model.py"));
         let line =
-            |instruction, traced| python.frame(&function(instruction, traced)).unwrap().place;
+            |instruction, traced| frame(&python, function(instruction, traced)).unwrap().place;
         let lines = [line(-1, 0), line(1, 0), line(2, 0), line(2, 77), line(5, 0)];
         assert_eq!(lines, [Some(40), Some(41), Some(43), Some(77), None].map(Place::Python));
+    }
+
+    /// In 3.12 and 3.13: where instructions begin in code.
+    const START: u32 = 0xc0;
+
+    fn later(code: u64, offset: u64) -> PythonFrame {
+        PythonFrame { code, place: code + u64::from(START) + offset }
+    }
+
+    #[test]
+    fn functions_of_one_call_of_the_loop_are_together() {
+        const INNER: u64 = 0x1_0000;
+        const OUTER: u64 = 0x2_0000;
+        const FILLER: u64 = 0x3_0000;
+        const END: u64 = 0x4_0000;
+        let memory = Changing::default();
+        memory.change(|memory| {
+            for (at, file_name, name) in [
+                (INNER, "/a/m.py", "inner"),
+                (OUTER, "/a/m.py", "outer"),
+                (FILLER, "__init__", "__init__"),
+                (END, "<shim>", "<interpreter trampoline>"),
+            ] {
+                put(memory, at, Frames::Structs(START), (file_name, name, 1));
+            }
+        });
+        let mut python = python(&memory, Frames::Structs(START));
+        let none = TYPES.none.0;
+        let names = |python: &mut Python, codes: &[u64]| {
+            let functions: Vec<_> = codes.iter().map(|code| later(*code, 0)).collect();
+            python.look(&functions, Instant::now());
+            let calls = python.calls(&functions)?;
+            let name = |frame: &Arc<Frame>| frame.function.as_deref().unwrap().to_owned();
+            Some(calls.iter().map(|call| call.iter().map(name).collect()).collect::<Vec<Vec<_>>>())
+        };
+        let calls = names(&mut python, &[INNER, FILLER, OUTER, END, OUTER, none]).unwrap();
+        assert_eq!(calls, [vec!["inner", "outer"], vec!["outer"]]);
+        let open = names(&mut python, &[INNER, none, OUTER]).unwrap();
+        assert_eq!(open, [["inner"], ["outer"]], "there are more than were recorded");
+        assert_eq!(names(&mut python, &[INNER, 0x9_0000, none]), None, "no code at all");
+        assert_eq!(names(&mut python, &[none, none]).unwrap(), [[""; 0], []]);
+    }
+
+    #[test]
+    fn an_instruction_is_where_it_points_to() {
+        let memory = Changing::default();
+        let frames = Frames::Structs(START);
+        memory.change(|memory| put(memory, AT, frames, ("/a/model.py", "forward", 40)));
+        let mut python = python(&memory, frames);
+        python.look(&[later(AT, 0)], Instant::now());
+        let line = |function| frame(&python, function).unwrap().place;
+        // Four units and one, of the line and the one behind.
+        let places = [0, 7, 8, 9, 10].map(|offset| line(later(AT, offset)));
+        assert_eq!(places, [Some(40), Some(40), Some(41), Some(41), None].map(Place::Python));
+        let before = PythonFrame { code: AT, place: AT + u64::from(START) - 2 };
+        assert_eq!(line(before), Place::Python(Some(40)));
     }
 
     #[test]
     fn other_code_in_its_place_is_seen_within_a_second() {
         let memory = Changing::default();
-        memory.change(|memory| put(memory, AT, "/a/model.py", "forward", 40));
-        let mut python = python(&memory);
+        memory.change(|memory| put(memory, AT, Frames::Objects, ("/a/model.py", "forward", 40)));
+        let mut python = python(&memory, Frames::Objects);
         let start = Instant::now();
-        let names = |python: &Python| python.frame(&function(0, 0))?.function;
+        let names = |python: &Python| frame(python, function(0, 0))?.function;
         assert!(!python.look(&[function(0, 0)], start));
-        memory.change(|memory| put(memory, AT, "/a/model.py", "backward", 40));
+        memory.change(|memory| put(memory, AT, Frames::Objects, ("/a/model.py", "backward", 40)));
         assert!(!python.look(&[function(0, 0)], start + READ_AGAIN / 2));
         assert_eq!(names(&python).as_deref(), Some("forward"));
         assert!(python.look(&[function(0, 0)], start + READ_AGAIN));
@@ -196,7 +305,7 @@ mod tests {
     #[test]
     fn no_more_is_remembered_than_there_is_room_for() {
         let memory = Changing::default();
-        let mut python = python(&memory);
+        let mut python = python(&memory, Frames::Objects);
         let functions = |range: std::ops::Range<u64>| {
             range.map(|code| PythonFrame { code, place: 0 }).collect::<Vec<_>>()
         };
