@@ -9,6 +9,7 @@ pub mod tracy;
 use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use regex::Regex;
 
 use crate::{event::BufferType, format};
@@ -109,6 +110,14 @@ SIGHUP: looks for processes again, and has all live buffers read again and compa
   ttmem doctor --library path/to/libtt_metal.so
   ttmem doctor --library path/to/libtt_metal.so --json | jq .unresolved")]
     Doctor(DoctorArgs),
+    /// Print a script by which a shell completes commands and options.
+    #[command(after_help = "Examples:
+  ttmem completions bash | sudo tee /etc/bash_completion.d/ttmem > /dev/null
+  ttmem completions zsh | sudo tee /usr/local/share/zsh/site-functions/_ttmem > /dev/null
+  ttmem completions fish > ~/.config/fish/completions/ttmem.fish
+
+Shells that are started afterwards complete by it.")]
+    Completions(CompletionsArgs),
 }
 
 /// Arguments of `attach`.
@@ -319,6 +328,14 @@ pub struct DoctorArgs {
     /// Print what was found in the library as JSON.
     #[arg(long, requires = "library", conflicts_with = "pid")]
     pub json: bool,
+}
+
+/// Arguments of `completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell.
+    #[arg(value_enum)]
+    pub shell: Shell,
 }
 
 /// What to print.
