@@ -354,6 +354,24 @@ fn what_is_not_exact_is_never_called_so() {
 }
 
 #[test]
+fn it_is_exact_only_if_it_was_before_and_after() {
+    let rig = Rig::new();
+    let mut writer = rig.writer().expect("made");
+    writer.publish(&ledger(), None);
+    let table = rig.open();
+    for (before, after) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        let read = |table: &Table| {
+            let chips = table.chips();
+            patch(&rig.file(), header::EXACT, after);
+            chips
+        };
+        patch(&rig.file(), header::EXACT, before);
+        let shown = view::snapshot_by(&table, &[], || SECOND, read).expect("readable");
+        assert_eq!(shown.exact, (before, after) == (1, 1), "{before} and then {after}");
+    }
+}
+
+#[test]
 fn a_write_that_was_never_finished_is_noticed() {
     let rig = Rig::new();
     let mut writer = rig.writer().expect("made");
