@@ -131,6 +131,26 @@ def test_a_write_that_was_not_finished(table: HandMade, monkeypatch: pytest.Monk
         ttmem.Monitor(directory=str(table.directory)).query_device(3, sync=False)
 
 
+@pytest.mark.parametrize(("before", "after"), [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_exact_is_what_was_so_before_and_after(
+    table: HandMade, monkeypatch: pytest.MonkeyPatch, before: int, after: int
+) -> None:
+    table.header("EXACT", before)
+    table.write()
+    monitor = ttmem.Monitor(directory=str(table.directory))
+    read = _table.Table._consistent
+
+    def changing(self: _table.Table, start: int, size: int, sequence: int) -> bytes:
+        numbers = read(self, start, size, sequence)
+        table.header("EXACT", after)
+        table.write()
+        return numbers
+
+    monkeypatch.setattr(_table.Table, "_consistent", changing)
+    assert monitor.query_device(3, sync=False).exact == (before == after == 1)
+    assert monitor.process().exact == (after == 1)
+
+
 @pytest.mark.parametrize(
     ("at", "value", "told"),
     [

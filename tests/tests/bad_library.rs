@@ -15,6 +15,7 @@ use e2e::{
     standin::{Random, Standin},
     ttmem::Ttmem,
 };
+use serde_json::Value;
 
 fn doctor(ttmem: &Ttmem, library: &Path) -> Result<Output> {
     let mut command = ttmem.command(&["doctor", "--library"]);
@@ -54,6 +55,55 @@ fn what_is_no_library_of_tt_metal() {
     let missing = folder.path().join("missing");
     refused(&doctor(&ttmem, &missing).unwrap(), &["missing", "No such file"]).unwrap();
     refused(&doctor(&ttmem, folder.path()).unwrap(), &["directory"]).unwrap();
+}
+
+/// The exit code with `--json`, which is that without, and the probes and fields that are missing.
+fn missing(ttmem: &Ttmem, library: &Path) -> Result<(Option<i32>, Vec<String>)> {
+    let mut command = ttmem.command(&["doctor", "--json", "--library"]);
+    command.arg(library);
+    let output = end_of(command)?;
+    let text = std::str::from_utf8(&output.stdout)?;
+    ensure!(text.lines().count() == 1 && output.stderr.is_empty(), "{output:?}");
+    let line: Value = serde_json::from_str(text)?;
+    ensure!(line["schema"] == "ttmem.doctor/1", "{line}");
+    let code = output.status.code();
+    ensure!(doctor(ttmem, library)?.status.code() == code, "another code than without: {line}");
+    let unresolved = line["unresolved"].as_array().context("no list")?.iter();
+    let names = unresolved.map(|of| of["probe"].as_str().map(str::to_owned).context("no name"));
+    Ok((code, names.collect::<Result<_>>()?))
+}
+
+#[test]
+fn the_exit_code_says_whether_something_is_missing() {
+    let ttmem = or_skip!(Ttmem::locate());
+    for variant in ["pimpl", "inline", "old", "cet", "stripped"] {
+        let library = or_skip!(Standin::locate(variant)).library();
+        assert_eq!(missing(&ttmem, &library).unwrap(), (Some(0), vec![]), "{variant}");
+    }
+    let whole = fs::read(or_skip!(Standin::locate("pimpl")).library()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("libtt_metal.so");
+    // Failures alone are lacking without them, and only that is noted.
+    for (name, code, probe) in
+        [("deallocate_buffersEv", 2, "bulk_free"), ("8tt_throw", 0, "failure")]
+    {
+        let mut bytes = whole.clone();
+        assert!(renamed(&mut bytes, name) > 0, "there is no {name}");
+        fs::write(&copy, bytes).unwrap();
+        let (found, names) = missing(&ttmem, &copy).unwrap();
+        assert_eq!(found, Some(code), "{name}: {names:?}");
+        assert!(names.iter().any(|name| name == probe), "{name}: {names:?}");
+    }
+}
+
+/// Changes the first letter of a name wherever it is in a file; how often that was.
+fn renamed(bytes: &mut [u8], name: &str) -> usize {
+    let all: Vec<usize> =
+        (0..bytes.len()).filter(|at| bytes[*at..].starts_with(name.as_bytes())).collect();
+    for at in &all {
+        bytes[*at] ^= 1;
+    }
+    all.len()
 }
 
 /// A function of a library: its place in the file.

@@ -402,6 +402,31 @@ fn a_write_that_was_never_finished_is_noticed() {
     noticed().unwrap();
 }
 
+/// As C sees it, and C++ by way of it; `python/tests` has the same.
+#[test]
+fn numbers_are_exact_only_if_they_were_before_and_after() {
+    let rig = or_skip!(Rig::new());
+    let told = || -> Result<()> {
+        let driver = rig.driver()?;
+        let ttmem = share(&rig.ttmem, driver.pid(), &rig.tables())?;
+        let bytes = fs::read(table_of(&rig.tables(), &driver))?;
+        drop(ttmem);
+        let copies = rig.folder.path().join("copies");
+        fs::create_dir(&copies)?;
+        let copy = table_of(&copies, &driver);
+        fs::write(&copy, &bytes)?;
+        let mut command = Command::new(compile("tests/readers/exact.c", rig.folder.path())?);
+        command.arg(driver.pid().to_string()).arg(&copies).arg(&copy);
+        let (lines, success) = Spoken::start(command)?.rest()?;
+        let expected = [(0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 1, 1)];
+        let expected = expected
+            .map(|(before, after, exact)| format!("before={before} after={after} exact={exact}"));
+        ensure!(success && lines == expected, "{lines:?}");
+        Ok(())
+    };
+    told().unwrap();
+}
+
 #[test]
 fn the_user_of_the_target_may_read_and_others_may_not() {
     let rig = or_skip!(Rig::new());

@@ -96,3 +96,36 @@ fn the_map_is_there_when_asked_for() {
     let ids: Vec<Option<u64>> = blocks.iter().map(|block| block["unique_id"].as_u64()).collect();
     assert_eq!(ids, [None, Some(1), None, Some(3), None]);
 }
+
+/// The blocks of a map, those that are free or the others: bytes of a bank.
+fn block_bytes(row: &Value, free: bool) -> Result<u64> {
+    let blocks = row["map"].as_array().with_context(|| format!("no map: {row}"))?;
+    let of_kind = blocks.iter().filter(|block| block["free"] == free);
+    let place = |block: &Value| block["end"].as_u64()?.checked_sub(block["start"].as_u64()?);
+    of_kind.map(|block| place(block).with_context(|| format!("no place: {block}"))).sum()
+}
+
+/// `snapshot --map` alone: every block of a bank, in JSON, is as much as the pool shows.
+#[test]
+fn the_blocks_of_the_map_add_up_to_the_pool() {
+    let ttmem = or_skip!(Ttmem::locate());
+    let standin = or_skip!(Standin::locate("pimpl"));
+    let mut driver = standin.start_with_holes().unwrap();
+    driver.ok("alloc e m DRAM 10240000 2048").unwrap();
+    let output = ttmem.run(&["snapshot", "--map", "--pid", &driver.pid().to_string()]).unwrap();
+    let snapshot: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(snapshot.get("buffers").is_none(), "{snapshot}");
+    for chip in snapshot["devices"].as_array().unwrap() {
+        for buffer_type in ["DRAM", "L1"] {
+            let row = row(&snapshot, buffer_type).unwrap();
+            let pools = chip["pools"].as_array().unwrap();
+            let pool = pools.iter().find(|pool| pool["type"] == buffer_type).unwrap();
+            let [taken, free] = [false, true].map(|free| block_bytes(row, free).unwrap());
+            let banks = pool["banks"].as_u64().unwrap();
+            assert!(taken > 0 && free > 0, "{row}");
+            assert_eq!(pool["used_bytes"], taken * banks, "{buffer_type}: {row}");
+            assert_eq!(pool["capacity_bytes"], (taken + free) * banks, "{buffer_type}: {row}");
+            assert_eq!(row["free_bank_bytes"], free, "{row}");
+        }
+    }
+}

@@ -55,8 +55,10 @@ pub fn parse_bytes(text: &str) -> Result<u64, &'static str> {
         "g" | "gib" => 30,
         _ => return Err("the units are K, M, G, KiB, MiB, GiB"),
     };
-    let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
-    bytes.filter(|bytes| *bytes > 0).ok_or("a whole number above 0 is needed")
+    match digits.parse::<u64>() {
+        Ok(number @ 1..) => number.checked_mul(1 << shift).ok_or("less than 16 EiB is possible"),
+        _ => Err("a whole number of at least 1 is needed"),
+    }
 }
 
 /// A change of a byte count with its sign: `+1.5 GiB`, `-512 B`, `0 B`; towards 0 when rounded.

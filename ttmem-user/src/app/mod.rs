@@ -4,6 +4,7 @@ mod agent;
 mod ask;
 mod attach;
 mod bpf_log;
+mod completions;
 mod doctor;
 mod export;
 mod fits;
@@ -72,6 +73,7 @@ pub fn main() -> ExitCode {
         Command::Metrics(args) => metrics::run(args),
         Command::Ask(args) => ask::run(args),
         Command::Serve(args) => serve::run(args),
+        Command::Completions(args) => completions::run(args),
     };
     exit_code(result.map(|outcome| match outcome {
         Outcome::Complete => 0,

@@ -42,6 +42,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const AHEAD_NS: u64 = 1_000_000_000;
 /// Attempts before the reader lets others run.
 const SPINS: u32 = 1000;
+/// What stands in a user namespace for every user who has no number in it.
+const OVERFLOW_UID: u32 = 65_534;
 
 /// Why a table cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -221,6 +223,17 @@ pub fn pids(place: &Path) -> Vec<u32> {
     pids
 }
 
+/// Why a table of another user is refused.
+fn foreign(owner: u32) -> String {
+    let means = if owner == OVERFLOW_UID {
+        " (in a user namespace, as in a rootless container: some user of the host, root or any other; \
+         have ttmem run as the user of the container, or read outside of it)"
+    } else {
+        ""
+    };
+    format!("it belongs to user {owner}{means}, and only those of root and of the caller are read")
+}
+
 /// Which living agent writes a table in a directory of ours, if one does.
 pub(super) fn living_writer(
     directory: &Directory,
@@ -261,7 +274,7 @@ impl Table {
             return Err(broken("it is no file".to_owned()));
         }
         if stat.st_uid != 0 && stat.st_uid != geteuid().as_raw() {
-            return Err(broken(format!("it belongs to user {}", stat.st_uid)));
+            return Err(broken(foreign(stat.st_uid)));
         }
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         if !(header::LAST_BYTE..=MAX_FILE_BYTES).contains(&size) {

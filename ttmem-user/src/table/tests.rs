@@ -354,6 +354,24 @@ fn what_is_not_exact_is_never_called_so() {
 }
 
 #[test]
+fn it_is_exact_only_if_it_was_before_and_after() {
+    let rig = Rig::new();
+    let mut writer = rig.writer().expect("made");
+    writer.publish(&ledger(), None);
+    let table = rig.open();
+    for (before, after) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        let read = |table: &Table| {
+            let chips = table.chips();
+            patch(&rig.file(), header::EXACT, after);
+            chips
+        };
+        patch(&rig.file(), header::EXACT, before);
+        let shown = view::snapshot_by(&table, &[], || SECOND, read).expect("readable");
+        assert_eq!(shown.exact, (before, after) == (1, 1), "{before} and then {after}");
+    }
+}
+
+#[test]
 fn a_write_that_was_never_finished_is_noticed() {
     let rig = Rig::new();
     let mut writer = rig.writer().expect("made");
@@ -414,9 +432,14 @@ fn a_table_of_another_user_is_refused() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("7.table");
     fs::write(&file, good()).expect("written");
-    std::os::unix::fs::chown(&file, Some(12_345), None).expect("given away");
-    let refused = Table::open(&file).expect_err("refused").to_string();
-    assert!(refused.contains("it belongs to user 12345"), "{refused}");
+    // So does root of the host look in a rootless container.
+    let unmapped =
+        "user 65534 (in a user namespace, as in a rootless container: some user of the host";
+    for (owner, expected) in [(12_345, "it belongs to user 12345, and"), (65_534, unmapped)] {
+        std::os::unix::fs::chown(&file, Some(owner), None).expect("given away");
+        let refused = Table::open(&file).expect_err("refused").to_string();
+        assert!(refused.contains(expected), "{refused}");
+    }
 }
 
 proptest! {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{
     agent::Identity,
+    device::Chip,
     reader::{Header, ReadError, State, Table},
 };
 use crate::{
@@ -25,8 +26,18 @@ pub fn snapshot(
     chips: &[ChipId],
     clock: impl FnOnce() -> u64,
 ) -> Result<Snapshot, ReadError> {
+    snapshot_by(table, chips, clock, Table::chips)
+}
+
+/// The same, by what reads the chips.
+pub(super) fn snapshot_by(
+    table: &Table,
+    chips: &[ChipId],
+    clock: impl FnOnce() -> u64,
+    read: impl FnOnce(&Table) -> Result<Vec<Chip>, ReadError>,
+) -> Result<Snapshot, ReadError> {
     let before = table.header()?;
-    let mut found = table.chips()?;
+    let mut found = read(table)?;
     found.retain(|chip| chips.is_empty() || chips.contains(&chip.chip));
     let header = table.header()?;
     let inexact_because = doubts(&before, &header, clock());

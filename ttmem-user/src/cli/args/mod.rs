@@ -9,6 +9,7 @@ pub mod tracy;
 use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use regex::Regex;
 
 use crate::{event::BufferType, format};
@@ -109,6 +110,14 @@ SIGHUP: looks for processes again, and has all live buffers read again and compa
   ttmem doctor --library path/to/libtt_metal.so
   ttmem doctor --library path/to/libtt_metal.so --json | jq .unresolved")]
     Doctor(DoctorArgs),
+    /// Print a script by which a shell completes commands and options.
+    #[command(after_help = "Examples:
+  ttmem completions bash | sudo tee /etc/bash_completion.d/ttmem > /dev/null
+  ttmem completions zsh | sudo tee /usr/local/share/zsh/site-functions/_ttmem > /dev/null
+  ttmem completions fish > ~/.config/fish/completions/ttmem.fish
+
+Shells that are started afterwards complete by it.")]
+    Completions(CompletionsArgs),
 }
 
 /// Arguments of `attach`.
@@ -199,11 +208,12 @@ pub struct WatchArgs {
     /// How the live view looks.
     #[command(flatten)]
     pub look: look::LookArgs,
-    /// How often to show or print, in milliseconds.
+    /// How often to show or print, in milliseconds, 10 to 3600000.
     #[arg(short, long, value_name = "MS", default_value_t = 500,
           value_parser = clap::value_parser!(u64).range(10..=3_600_000))]
     pub refresh: u64,
-    /// Watch no longer than this many seconds; the command of `run` runs on.
+    /// Watch no longer than this many seconds, above 0 and at most 1000000000; the command of `run`
+    /// runs on.
     #[arg(long, value_name = "S", value_parser = seconds)]
     pub duration: Option<f64>,
     /// Print every live buffer, and every program's circular buffers, too; implies --headless.
@@ -214,11 +224,12 @@ pub struct WatchArgs {
     /// than --keep-failures the first ones and the last.
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub on_failure: Option<OnFailure>,
-    /// How many failed allocations to keep, with what was live then.
+    /// How many failed allocations to keep, 0 to 1000, with what was live then.
     #[arg(long, value_name = "N", default_value_t = 16,
           value_parser = clap::value_parser!(u16).range(0..=1000))]
     pub keep_failures: u16,
-    /// Read the live buffers again every so many seconds, and report every difference.
+    /// Read the live buffers again every so many seconds, above 0 and at most 1000000000, and report
+    /// every difference.
     #[arg(long, value_name = "S", value_parser = seconds)]
     pub audit: Option<f64>,
     /// Print every block and hole of the banks too, in JSON, since tables have no room for them;
@@ -241,7 +252,8 @@ pub struct WatchArgs {
     /// Let no other process read them.
     #[arg(long)]
     pub no_table: bool,
-    /// Room for records on their way from the kernel, in KiB; rounded up to a power of two.
+    /// Room for records on their way from the kernel, in KiB, 4 to 1048576; rounded up to a power of
+    /// two.
     #[arg(long, value_name = "KIB", default_value_t = 4096,
           value_parser = clap::value_parser!(u32).range(4..=1_048_576))]
     pub ring_size: u32,
@@ -286,14 +298,14 @@ pub struct FitsArgs {
     /// The buffer type: DRAM, L1, L1_SMALL, TRACE or SYSTEM_MEMORY.
     #[arg(short = 't', long = "type", value_name = "TYPE", value_parser = buffer_type)]
     pub buffer_type: BufferType,
-    /// Bytes of each bank; units: K or KiB, M or MiB, G or GiB.
+    /// Bytes of each bank, at least 1; units: K or KiB, M or MiB, G or GiB.
     #[arg(short, long, value_name = "BYTES", value_parser = size,
           required_unless_present = "total", conflicts_with = "total")]
     pub size: Option<u64>,
-    /// Instead: bytes of a whole interleaved buffer, spread over the banks in pages.
+    /// Instead: bytes of a whole interleaved buffer, at least 1, spread over the banks in pages.
     #[arg(long, value_name = "BYTES", value_parser = size, requires = "page_size")]
     pub total: Option<u64>,
-    /// Bytes of a page of that buffer; the total is a multiple of it.
+    /// Bytes of a page of that buffer, at least 1; the total is a multiple of it.
     #[arg(long, value_name = "BYTES", value_parser = size, requires = "total", conflicts_with = "size")]
     pub page_size: Option<u64>,
     /// Only allocators that have this chip.
@@ -321,6 +333,14 @@ pub struct DoctorArgs {
     pub json: bool,
 }
 
+/// Arguments of `completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell.
+    #[arg(value_enum)]
+    pub shell: Shell,
+}
+
 /// What to print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -340,7 +360,7 @@ pub enum OnFailure {
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if seconds > 0.0 && seconds <= 1e9 => Ok(seconds),
-        _ => Err("a number of seconds greater than 0 is needed".to_owned()),
+        _ => Err("a number of seconds above 0 and at most 1000000000 is needed".to_owned()),
     }
 }
 
@@ -359,6 +379,8 @@ fn size(text: &str) -> Result<u64, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use clap::CommandFactory as _;
 
     use super::*;
@@ -408,6 +430,88 @@ mod tests {
             &["ttmem", "doctor", "--json"],
         ] {
             assert!(Arguments::try_parse_from(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_bounds_themselves_are_possible() {
+        let parse = |options: &str| {
+            let words = ["ttmem", "attach", "--pid", "1", "--stacks"].into_iter();
+            Arguments::try_parse_from(words.chain(options.split(' ')))
+        };
+        for good in [
+            "-r 10",
+            "-r 3600000",
+            "--duration 0.001",
+            "--audit 1000000000",
+            "--keep-failures 0",
+            "--keep-failures 1000",
+            "--stack-bytes 1",
+            "--stack-bytes 64K",
+            "--stack-ring-size 128",
+            "--ring-size 1048576",
+        ] {
+            assert!(parse(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "-r 3600001",
+            "--duration 1000000001",
+            "--stack-bytes 65537",
+            "--stack-bytes 18446744073709551615",
+            "--stack-ring-size 127",
+            "--ring-size 1048577",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    /// Why a value of an option is refused, if it is for what it says.
+    fn refusal(command: &clap::Command, option: &str, value: &str) -> Option<String> {
+        let typed = [command.get_name().to_owned(), format!("--{option}={value}")];
+        let error = command.clone().try_get_matches_from(typed).err()?;
+        let refused = error.kind() == clap::error::ErrorKind::ValueValidation;
+        let source = std::error::Error::source(&error);
+        source.filter(|_| refused).map(ToString::to_string)
+    }
+
+    fn words(text: &str) -> impl Iterator<Item = &str> {
+        text.split(|letter: char| !letter.is_ascii_alphanumeric())
+    }
+
+    /// The numbers that refusals of an option's values name, but for those of its type or of ports.
+    fn bounds(command: &clap::Command, option: &str) -> BTreeSet<String> {
+        let known = ["4294967295", "2147483648", "port"];
+        let values = ["-1", "0", "18446744073709551615", "99999999999999999999"];
+        let mut bounds = BTreeSet::new();
+        for value in values {
+            let Some(reason) = refusal(command, option, value) else { continue };
+            assert_eq!(reason.lines().count(), 1, "{reason}");
+            let reason = reason.strip_prefix(value).unwrap_or(&reason);
+            if !words(reason).any(|word| known.contains(&word)) {
+                let numbers = words(reason).filter(|word| word.starts_with(char::is_numeric));
+                bounds.extend(numbers.map(str::to_owned));
+            }
+        }
+        bounds
+    }
+
+    #[test]
+    fn what_bounds_a_number_is_in_its_help() {
+        let mut bounded = BTreeSet::new();
+        let arguments = Arguments::command();
+        for command in arguments.get_subcommands().filter(|command| !command.is_hide_set()) {
+            for option in command.get_arguments() {
+                let Some(name) = option.get_long() else { continue };
+                let help = option.get_help().unwrap_or_default().to_string();
+                for bound in bounds(command, name) {
+                    let said = words(&help).any(|word| word == bound);
+                    assert!(said, "{} --{name}: {bound} is not in: {help}", command.get_name());
+                    bounded.insert(name);
+                }
+            }
+        }
+        for name in ["refresh", "duration", "audit", "keep-failures", "stack-bytes", "ring-size"] {
+            assert!(bounded.contains(name), "{name} is not in {bounded:?}");
         }
     }
 

@@ -21,7 +21,7 @@ pub struct WatchArgs {
     /// Only this device; may be repeated.
     #[arg(short, long, value_name = "N")]
     pub device: Vec<i32>,
-    /// How often to read, in milliseconds.
+    /// How often to read, in milliseconds, 10 to 3600000.
     #[arg(short, long, value_name = "MS", default_value_t = 500,
           value_parser = clap::value_parser!(u64).range(10..=3_600_000))]
     pub refresh: u64,
@@ -46,7 +46,8 @@ pub struct WatchArgs {
 /// Arguments of `metrics`.
 #[derive(Debug, Args)]
 pub struct MetricsArgs {
-    /// Serve them at this address by HTTP, under /metrics [without one: print them once].
+    /// Serve them at this address by HTTP, under /metrics; port 0 is any that is free [without one:
+    /// print them once].
     #[arg(short, long, value_name = "[ADDRESS:]PORT", value_parser = address)]
     pub listen: Option<SocketAddr>,
     /// Only this process; may be repeated.
@@ -65,7 +66,7 @@ fn address(typed: &str) -> Result<SocketAddr, String> {
     if let Ok(port) = typed.parse() {
         return Ok((Ipv4Addr::LOCALHOST, port).into());
     }
-    let problem = "neither a port nor ADDRESS:PORT, such as 0.0.0.0:9464 or [::]:9464";
+    let problem = "neither a port, 0 to 65535, nor ADDRESS:PORT, such as 0.0.0.0:9464 or [::]:9464";
     typed.parse().map_err(|_| problem.to_owned())
 }
 
@@ -100,11 +101,12 @@ pub struct ServeArgs {
     /// A group whose members may read, besides the user of each process.
     #[arg(long, value_name = "GROUP")]
     pub group: Option<String>,
-    /// How many failed allocations to keep of each process, with what was live then.
+    /// How many failed allocations to keep of each process, 0 to 1000, with what was live then.
     #[arg(long, value_name = "N", default_value_t = 16,
           value_parser = clap::value_parser!(u16).range(0..=1000))]
     pub keep_failures: u16,
-    /// Read the live buffers again every so many seconds, and report every difference.
+    /// Read the live buffers again every so many seconds, above 0 and at most 1000000000, and report
+    /// every difference.
     #[arg(long, value_name = "S", value_parser = super::seconds)]
     pub audit: Option<f64>,
     /// Watch which program runs when; costs each process a probe hit per dispatch.
@@ -113,7 +115,8 @@ pub struct ServeArgs {
     /// Whether and how call stacks are recorded.
     #[command(flatten)]
     pub stacks: super::stacks::StackArgs,
-    /// Room for records on their way from the kernel, in KiB; rounded up to a power of two.
+    /// Room for records on their way from the kernel, in KiB, 4 to 1048576; rounded up to a power of
+    /// two.
     #[arg(long, value_name = "KIB", default_value_t = 4096,
           value_parser = clap::value_parser!(u32).range(4..=1_048_576))]
     pub ring_size: u32,

@@ -13,8 +13,8 @@ const USUAL: &str = "127.0.0.1:8086";
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Tracy")]
 pub struct TracyArgs {
-    /// Let a Tracy viewer connect, at this address; a port for each process, from this one on
-    /// [default: 127.0.0.1:8086].
+    /// Let a Tracy viewer connect, at this address; a port for each process, from this one on; port 0
+    /// is any that is free [default: 127.0.0.1:8086].
     #[arg(long, value_name = "ADDR:PORT", num_args = 0..=1, require_equals = true,
           default_missing_value = USUAL, value_parser = address)]
     pub tracy: Option<SocketAddr>,
@@ -76,7 +76,8 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     } else {
         text.to_owned()
     };
-    text.parse().map_err(|_| "an address and a port are needed, as in 127.0.0.1:8086".to_owned())
+    let problem = "an address and a port, 0 to 65535, are needed, as in 127.0.0.1:8086";
+    text.parse().map_err(|_| problem.to_owned())
 }
 
 fn protocol(text: &str) -> Result<Choice, String> {
