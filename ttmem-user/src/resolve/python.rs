@@ -13,6 +13,9 @@ use super::{
 };
 use crate::{image::Image, units::Svma};
 
+/// A function that an interpreter has.
+pub const MARKER: &str = "PyInterpreterState_Main";
+
 /// What an interpreter's file says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interpreter {
@@ -208,14 +211,9 @@ fn version(image: &Image<'_>) -> Option<(u64, u64)> {
     Some((version >> 24 & 0xff, version >> 16 & 0xff))
 }
 
-/// Whether a file is an interpreter.
-pub fn is_interpreter(image: &Image<'_>) -> bool {
-    image.symbol("PyInterpreterState_Main").is_some_and(|symbol| symbol.is_function)
-}
-
 /// Where the pointer to the main interpreter is.
 fn main(image: &Image<'_>, executor: &Executor<'_>) -> Result<Svma, Refusal> {
-    let name = "PyInterpreterState_Main";
+    let name = MARKER;
     let value = returned(&paths(image, executor, name)?, name)?;
     match &*value {
         Expr::Load { address, width: 8 } => match **address {

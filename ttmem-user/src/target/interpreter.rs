@@ -8,8 +8,9 @@ use ttmem_common::{
 pub use crate::resolve::python::{Code as CodeFields, Frames};
 
 use super::{
+    defined::defines,
     file,
-    library::{candidates, locate},
+    library::{Candidate, candidates, locate},
     memory::{LiveMemory, TargetMemory as _},
     process::Process,
 };
@@ -69,22 +70,29 @@ pub fn find(process: &Process) -> Result<Option<Found>, String> {
     Ok(Some(Found { layout, memory, frames, code, types }))
 }
 
+/// Files of such a name that are looked into: one has the program, one the library.
+const MOST_FILES: usize = 8;
+/// Larger ones are none: debug information and all they have a fifth of it.
+const MOST_BYTES: u64 = 256 << 20;
+
 /// The file of the interpreter, and what the loader added to its addresses.
 fn mapped(process: &Process) -> Result<Option<(Image<'static>, u64)>, String> {
     let maps = process.maps().map_err(|error| error.to_string())?;
     let root = file::root(process).ok();
-    for candidate in candidates(&maps) {
+    let is_named = |candidate: &Candidate| {
         let name = candidate.path.file_name().unwrap_or_default().to_string_lossy();
-        if !name.starts_with("python") && !name.starts_with("libpython") {
-            continue;
-        }
+        name.starts_with("python") || name.starts_with("libpython")
+    };
+    for candidate in candidates(&maps).into_iter().filter(is_named).take(MOST_FILES) {
         let unreadable = |error| format!("{}: {error}", candidate.path.display());
         let (found, _) = locate(process, root.as_ref(), &candidate).map_err(unreadable)?;
-        let bytes = found.read().map_err(unreadable)?;
-        let Ok(image) = Image::parse(bytes) else { continue };
-        if !python::is_interpreter(&image) {
+        let file = found.open().map_err(unreadable)?;
+        let is_too_large = file.metadata().is_ok_and(|metadata| metadata.len() > MOST_BYTES);
+        if is_too_large || defines(file, python::MARKER, MOST_BYTES).is_err() {
             continue;
         }
+        let bytes = found.read().map_err(unreadable)?;
+        let Ok(image) = Image::parse(bytes) else { continue };
         let bias = image
             .load_bias(Avma(candidate.addresses.start), candidate.offset)
             .ok_or_else(|| format!("{}: its mapping fits no segment", candidate.path.display()))?;

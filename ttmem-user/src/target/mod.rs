@@ -1,6 +1,7 @@
 //! What is known of a target: the process, its files and its memory.
 
 pub mod bounded;
+mod defined;
 pub mod file;
 pub mod interpreter;
 pub mod library;
