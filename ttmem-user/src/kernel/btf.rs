@@ -4,6 +4,8 @@
 //!
 //! Invariant: whatever the bytes are, it ends; none panics.
 
+use std::sync::OnceLock;
+
 /// The description of the kernel's own types.
 const PATH: &str = "/sys/kernel/btf/vmlinux";
 
@@ -14,11 +16,19 @@ const HEAD: usize = 12;
 /// Bytes of a member of a struct.
 const MEMBER: usize = 12;
 
+/// What follows if the kernel does not say it.
+pub const NO_THREADS: &str = "the kernel does not say where it keeps which thread is which \
+                              (/sys/kernel/btf/vmlinux)";
+
 /// Offset of the `fs` base in a task, in bytes: of `thread.fsbase` in `struct task_struct`. `None`: the
 /// kernel does not say.
 pub fn fs_base() -> Option<u32> {
-    let bytes = std::fs::read(PATH).inspect_err(|error| log::debug!("{PATH}: {error}")).ok()?;
-    Types::parse(&bytes)?.offset_of(&[("task_struct", "thread"), ("thread_struct", "fsbase")])
+    // It stays the same kernel, and this takes some milliseconds.
+    static FOUND: OnceLock<Option<u32>> = OnceLock::new();
+    *FOUND.get_or_init(|| {
+        let bytes = std::fs::read(PATH).inspect_err(|error| log::debug!("{PATH}: {error}")).ok()?;
+        Types::parse(&bytes)?.offset_of(&[("task_struct", "thread"), ("thread_struct", "fsbase")])
+    })
 }
 
 /// The types of a description.

@@ -16,6 +16,7 @@ mod stacks;
 pub mod support;
 
 pub use attacher::{Attacher, Link};
+pub use btf::{NO_THREADS, fs_base};
 pub use load::{Kernel, KernelError, LoadOptions, StackOptions};
 pub use records::Records;
 pub use stacks::StackRecords;

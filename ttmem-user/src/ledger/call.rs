@@ -115,6 +115,8 @@ impl fmt::Display for Cut {
 pub enum PythonUnknown {
     /// Those that the interpreter has do not fit the stack.
     Unmatched,
+    /// The thread was not found.
+    Thread,
     /// What the interpreter has could not be read.
     Unreadable,
     /// There are more than are kept.
@@ -128,6 +130,7 @@ impl PythonUnknown {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Unmatched => "functions_do_not_fit_the_stack",
+            Self::Thread => "thread_not_found",
             Self::Unreadable => "unreadable",
             Self::Deep => "too_many_functions",
             Self::Interpreter(_) => "interpreter_not_understood",
@@ -139,6 +142,7 @@ impl fmt::Display for PythonUnknown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unmatched => f.write_str("Python's functions do not fit the stack"),
+            Self::Thread => f.write_str("Python's main interpreter has no such thread"),
             Self::Unreadable => f.write_str("Python's functions could not be read"),
             Self::Deep => f.write_str("there are more Python functions than are kept"),
             Self::Interpreter(why) => write!(f, "Python's functions are not known: {why}"),

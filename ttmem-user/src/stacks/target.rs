@@ -143,9 +143,8 @@ impl Target {
         let functions = match &self.python {
             Err(why) => Err(PythonUnknown::Interpreter(Arc::clone(why))),
             Ok(None) => Err(PythonUnknown::Interpreter(NOT_FOUND.into())),
-            Ok(Some(_)) if matches!(end, PythonEnd::NoThread | PythonEnd::NoInterpreter) => {
-                Err(PythonUnknown::Unmatched)
-            }
+            Ok(Some(_)) if end == PythonEnd::NoThread => Err(PythonUnknown::Thread),
+            Ok(Some(_)) if end == PythonEnd::NoInterpreter => Err(PythonUnknown::Unreadable),
             Ok(Some(python)) => {
                 python.calls(record.python.frames()).ok_or(PythonUnknown::Unreadable)
             }

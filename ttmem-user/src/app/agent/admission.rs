@@ -16,7 +16,7 @@ use crate::{
         share::Share,
         target::{Examiner, Target},
     },
-    kernel::{Attacher, Link, support},
+    kernel::{Attacher, Link, NO_THREADS, fs_base, support},
     ledger::{Ledger, report::Unwatched, snapshot::ProcessLabel},
     pipeline::{Command, Control, Gone, NewTarget, ReadLive},
     sink::Follower,
@@ -248,6 +248,7 @@ impl Admission {
 /// The interpreter of a process: for the eBPF side, and for who names its functions.
 fn python_of(process: &Process) -> (PythonLayout, Interpreter) {
     match interpreter::find(process) {
+        Ok(Some(_)) if fs_base().is_none() => (PythonLayout::default(), Err(NO_THREADS.into())),
         Ok(Some(found)) => {
             let python = Python::new(Box::new(found.memory), found.frames, found.code, found.types);
             (found.layout, Ok(Some(python)))
