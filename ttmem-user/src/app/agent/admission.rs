@@ -151,12 +151,9 @@ impl Admission {
         let label = Arc::new(target.label(serial));
         let shared = self.share.as_ref().map(|share| share.prepare(&target.process, &label));
         let (table, socket) = shared.transpose()?.unzip();
-        let stacks = self.stacks.as_ref();
-        let modules = stacks.map(|_| Modules::open(&target.process)).transpose()?;
+        let code = self.stacks.is_some().then(|| self.open_code(target, slot)).transpose()?;
         self.announce(target, slot, label, table, fresh)?;
-        if let Some((stacks, modules)) = self.stacks.as_ref().zip(modules) {
-            let (layout, python) = python_of(&target.process);
-            self.attacher.set_python(slot, &layout)?;
+        if let Some((stacks, (modules, python))) = self.stacks.as_ref().zip(code) {
             stacks.add(serial, slot, pid, modules, python);
         }
         let path = &target.library.open_path;
@@ -180,6 +177,14 @@ impl Admission {
                 Err(error.into())
             }
         }
+    }
+
+    /// What the target executes, for call stacks; tells the eBPF side of its interpreter.
+    fn open_code(&mut self, target: &Target, slot: u32) -> anyhow::Result<(Modules, Interpreter)> {
+        let modules = Modules::open(&target.process)?;
+        let (layout, python) = python_of(&target.process);
+        self.attacher.set_python(slot, &layout)?;
+        Ok((modules, python))
     }
 
     /// Gives the target its place in the pipeline, and waits until it has it.
