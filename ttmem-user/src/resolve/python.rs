@@ -66,6 +66,14 @@ pub struct Code {
     pub line_table: u32,
 }
 
+impl Code {
+    /// Where the last of the fields ends.
+    fn end(&self) -> u32 {
+        let fields = [self.file_name, self.name, self.first_line, self.line_table];
+        fields.into_iter().max().map_or(0, |last| last.saturating_add(8))
+    }
+}
+
 /// Type objects, and the one object that is nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Types {
@@ -103,6 +111,11 @@ pub fn resolve(image: &Image<'_>) -> Result<Interpreter, Refusal> {
     let older = || format!("it is older than Python 3.10; {KNOWN}");
     let of_code = code(image, types.code)?.ok_or_else(older)?;
     let chain = if is_later { structs(image, &executor)? } else { objects(image, &executor)? };
+    if let Frames::Structs(start) = chain.frames
+        && start < of_code.end()
+    {
+        return Err(format!("instructions would begin amid a code object's fields, at {start:#x}"));
+    }
     Ok(Interpreter {
         main: main(image, &executor)?,
         threads: field(image, &executor, "PyInterpreterState_ThreadHead")?,
@@ -191,10 +204,13 @@ fn instruction(image: &Image<'_>, executor: &Executor<'_>) -> Result<(u32, u32, 
     agreed(&format!("what {name} subtracts"), found)
 }
 
-/// Two fields of a frame and an offset, from `place - (code + offset)`.
+/// Two fields of a frame and an offset, from `place - (code + offset)`, or `place - code - offset` as some
+/// compilers have it; a difference of the fields alone is a part of that.
 fn difference(value: &Value) -> Option<(u32, u32, u32)> {
-    let Expr::Binary(Op::Sub, place, begin) = &**value else { return None };
+    let (difference, behind) = base_and_offset(value);
+    let Expr::Binary(Op::Sub, place, begin) = &**difference else { return None };
     let (code, start) = base_and_offset(begin);
+    let start = start.checked_sub(behind).filter(|start| *start != 0)?;
     let (place, code) = (Field::of(place, 0)?, Field::of(code, 0)?);
     match (&*place.steps, &*code.steps) {
         ([frame, place], [same, code]) if frame == same => {
