@@ -1,15 +1,12 @@
 //! Call stacks of the real tt-metal, under Python.
 
-use std::collections::HashMap;
-
 use anyhow::{Context as _, Result, ensure};
 use e2e::{
     or_skip,
     real::{Program, both},
-    stacks::{are_in_order, functions, python_functions},
+    stacks::{MOST_PYTHON, Made, Told, are_in_order, by_address, functions, python_functions},
     ttmem::{Ttmem, now_ns},
 };
-use serde::Deserialize;
 use serde_json::Value;
 
 /// Where in the script there are buffers of all kinds.
@@ -55,23 +52,6 @@ fn whole_stacks(ttmem: &Ttmem, mut program: Program) -> Result<()> {
     Ok(())
 }
 
-/// What `stacks.py` has made.
-#[derive(Debug, Deserialize)]
-struct Made {
-    address: u64,
-    /// The functions that were being executed, the innermost first: file, line, name.
-    stack: Vec<(String, u64, String)>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Told {
-    checkpoint: String,
-    made: Vec<Made>,
-}
-
-/// Python functions of one stack that are recorded.
-const MOST: usize = 64;
-
 #[test]
 fn python_functions_are_those_that_python_says() {
     let (real, ttmem) = or_skip!(both());
@@ -95,9 +75,7 @@ fn python_functions_of(ttmem: &Ttmem, mut program: Program, stack_bytes: &str) -
     }
     let snapshot = watch.at_or_after(now_ns())?;
     ensure!(snapshot["exact"] == true, "{}", snapshot["inexact_because"]);
-    let buffers = snapshot["buffers"].as_array().context("no buffers")?;
-    let by_address: HashMap<u64, &Value> =
-        buffers.iter().filter_map(|buffer| Some((buffer["address"].as_u64()?, buffer))).collect();
+    let by_address = by_address(&snapshot)?;
     ensure!(told.made.len() == 13, "{} made", told.made.len());
     for made in &told.made {
         let buffer = by_address.get(&made.address).context("it is not there")?;
@@ -122,11 +100,11 @@ fn check(buffer: &Value, made: &Made, stack_bytes: &str) -> Result<()> {
     let seen = python_functions(buffer)?;
     let inner = seen.iter().position(|function| function.2.ends_with("make")).context("no make")?;
     ensure!(inner > 0 && seen[inner - 1].2 == "tensor", "what is called");
-    let is_deep = made.stack.len() > MOST;
+    let is_deep = made.stack.len() > MOST_PYTHON;
     ensure!(buffer["python_unknown"].is_null() != is_deep);
     if is_deep {
         // Some versions have frames in between that are no functions'.
-        ensure!((MOST - 4..=MOST).contains(&seen.len()), "{} functions", seen.len());
+        ensure!((MOST_PYTHON - 4..=MOST_PYTHON).contains(&seen.len()), "{} functions", seen.len());
         ensure!(made.stack.starts_with(&seen[inner..]), "{:?}", &seen[inner..]);
     } else {
         ensure!(seen[inner..] == made.stack, "{:?}", &seen[inner..]);

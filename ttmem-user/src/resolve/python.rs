@@ -69,6 +69,14 @@ pub struct Code {
     pub line_table: u32,
 }
 
+impl Code {
+    /// Where the last of the fields ends.
+    fn end(&self) -> u32 {
+        let fields = [self.file_name, self.name, self.first_line, self.line_table];
+        fields.into_iter().max().map_or(0, |last| last.saturating_add(8))
+    }
+}
+
 /// Type objects, and the one object that is nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Types {
@@ -81,6 +89,9 @@ pub struct Types {
     /// The object `None`.
     pub none: Svma,
 }
+
+/// The versions whose frames are known.
+const KNOWN: &str = "understood are 3.10, 3.12 and 3.13";
 
 /// Decodes what is needed to name the Python functions of a thread.
 pub fn resolve(image: &Image<'_>) -> Result<Interpreter, Refusal> {
@@ -95,15 +106,19 @@ pub fn resolve(image: &Image<'_>) -> Result<Interpreter, Refusal> {
         bytes: symbol("PyBytes_Type")?,
         none: symbol("_Py_NoneStruct")?,
     };
-    let chain = match version(image) {
-        None => objects(image, &executor)?,
-        Some((3, 12 | 13)) => structs(image, &executor)?,
-        Some((major, minor)) => {
-            return Err(format!(
-                "it is Python {major}.{minor}; understood are 3.10, 3.12 and 3.13"
-            ));
-        }
+    let is_later = match version(image) {
+        None => false,
+        Some((3, 12 | 13)) => true,
+        Some((major, minor)) => return Err(format!("it is Python {major}.{minor}; {KNOWN}")),
     };
+    let older = || format!("it is older than Python 3.10; {KNOWN}");
+    let of_code = code(image, types.code)?.ok_or_else(older)?;
+    let chain = if is_later { structs(image, &executor)? } else { objects(image, &executor)? };
+    if let Frames::Structs(start) = chain.frames
+        && start < of_code.end()
+    {
+        return Err(format!("instructions would begin amid a code object's fields, at {start:#x}"));
+    }
     Ok(Interpreter {
         main: main(image, &executor)?,
         threads: field(image, &executor, "PyInterpreterState_ThreadHead")?,
@@ -115,7 +130,7 @@ pub fn resolve(image: &Image<'_>) -> Result<Interpreter, Refusal> {
         code: chain.code,
         place: chain.place,
         frames: chain.frames,
-        of_code: code(image, types.code)?,
+        of_code,
         types,
     })
 }
@@ -192,10 +207,13 @@ fn instruction(image: &Image<'_>, executor: &Executor<'_>) -> Result<(u32, u32, 
     agreed(&format!("what {name} subtracts"), found)
 }
 
-/// Two fields of a frame and an offset, from `place - (code + offset)`.
+/// Two fields of a frame and an offset, from `place - (code + offset)`, or `place - code - offset` as some
+/// compilers have it; a difference of the fields alone is a part of that.
 fn difference(value: &Value) -> Option<(u32, u32, u32)> {
-    let Expr::Binary(Op::Sub, place, begin) = &**value else { return None };
+    let (difference, behind) = base_and_offset(value);
+    let Expr::Binary(Op::Sub, place, begin) = &**difference else { return None };
     let (code, start) = base_and_offset(begin);
+    let start = start.checked_sub(behind).filter(|start| *start != 0)?;
     let (place, code) = (Field::of(place, 0)?, Field::of(code, 0)?);
     match (&*place.steps, &*code.steps) {
         ([frame, place], [same, code]) if frame == same => {
@@ -290,8 +308,8 @@ const MOST_MEMBERS: u64 = 64;
 const INT: u64 = 1;
 const OBJECT: u64 = 6;
 
-/// The fields of code objects, as its type shows them to Python.
-fn code(image: &Image<'_>, code_type: Svma) -> Result<Code, Refusal> {
+/// The fields of code objects, as its type shows them to Python; `None`: their lines are not as since 3.10.
+fn code(image: &Image<'_>, code_type: Svma) -> Result<Option<Code>, Refusal> {
     let tables = (0..TYPE_BYTES / 8)
         .filter_map(|word| image.address_in_slot(Svma(code_type.0.checked_add(word * 8)?)));
     for table in tables {
@@ -300,15 +318,15 @@ fn code(image: &Image<'_>, code_type: Svma) -> Result<Code, Refusal> {
             continue;
         }
         let wanted = |name: &str, kind| {
-            field(name, kind)
-                .ok_or_else(|| format!("PyCode_Type shows no {name} as since Python 3.10"))
+            field(name, kind).ok_or_else(|| format!("PyCode_Type shows no {name}"))
         };
-        return Ok(Code {
+        let Some(line_table) = field("co_linetable", OBJECT) else { return Ok(None) };
+        return Ok(Some(Code {
             file_name: wanted("co_filename", OBJECT)?,
             name: field("co_qualname", OBJECT).map_or_else(|| wanted("co_name", OBJECT), Ok)?,
             first_line: wanted("co_firstlineno", INT)?,
-            line_table: wanted("co_linetable", OBJECT)?,
-        });
+            line_table,
+        }));
     }
     Err("PyCode_Type shows no fields".to_owned())
 }
