@@ -145,26 +145,25 @@ impl Target {
             Ok(None) => Err(PythonUnknown::Interpreter(NOT_FOUND.into())),
             Ok(Some(_)) if end == PythonEnd::NoThread => Err(PythonUnknown::Thread),
             Ok(Some(_)) if end == PythonEnd::NoInterpreter => Err(PythonUnknown::Unreadable),
-            Ok(Some(python)) => {
-                python.calls(record.python.frames()).ok_or(PythonUnknown::Unreadable)
-            }
+            Ok(Some(python)) => Ok(python.calls(record.python.frames())),
         };
-        let interleaved = functions.and_then(|functions| {
-            let all = interleave(&frames, cut.as_ref(), &functions, end);
-            all.map_err(|unmatched| {
+        let interleaved = functions.and_then(|(calls, are_known)| {
+            let all = interleave(&frames, cut.as_ref(), &calls, end).map_err(|unmatched| {
                 log::debug!("{unmatched}");
                 PythonUnknown::Unmatched
-            })
+            })?;
+            Ok((all, are_known))
         });
         match interleaved {
             Err(unknown) => native(frames, Some(unknown)),
-            Ok(all) => Unwound {
+            Ok((all, are_known)) => Unwound {
                 beyond_cut: all.beyond_cut,
                 frames: all.frames.into(),
                 cut,
                 python_unknown: match end {
-                    PythonEnd::Deep => Some(PythonUnknown::Deep),
                     PythonEnd::Unreadable => Some(PythonUnknown::Unreadable),
+                    _ if !are_known => Some(PythonUnknown::Unreadable),
+                    PythonEnd::Deep => Some(PythonUnknown::Deep),
                     _ => None,
                 },
             },

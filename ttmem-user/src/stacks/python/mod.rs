@@ -35,6 +35,9 @@ const MOST_BYTES: usize = 16 << 20;
 /// Bytes of an instruction.
 const INSTRUCTION: i64 = 2;
 
+/// A function whose code is not known.
+const UNKNOWN: Frame = Frame { function: None, module: None, place: Place::Python(None) };
+
 /// Names the Python functions of one target.
 pub struct Python {
     memory: Box<dyn TargetMemory + Send>,
@@ -108,21 +111,25 @@ impl Python {
     }
 
     /// The functions that have been looked at, those of each call of the evaluation loop together, all with
-    /// the innermost first; `None`: some code is not known.
-    pub fn calls(&self, functions: &[PythonFrame]) -> Option<Vec<Vec<Arc<Frame>>>> {
+    /// the innermost first; and whether the code of each is known. Others have no name.
+    pub fn calls(&self, functions: &[PythonFrame]) -> (Vec<Vec<Arc<Frame>>>, bool) {
         let mut calls = Vec::new();
         let mut call = Vec::new();
+        let mut are_known = true;
         for function in functions {
-            let known = self.codes.get(&function.code)?;
+            let code = self.codes.get(&function.code).and_then(|known| known.code.as_ref());
             let is_end = match self.frames {
                 Frames::Objects => true,
-                Frames::Structs(_) => self.is_end(function.code, known),
+                Frames::Structs(_) => self.is_end(function.code, code),
             };
-            match (&self.frames, &known.code) {
+            match (&self.frames, code) {
                 (Frames::Structs(_), _) if is_end => {}
-                (_, None) => return None,
                 (Frames::Structs(_), Some(code)) if code.is_filler() => {}
                 (_, Some(code)) => call.push(Arc::new(self.frame(code, function))),
+                (_, None) => {
+                    are_known = false;
+                    call.push(Arc::new(UNKNOWN));
+                }
             }
             if is_end {
                 calls.push(std::mem::take(&mut call));
@@ -131,13 +138,13 @@ impl Python {
         if !call.is_empty() {
             calls.push(call);
         }
-        Some(calls)
+        (calls, are_known)
     }
 
     /// Whether a frame is that in which a call of the evaluation loop ends: it executes nothing, or what
     /// is no function's.
-    fn is_end(&self, code: u64, known: &Known) -> bool {
-        Avma(code) == self.types.none || known.code.as_ref().is_some_and(Code::is_trampoline)
+    fn is_end(&self, at: u64, code: Option<&Code>) -> bool {
+        Avma(at) == self.types.none || code.is_some_and(Code::is_trampoline)
     }
 
     fn frame(&self, code: &Code, function: &PythonFrame) -> Frame {
@@ -203,10 +210,10 @@ mod tests {
 
     /// The one frame of a function.
     fn frame(python: &Python, function: PythonFrame) -> Option<Frame> {
-        let calls = python.calls(&[function])?;
+        let (calls, is_known) = python.calls(&[function]);
         let [call] = &*calls else { panic!("{calls:?}") };
         let [frame] = &**call else { panic!("{call:?}") };
-        Some(Frame::clone(frame))
+        is_known.then(|| Frame::clone(frame))
     }
 
     #[test]
@@ -254,16 +261,24 @@ mod tests {
         let names = |python: &mut Python, codes: &[u64]| {
             let functions: Vec<_> = codes.iter().map(|code| later(*code, 0)).collect();
             python.look(&functions, Instant::now());
-            let calls = python.calls(&functions)?;
-            let name = |frame: &Arc<Frame>| frame.function.as_deref().unwrap().to_owned();
-            Some(calls.iter().map(|call| call.iter().map(name).collect()).collect::<Vec<Vec<_>>>())
+            let (calls, are_known) = python.calls(&functions);
+            let name = |frame: &Arc<Frame>| frame.function.as_deref().unwrap_or("?").to_owned();
+            let names: Vec<Vec<String>> =
+                calls.iter().map(|call| call.iter().map(name).collect()).collect();
+            (names, are_known)
         };
-        let calls = names(&mut python, &[INNER, FILLER, OUTER, END, OUTER, none]).unwrap();
-        assert_eq!(calls, [vec!["inner", "outer"], vec!["outer"]]);
-        let open = names(&mut python, &[INNER, none, OUTER]).unwrap();
-        assert_eq!(open, [["inner"], ["outer"]], "there are more than were recorded");
-        assert_eq!(names(&mut python, &[INNER, 0x9_0000, none]), None, "no code at all");
-        assert_eq!(names(&mut python, &[none, none]).unwrap(), [[""; 0], []]);
+        let mut are = |codes: &[u64], expected: &[&[&str]], are_known: bool| {
+            let (names, known) = names(&mut python, codes);
+            assert_eq!(names, expected);
+            assert_eq!(known, are_known, "{names:?}");
+        };
+        let several = [INNER, FILLER, OUTER, END, OUTER, none];
+        are(&several, &[&["inner", "outer"], &["outer"]], true);
+        // There are more than were recorded.
+        are(&[INNER, none, OUTER], &[&["inner"], &["outer"]], true);
+        // One is gone.
+        are(&[INNER, 0x9_0000, OUTER, none], &[&["inner", "?", "outer"]], false);
+        are(&[none, none], &[&[], &[]], true);
     }
 
     #[test]
