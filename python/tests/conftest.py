@@ -146,8 +146,13 @@ BUFFER = {
     "allocated_ns": 9,
     "pre_attach": False,
     "site": "ttnn::zeros",
-    "stack": [{"function": "main", "module": "/bin/model", "offset": 16}],
+    "stack": [
+        {"function": "forward", "module": "/a/model.py", "offset": None, "line": 42},
+        {"function": "main", "module": "/bin/model", "offset": 16, "line": None},
+    ],
     "stack_cut": None,
+    "frames_beyond_cut": 0,
+    "python_unknown": None,
     "a_newer_key": 1,
 }
 

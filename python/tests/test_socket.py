@@ -22,7 +22,11 @@ def test_requests_are_as_documented(monitor: ttmem.Monitor, server: FakeServer) 
     found = monitor.buffers(type="L1", chip=0, sort="-size", limit=3)
     assert found[0].unique_id == 7 and found[0].bank_bytes is None
     assert found[0].site == "ttnn::zeros" and found[0].stack_unknown is None
-    assert found[0].stack == [ttmem.Frame(function="main", module="/bin/model", offset=16)]
+    assert found[0].stack == [
+        ttmem.Frame(function="forward", module="/a/model.py", offset=None, line=42),
+        ttmem.Frame(function="main", module="/bin/model", offset=16),
+    ]
+    assert found[0].frames_beyond_cut == 0 and found[0].python_unknown is None
     assert monitor.failures() == []
     assert server.requests == [
         {"get": "sync"},

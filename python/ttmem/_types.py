@@ -25,8 +25,10 @@ class Frame:
     function: Optional[str]
     #: The file that it is in, as the process sees it.
     module: Optional[str]
-    #: Address in the file; without a file, in the process.
-    offset: int
+    #: Address in the file; without a file, in the process; None for a Python function.
+    offset: Optional[int]
+    #: The line of a Python function; None for others.
+    line: Optional[int] = None
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,10 @@ class Buffer:
     stack: Optional[list[Frame]] = None
     #: Why the last frame is not the first of its thread; None if it is.
     stack_cut: Optional[str] = None
+    #: So many frames at the end, all of Python, come after what was cut off.
+    frames_beyond_cut: Optional[int] = None
+    #: Why Python functions are lacking; None if none is.
+    python_unknown: Optional[str] = None
     #: Why no stack is known; None if one is, or without ``--stacks``.
     stack_unknown: Optional[str] = None
 
@@ -218,6 +224,10 @@ class Failure:
     stack: Optional[list[Frame]] = None
     #: Why the last frame is not the first of its thread; None if it is.
     stack_cut: Optional[str] = None
+    #: So many frames at the end, all of Python, come after what was cut off.
+    frames_beyond_cut: Optional[int] = None
+    #: Why Python functions are lacking; None if none is.
+    python_unknown: Optional[str] = None
     #: Why no stack is known; None if one is, or without ``--stacks``.
     stack_unknown: Optional[str] = None
 

@@ -60,24 +60,18 @@ class Model:
         self.mesh = mesh
         self.random = random.Random(seed)
         self.hidden = 512
+        # Each allocation has a line of its own: that is what a call stack shows.
+        self.dram = {"layout": ttnn.TILE_LAYOUT, "device": mesh, "memory_config": ttnn.DRAM_MEMORY_CONFIG}
+        self.l1 = {**self.dram, "memory_config": ttnn.L1_MEMORY_CONFIG}
+        hidden, wide = self.hidden, 4 * self.hidden
         self.weights = {
-            "query": self.dram(self.hidden, self.hidden, ttnn.bfloat16),
-            "output": self.dram(self.hidden, self.hidden, ttnn.bfloat16),
-            "up": self.dram(self.hidden, 4 * self.hidden, ttnn.bfloat8_b),
-            "down": self.dram(4 * self.hidden, self.hidden, ttnn.bfloat8_b),
+            "query": ttnn.zeros((1, 1, hidden, hidden), dtype=ttnn.bfloat16, **self.dram),
+            "output": ttnn.zeros((1, 1, hidden, hidden), dtype=ttnn.bfloat16, **self.dram),
+            "up": ttnn.zeros((1, 1, hidden, wide), dtype=ttnn.bfloat8_b, **self.dram),
+            "down": ttnn.zeros((1, 1, wide, hidden), dtype=ttnn.bfloat8_b, **self.dram),
         }
         self.cache: list[Any] = []
         self.length = self.random.randrange(40, 160)
-
-    def dram(self, rows: int, columns: int, dtype: Any) -> Any:
-        """A tensor of zeros in DRAM."""
-        return self.tensor(rows, columns, dtype, ttnn.DRAM_MEMORY_CONFIG)
-
-    def tensor(self, rows: int, columns: int, dtype: Any, memory: Any) -> Any:
-        """A tensor of zeros."""
-        return ttnn.zeros(
-            (1, 1, rows, columns), dtype=dtype, layout=ttnn.TILE_LAYOUT, device=self.mesh, memory_config=memory
-        )
 
     def sharded(self, rows: int) -> Any:
         """Activations of that many rows, spread by width over eight cores."""
@@ -91,7 +85,7 @@ class Model:
     def step(self) -> None:
         """Runs the layer once; what is not kept is freed, one way or the other."""
         rows = self.random.choice(BATCH_ROWS)
-        hidden = self.tensor(rows, self.hidden, ttnn.bfloat16, ttnn.L1_MEMORY_CONFIG)
+        hidden = ttnn.zeros((1, 1, rows, self.hidden), dtype=ttnn.bfloat16, **self.l1)
         hidden = self.attention(hidden)
         hidden = self.mixing(hidden, rows)
         ttnn.deallocate(hidden)
@@ -130,7 +124,7 @@ class Model:
             self.cache.clear()
             self.length = self.random.randrange(40, 160)
         rows = TILE * self.random.randrange(1, 33)
-        self.cache.append(self.dram(rows, 2 * self.hidden, ttnn.bfloat16))
+        self.cache.append(ttnn.zeros((1, 1, rows, 2 * self.hidden), dtype=ttnn.bfloat16, **self.dram))
 
 
 def main() -> None:

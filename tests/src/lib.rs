@@ -6,6 +6,7 @@
 pub mod alone;
 pub mod asking;
 pub mod failure;
+pub mod interpreters;
 pub mod programs;
 pub mod readers;
 pub mod real;

@@ -182,7 +182,8 @@ pub struct Program {
 }
 
 impl Program {
-    fn spawn(mut command: Command) -> Result<Self> {
+    /// Starts one by a command line.
+    pub fn spawn(mut command: Command) -> Result<Self> {
         let log = File::from(memfd_create("log", MemfdFlags::CLOEXEC)?);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log.try_clone()?);
         let mut child = command.spawn().with_context(|| format!("{command:?}"))?;

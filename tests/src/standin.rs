@@ -57,6 +57,11 @@ impl Standin {
         self.folder.join("libtt_metal.so")
     }
 
+    /// The library by which a program in another language asks for buffers.
+    pub fn entry(&self) -> PathBuf {
+        self.folder.join("libstandin_python.so")
+    }
+
     /// Starts the driver and waits until it is ready.
     pub fn start(&self) -> Result<Driver> {
         Driver::start(&self.folder.join("driver"))

@@ -10,6 +10,7 @@ pub mod failure;
 pub mod layout;
 pub mod loss;
 pub mod probe;
+pub mod python;
 pub mod record;
 pub mod table;
 pub mod witness;

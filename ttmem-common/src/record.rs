@@ -3,7 +3,11 @@
 //! Little-endian, naturally aligned, no padding. A record is a fact seen in the target; what it
 //! means is the agent's business.
 
-use crate::{failure::FAILURE_FIELDS, layout::BUFFER_TYPES};
+use crate::{
+    failure::FAILURE_FIELDS,
+    layout::BUFFER_TYPES,
+    python::{self, PythonFrame},
+};
 
 /// Kind of an [`AllocateRecord`].
 pub const KIND_ALLOCATE: u32 = 1;
@@ -416,6 +420,9 @@ pub struct ResizeRecord {
 ///
 /// As many bytes follow as the agent has asked for, of which the first `length` are the stack's,
 /// from `sp` upwards.
+///
+/// The functions of an interpreted program are no part of the stack: they are found in the
+/// interpreter's own objects, which only the moment of the hit shows as they were.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
     feature = "bytes",
@@ -437,6 +444,12 @@ pub struct StackRecord {
     pub length: u32,
     /// Keeps the layout free of padding.
     pub reserved: u32,
+    /// How many of `python` are used.
+    pub python_count: u32,
+    /// Why there are no more of them: one of the `PYTHON_` constants.
+    pub python_end: u32,
+    /// The Python functions that the thread executed, the innermost first.
+    pub python: [PythonFrame; python::MOST_FRAMES],
 }
 
 /// Bytes of the records of a kind; `None`: there is no such kind, or they have no fixed length.
@@ -461,7 +474,7 @@ pub const fn len_of(kind: u32) -> Option<usize> {
 /// Stacks are copied in pieces of this many bytes where they end early.
 pub const STACK_PIECE: u32 = 512;
 
-const _: () = assert!(size_of::<StackRecord>() == 24 + 8 * 8 + 8);
+const _: () = assert!(size_of::<StackRecord>() == 24 + 8 * 8 + 16 + 16 * python::MOST_FRAMES);
 const _: () = assert!(size_of::<ResizeRecord>() == 24 + 16 + 8 + 32);
 const _: () = assert!(size_of::<RecordHeader>() == 24);
 const _: () = assert!(size_of::<AllocateRecord>() == 24 + 7 * 8 + 16);

@@ -10,6 +10,7 @@ use ttmem_common::{
     cpu_ring::{Chunk, CpuState},
     layout::{LayoutTable, MAX_SLOTS},
     loss::LOSS_STRIDE,
+    python::PythonLayout,
     witness::{ROWS, WitnessRow},
 };
 
@@ -32,6 +33,10 @@ pub static STACKS: RingBuf = RingBuf::with_byte_size(4096, 0);
 /// One layout per target.
 #[map]
 pub static LAYOUTS: Array<LayoutTable> = Array::with_max_entries(MAX_SLOTS, 0);
+
+/// Where the target's interpreter keeps its frames, one per target.
+#[map]
+pub static PYTHON: Array<PythonLayout> = Array::with_max_entries(MAX_SLOTS, 0);
 
 /// `ttmem_common::control`.
 pub type ControlWords = [u64; CONTROL_WORDS as usize];

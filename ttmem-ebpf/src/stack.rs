@@ -14,6 +14,7 @@ use crate::{
     count::lose,
     emit::{Hit, wake_flags},
     maps::STACKS,
+    python,
     user_memory::read_raw,
 };
 
@@ -43,18 +44,23 @@ fn copy(registers: *const pt_regs, hit: &Hit) {
     let record = entry.as_mut_ptr().cast::<StackRecord>();
     // SAFETY: the context that the program was called with.
     let registers = unsafe { &*registers };
-    // SAFETY: the entry has room for the record and the stack behind it.
+    // Piece by piece: as a whole it is larger than the stack.
+    // SAFETY: the entry has room for the record and the stack behind it, and that for a piece at least.
     unsafe {
         let stack = record.add(1).cast::<u8>();
-        record.write(StackRecord {
-            header: hit.header(KIND_STACK),
-            ip: registers.rip,
-            sp: registers.rsp,
-            bp: registers.rbp,
-            preserved: [registers.rbx, registers.r12, registers.r13, registers.r14, registers.r15],
-            length: read(stack, room, registers.rsp),
-            reserved: 0,
-        });
+        (&raw mut (*record).header).write(hit.header(KIND_STACK));
+        (&raw mut (*record).ip).write(registers.rip);
+        (&raw mut (*record).sp).write(registers.rsp);
+        (&raw mut (*record).bp).write(registers.rbp);
+        let pt_regs { rbx, r12, r13, r14, r15, .. } = *registers;
+        (&raw mut (*record).preserved).write([rbx, r12, r13, r14, r15]);
+        (&raw mut (*record).reserved).write(0);
+        let frames = (&raw mut (*record).python).cast();
+        // What is read on the way lies where the stack will be.
+        let (count, end) = python::frames(hit, frames, stack.cast());
+        (&raw mut (*record).python_count).write(count);
+        (&raw mut (*record).python_end).write(end);
+        (&raw mut (*record).length).write(read(stack, room, registers.rsp));
     }
     entry.submit(wake_flags(hit, STACKS_WAKE_ARMED));
 }

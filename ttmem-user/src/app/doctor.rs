@@ -14,12 +14,13 @@ use super::{Outcome, output, target::Target};
 use crate::{
     cli::args::DoctorArgs,
     image::Image,
-    kernel::{Kernel, LoadOptions, support},
+    kernel::{Kernel, LoadOptions, NO_THREADS, fs_base, support},
     missing::Unresolved,
     resolve::{
         self,
         plan::{AttachPlan, InstructionCost},
     },
+    target::interpreter,
     units::Pid,
 };
 use consequence::consequence;
@@ -214,6 +215,12 @@ fn examine_process(report: &mut Report, pid: Pid) {
         },
         Ok(Err(reason)) => report.note("live buffers", reason),
         Err(error) => report.bad("live buffers", &error, error.to_string()),
+    }
+    match interpreter::find(&target.process) {
+        Ok(Some(_)) if fs_base().is_none() => report.note("Python", NO_THREADS),
+        Ok(Some(_)) => report.good("Python", "its functions and lines are shown with --stacks"),
+        Ok(None) => {}
+        Err(why) => report.note("Python", format!("not shown with --stacks: {why}")),
     }
 }
 

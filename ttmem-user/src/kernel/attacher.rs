@@ -11,8 +11,8 @@ use aya::{
     maps::{Array, MapData},
     programs::uprobe::UProbeLinkId,
 };
-use ttmem_common::{layout::LayoutTable, probe::cookie};
-use zerocopy::{FromZeros as _, IntoBytes as _};
+use ttmem_common::{layout::LayoutTable, probe::cookie, python::PythonLayout};
+use zerocopy::{FromZeros as _, Immutable, IntoBytes};
 
 use super::{KernelError, multi, perf};
 use crate::{resolve::plan::AttachPoint, units::Pid};
@@ -46,13 +46,26 @@ impl Attacher {
     /// Tells the eBPF side the layout of the target in `slot`.
     pub fn set_layout(&mut self, slot: u32, layout: &LayoutTable) -> Result<(), KernelError> {
         const LEN: usize = size_of::<LayoutTable>();
+        self.set::<_, LEN>("LAYOUTS", slot, layout)
+    }
+
+    /// Tells the eBPF side where the interpreter of the target in `slot` keeps its frames.
+    pub fn set_python(&mut self, slot: u32, layout: &PythonLayout) -> Result<(), KernelError> {
+        const LEN: usize = size_of::<PythonLayout>();
+        self.set::<_, LEN>("PYTHON", slot, layout)
+    }
+
+    fn set<T: IntoBytes + Immutable, const LEN: usize>(
+        &mut self,
+        name: &'static str,
+        slot: u32,
+        value: &T,
+    ) -> Result<(), KernelError> {
         let refused = |error: aya::maps::MapError| KernelError::Object(error.to_string());
         let mut bytes = [0_u8; LEN];
-        bytes.copy_from_slice(layout.as_bytes());
-        let map = self
-            .ebpf
-            .map_mut("LAYOUTS")
-            .ok_or_else(|| KernelError::Object("no map LAYOUTS".to_owned()))?;
+        bytes.copy_from_slice(value.as_bytes());
+        let map =
+            self.ebpf.map_mut(name).ok_or_else(|| KernelError::Object(format!("no map {name}")))?;
         let mut layouts: Array<&mut MapData, [u8; LEN]> = Array::try_from(map).map_err(refused)?;
         layouts.set(slot, bytes, 0).map_err(refused)
     }

@@ -16,8 +16,8 @@ use ttmem_common::{
 };
 
 use super::{
-    Attacher, Records, StackRecords, cpu_rings::CpuRings, merge::Merge, multi, perf, ring::Ring,
-    support,
+    Attacher, Records, StackRecords, btf, cpu_rings::CpuRings, merge::Merge, multi, perf,
+    ring::Ring, support,
 };
 use crate::{units::FileOffset, words::Words};
 
@@ -146,6 +146,7 @@ impl Kernel {
         let page = u32::try_from(rustix::param::page_size()).unwrap_or(4096);
         let room = Room::of(options.ring_bytes, cpus, page);
         let stack_bytes = options.stacks.map_or(0, |stacks| stacks.bytes);
+        let fs_base = options.stacks.and_then(|_| btf::fs_base()).unwrap_or(0);
         let pretend_preempting = u32::from(options.pretend_preempting);
         let log_level: u8 = if options.debug { 0xff } else { 0 };
         let mut ebpf = EbpfLoader::new()
@@ -160,6 +161,7 @@ impl Kernel {
             .override_global("PID_NS_DEV", &namespace_dev, true)
             .override_global("PID_NS_INO", &namespace_ino, true)
             .override_global("STACK_BYTES", &stack_bytes, true)
+            .override_global("FS_BASE", &fs_base, true)
             .override_global("PRETEND_PREEMPTING", &pretend_preempting, true)
             .override_global("AYA_LOG_LEVEL", &log_level, false)
             .load(&without_line_info(OBJECT))

@@ -1,6 +1,7 @@
 //! Loads the eBPF side, attaches it, drains its ring buffer. The only module that knows aya.
 
 mod attacher;
+mod btf;
 mod cpu_rings;
 #[cfg(test)]
 mod fake;
@@ -15,6 +16,7 @@ mod stacks;
 pub mod support;
 
 pub use attacher::{Attacher, Link};
+pub use btf::{NO_THREADS, fs_base};
 pub use load::{Kernel, KernelError, LoadOptions, StackOptions};
 pub use records::Records;
 pub use stacks::StackRecords;

@@ -10,15 +10,39 @@ use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use crate::units::Tid;
 
 /// A function that was being executed.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Frame {
     /// Its name, demangled, without parameters; `None` if the file has no symbol there.
     pub function: Option<Arc<str>>,
     /// The file that it is in, as the process sees it; `None` if it is in none.
     pub module: Option<Arc<str>>,
-    /// Where in the file, as the file states addresses; in a caller an address inside of the call.
-    /// Without a file the address in the process.
-    pub offset: u64,
+    /// Where in the file.
+    pub place: Place,
+}
+
+/// Where in its file a function was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// As the file states addresses; in a caller an address inside of the call. Without a file the
+    /// address in the process.
+    Code(u64),
+    /// The line of a Python function; `None`: the instruction has none.
+    Python(Option<u32>),
+}
+
+impl Serialize for Frame {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (offset, line) = match self.place {
+            Place::Code(offset) => (Some(offset), None),
+            Place::Python(line) => (None, line),
+        };
+        let mut map = serializer.serialize_map(Some(4))?;
+        map.serialize_entry("function", &self.function)?;
+        map.serialize_entry("module", &self.module)?;
+        map.serialize_entry("offset", &offset)?;
+        map.serialize_entry("line", &line)?;
+        map.end()
+    }
 }
 
 /// A call stack. Each frame follows from unwind information; none is guessed.
@@ -31,6 +55,10 @@ pub struct CallStack {
     pub site: Option<Site>,
     /// Why the outermost frame is not that of a thread's start; `None` if it is.
     pub cut: Option<Cut>,
+    /// So many frames at the end come after what was cut off: Python's functions are known without it.
+    pub beyond_cut: usize,
+    /// Why functions of Python are not known, if it leads through any.
+    pub python_unknown: Option<PythonUnknown>,
 }
 
 /// A site.
@@ -38,7 +66,7 @@ pub struct CallStack {
 pub struct Site {
     /// Tells it from the others: they are numbered from 0 on.
     pub number: u32,
-    /// The function's name, without what templates are made for.
+    /// The line of a Python program, and the function's name, without what templates are made for.
     pub name: Arc<str>,
 }
 
@@ -82,6 +110,46 @@ impl fmt::Display for Cut {
     }
 }
 
+/// Why functions of Python are not known.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PythonUnknown {
+    /// Those that the interpreter has do not fit the stack.
+    Unmatched,
+    /// The thread was not found.
+    Thread,
+    /// What the interpreter has could not be read.
+    Unreadable,
+    /// There are more than are kept.
+    Deep,
+    /// The interpreter was not found, or is not understood.
+    Interpreter(Arc<str>),
+}
+
+impl PythonUnknown {
+    /// Name of the kind, as it is counted.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Unmatched => "functions_do_not_fit_the_stack",
+            Self::Thread => "thread_not_found",
+            Self::Unreadable => "unreadable",
+            Self::Deep => "too_many_functions",
+            Self::Interpreter(_) => "interpreter_not_understood",
+        }
+    }
+}
+
+impl fmt::Display for PythonUnknown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unmatched => f.write_str("Python's functions do not fit the stack"),
+            Self::Thread => f.write_str("Python's main interpreter has no such thread"),
+            Self::Unreadable => f.write_str("Python's functions could not be read"),
+            Self::Deep => f.write_str("there are more Python functions than are kept"),
+            Self::Interpreter(why) => write!(f, "Python's functions are not known: {why}"),
+        }
+    }
+}
+
 /// What has become of the stacks of one target.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct StackCounts {
@@ -93,6 +161,8 @@ pub struct StackCounts {
     pub cut: BTreeMap<&'static str, u64>,
     /// Of those seen, the ones that there was no room for.
     pub not_kept: u64,
+    /// Of those seen that lead through Python, the ones with unknown functions of it, by reason.
+    pub python_unknown: BTreeMap<&'static str, u64>,
     /// Allocations whose stack is kept now: of what is live, and some others.
     pub kept: u64,
     /// Different stacks, of all targets.
@@ -156,11 +226,14 @@ impl Serialize for Call {
             Self::Known(stack) => (Some(stack), None),
             Self::Unknown(why) => (None, Some(why.name())),
         };
-        let mut map = serializer.serialize_map(Some(4))?;
+        let mut map = serializer.serialize_map(Some(6))?;
         map.serialize_entry("site", &self.site())?;
         map.serialize_entry("stack", &stack.map(|stack| &stack.frames))?;
         let cut = stack.and_then(|stack| stack.cut.as_ref());
         map.serialize_entry("stack_cut", &cut.map(ToString::to_string))?;
+        map.serialize_entry("frames_beyond_cut", &stack.map(|stack| stack.beyond_cut))?;
+        let python = stack.and_then(|stack| stack.python_unknown.as_ref());
+        map.serialize_entry("python_unknown", &python.map(ToString::to_string))?;
         map.serialize_entry("stack_unknown", &unknown)?;
         map.end()
     }

@@ -15,6 +15,7 @@ mod per_core;
 pub mod plan;
 mod probes;
 mod prologue;
+pub mod python;
 mod shard;
 pub mod symbolic;
 

@@ -65,6 +65,12 @@ mod tests {
             (&frame["function"], &frame["module"], &frame["offset"]),
             (&"ttnn::add".into(), &"/lib/_ttnncpp.so".into(), &0xca_53d3.into())
         );
+        assert!(frame["line"].is_null());
+        assert_eq!(
+            (&known["frames_beyond_cut"], &older["frames_beyond_cut"]),
+            (&0.into(), &serde_json::Value::Null)
+        );
+        assert!(known["python_unknown"].is_null());
         let without = serde_json::to_value(fixture::with_buffers()).unwrap();
         assert!(without["buffers"][1].get("site").is_none() && without.get("stacks").is_none());
     }

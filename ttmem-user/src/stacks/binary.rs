@@ -202,7 +202,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        stacks::{record::Record, unwind::Unwinder},
+        stacks::{
+            record::{PythonFrames, Record},
+            unwind::Unwinder,
+        },
         target::process::Process,
         units::{Avma, Pid, Tid},
     };
@@ -310,6 +313,7 @@ mod tests {
                     bp: 0x1040,
                     preserved: [at; 5],
                     stack: &stack,
+                    python: PythonFrames::none(),
                 };
                 for address in addresses {
                     let _ = binary.function(Svma(address));

@@ -47,6 +47,9 @@ impl Calls {
         if let Some(cut) = &stack.cut {
             *self.counts.cut.entry(cut.kind()).or_default() += 1;
         }
+        if let Some(unknown) = &stack.python_unknown {
+            *self.counts.python_unknown.entry(unknown.kind()).or_default() += 1;
+        }
         self.by_allocation.insert(key, stack);
     }
 
@@ -110,7 +113,13 @@ mod tests {
     use crate::ledger::call::Cut;
 
     fn stack(cut: Option<Cut>) -> Arc<CallStack> {
-        Arc::new(CallStack { frames: Box::default(), site: None, cut })
+        Arc::new(CallStack {
+            frames: Box::default(),
+            site: None,
+            cut,
+            beyond_cut: 0,
+            python_unknown: None,
+        })
     }
 
     fn why(calls: &Calls, key: Key, lost: u64) -> Option<Unknown> {

@@ -2,8 +2,8 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::site::site;
-use crate::ledger::call::{CallStack, Cut, Frame, Site};
+use super::{files::Files, site::site};
+use crate::ledger::call::{CallStack, Cut, Frame, PythonUnknown, Site};
 
 type Random = foldhash::fast::RandomState;
 
@@ -49,22 +49,32 @@ pub struct Stacks {
     next: u32,
     all: Amount,
     by_target: HashMap<u64, Amount, Random>,
+    files: Files,
+}
+
+/// A stack without its site.
+#[derive(Debug, Default)]
+pub struct Unwound {
+    /// See [`CallStack`], here and below.
+    pub frames: Box<[Arc<Frame>]>,
+    /// See there.
+    pub cut: Option<Cut>,
+    /// See there.
+    pub beyond_cut: usize,
+    /// See there.
+    pub python_unknown: Option<PythonUnknown>,
 }
 
 impl Stacks {
-    /// The stack with these frames; `None` if there is no room for it. `target`: whose it is.
-    pub fn intern(
-        &mut self,
-        target: u64,
-        frames: Box<[Arc<Frame>]>,
-        cut: Option<Cut>,
-    ) -> Option<Arc<CallStack>> {
-        let name = site(&frames, cut.as_ref());
+    /// The stack; `None` if there is no room for it. `target`: whose it is.
+    pub fn intern(&mut self, target: u64, unwound: Unwound) -> Option<Arc<CallStack>> {
+        let Unwound { frames, cut, beyond_cut, python_unknown } = unwound;
+        let name = site(&frames, cut.as_ref(), beyond_cut, &mut self.files);
         let numbered = name.as_ref().and_then(|name| self.sites.get_key_value(name));
         let site =
             numbered.map(|(name, (number, _))| Site { number: *number, name: Arc::clone(name) });
         let new_site = name.filter(|_| site.is_none());
-        let mut stack = CallStack { frames, site, cut };
+        let mut stack = CallStack { frames, site, cut, beyond_cut, python_unknown };
         if new_site.is_none()
             && let Some((known, _)) = self.known.get_key_value(&stack)
         {
@@ -178,19 +188,25 @@ fn size_of_site(name: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::call::Place;
 
     fn frame(function: &str) -> Arc<Frame> {
-        Arc::new(Frame { function: Some(function.into()), module: None, offset: 0 })
+        Arc::new(Frame { function: Some(function.into()), module: None, place: Place::Code(0) })
+    }
+
+    fn unwound(frames: Box<[Arc<Frame>]>, cut: Option<Cut>) -> Unwound {
+        Unwound { frames, cut, ..Unwound::default() }
     }
 
     fn add(stacks: &mut Stacks, target: u64, function: &str) -> Option<Arc<CallStack>> {
-        stacks.intern(target, [frame(function)].into(), None)
+        stacks.intern(target, unwound([frame(function)].into(), None))
     }
 
     /// Stacks with a site in common.
     fn add_number(stacks: &mut Stacks, target: u64, number: u64) -> Option<Arc<CallStack>> {
-        let start = Frame { function: Some("_start".into()), module: None, offset: number };
-        stacks.intern(target, [frame("f"), Arc::new(start)].into(), None)
+        let start =
+            Frame { function: Some("_start".into()), module: None, place: Place::Code(number) };
+        stacks.intern(target, unwound([frame("f"), Arc::new(start)].into(), None))
     }
 
     #[test]
@@ -198,7 +214,7 @@ mod tests {
         let mut stacks = Stacks::default();
         let first = add(&mut stacks, 1, "a").unwrap();
         assert!(Arc::ptr_eq(&first, &add(&mut stacks, 2, "a").unwrap()));
-        let cut = stacks.intern(1, [frame("a")].into(), Some(Cut::Deep)).unwrap();
+        let cut = stacks.intern(1, unwound([frame("a")].into(), Some(Cut::Deep))).unwrap();
         assert!(!Arc::ptr_eq(&first, &cut));
         for number in 2..MOST_OF_ONE.stacks as u64 {
             assert!(add_number(&mut stacks, 1, number).is_some());

@@ -5,14 +5,16 @@
 //! and thread of the allocation. Whoever shows buffers asks for it then; the ledger, and what keeps
 //! it, knows nothing of it. A stack that is lost is counted, and leaves every number as it is.
 //!
-//! What it leaves out: the functions of interpreted programs, and lines of source.
+//! What it leaves out: lines of source, but for those of Python.
 
 mod binary;
 mod calls;
+mod files;
 mod frames;
 mod kept;
 mod modules;
 mod names;
+mod python;
 mod record;
 mod site;
 mod target;
@@ -46,6 +48,8 @@ use crate::{
 use calls::Calls;
 pub use calls::Key;
 pub use modules::Modules;
+pub use python::Python;
+pub use target::Interpreter;
 use target::Target;
 pub use worker::AskLive;
 use worker::{Message, Worker};
@@ -150,10 +154,10 @@ impl Handle {
     }
 
     /// A target is about to be attached to.
-    pub fn add(&self, serial: u64, slot: u32, pid: Pid, modules: Modules) {
+    pub fn add(&self, serial: u64, slot: u32, pid: Pid, modules: Modules, python: Interpreter) {
         self.shared.lock().targets.insert(serial, Calls::default());
         let (added, is_added) = channel::<()>();
-        self.send(Message::Add(Box::new(Target::new(serial, slot, pid, modules)), added));
+        self.send(Message::Add(Box::new(Target::new(serial, slot, pid, modules, python)), added));
         // Hung up: it has been added, or there is nobody to add it.
         let _ = is_added.recv();
     }

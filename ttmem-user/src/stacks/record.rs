@@ -3,7 +3,12 @@
 //! Invariant: whatever the bytes are, parsing returns, and a stack is never longer than what
 //! follows its header.
 
-use ttmem_common::record::{KIND_STACK, StackRecord};
+use ttmem_common::{
+    python::{
+        MOST_FRAMES, PYTHON_DEEP, PYTHON_NO_THREAD, PYTHON_UNREADABLE, PYTHON_WHOLE, PythonFrame,
+    },
+    record::{KIND_STACK, StackRecord},
+};
 use zerocopy::FromBytes as _;
 
 use crate::units::{Avma, Pid, Tid};
@@ -29,6 +34,58 @@ pub struct Record<'a> {
     pub preserved: [u64; 5],
     /// What was copied.
     pub stack: &'a [u8],
+    /// The Python functions that the thread executed.
+    pub python: PythonFrames,
+}
+
+/// The Python functions that a thread executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PythonFrames {
+    count: usize,
+    frames: [PythonFrame; MOST_FRAMES],
+    /// Why there are no more.
+    pub end: PythonEnd,
+}
+
+/// Why no more Python functions were recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PythonEnd {
+    /// The process has no interpreter that is known.
+    NoInterpreter,
+    /// The interpreter knows no such thread.
+    NoThread,
+    /// There are none.
+    Whole,
+    /// There are more than are recorded.
+    Deep,
+    /// What the interpreter has there could not be read.
+    Unreadable,
+}
+
+impl PythonFrames {
+    /// Of a process without an interpreter.
+    #[cfg(test)]
+    pub const fn none() -> Self {
+        let frames = [PythonFrame { code: 0, place: 0 }; MOST_FRAMES];
+        Self { count: 0, frames, end: PythonEnd::NoInterpreter }
+    }
+
+    fn of(raw: &StackRecord) -> Self {
+        let end = match raw.python_end {
+            PYTHON_WHOLE => PythonEnd::Whole,
+            PYTHON_NO_THREAD => PythonEnd::NoThread,
+            PYTHON_DEEP => PythonEnd::Deep,
+            PYTHON_UNREADABLE => PythonEnd::Unreadable,
+            _ => PythonEnd::NoInterpreter,
+        };
+        let count = (raw.python_count as usize).min(MOST_FRAMES);
+        Self { count, frames: raw.python, end }
+    }
+
+    /// The functions, the innermost first.
+    pub fn frames(&self) -> &[PythonFrame] {
+        &self.frames[..self.count]
+    }
 }
 
 /// Bytes that are no record of a stack.
@@ -53,6 +110,7 @@ impl<'a> Record<'a> {
             bp: raw.bp,
             preserved: raw.preserved,
             stack: rest.get(..raw.length as usize).ok_or(Malformed)?,
+            python: PythonFrames::of(&raw),
         })
     }
 
@@ -68,14 +126,18 @@ impl<'a> Record<'a> {
 mod tests {
     use proptest::prelude::*;
     use ttmem_common::record::RecordHeader;
-    use zerocopy::IntoBytes as _;
+    use zerocopy::{FromZeros as _, IntoBytes as _};
 
     use super::*;
 
     fn record(length: u32, stack: &[u8]) -> Vec<u8> {
         let header = RecordHeader { time_ns: 7, kind: KIND_STACK, slot: 1, tgid: 2, tid: 3 };
         let (ip, sp, bp, preserved) = (0x10, 0x1000, 0x20, [1, 2, 3, 4, 5]);
-        let raw = StackRecord { header, ip, sp, bp, preserved, length, reserved: 0 };
+        let mut raw = StackRecord::new_zeroed();
+        (raw.header, raw.ip, raw.sp, raw.bp) = (header, ip, sp, bp);
+        (raw.preserved, raw.length) = (preserved, length);
+        (raw.python_count, raw.python_end) = (2, PYTHON_DEEP);
+        raw.python[1] = PythonFrame { code: 8, place: 9 };
         [raw.as_bytes(), stack].concat()
     }
 
@@ -85,6 +147,11 @@ mod tests {
         let parsed = Record::parse(&bytes).unwrap();
         assert_eq!((parsed.time_ns, parsed.slot, parsed.pid, parsed.tid), (7, 1, Pid(2), Tid(3)));
         assert_eq!((parsed.ip, parsed.bp, parsed.preserved), (Avma(0x10), 0x20, [1, 2, 3, 4, 5]));
+        assert_eq!(
+            parsed.python.frames(),
+            [PythonFrame { code: 0, place: 0 }, PythonFrame { code: 8, place: 9 }]
+        );
+        assert_eq!(parsed.python.end, PythonEnd::Deep);
         let words = [0xfff, 0x1000, 0x1008, 0x1009, u64::MAX].map(|at| parsed.word(at));
         let ones = Some(0x0101_0101_0101_0101);
         assert_eq!(words, [None, ones, ones, None, None]);
@@ -105,10 +172,11 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_parsed_or_refused(
-            bytes in proptest::collection::vec(any::<u8>(), 0..300), at: u64,
+            bytes in proptest::collection::vec(any::<u8>(), 0..1500), at: u64,
         ) {
             if let Ok(parsed) = Record::parse(&bytes) {
                 prop_assert!(parsed.stack.len() <= bytes.len());
+                prop_assert!(parsed.python.frames().len() <= MOST_FRAMES);
                 let _ = parsed.word(at);
             }
         }

@@ -1,9 +1,10 @@
-//! Which frame of a stack is its site.
+//! Which frames of a stack are its site: a function of the program or of ttnn, and of a Python program
+//! also the line that leads to it.
 
 use std::sync::Arc;
 
-use super::names::without_arguments;
-use crate::ledger::call::{Cut, Frame};
+use super::{files::Files, names::without_arguments};
+use crate::ledger::call::{Cut, Frame, Place};
 
 /// What every allocation goes through: namespaces and functions whose names begin so. Of tt-metal all
 /// that deals with buffers and tensors as such, of the rest what only passes calls on.
@@ -30,16 +31,61 @@ const SYSTEM: [&str; 7] =
 /// Parts of the names of files that belong to tt-metal or ttnn.
 const TT_METAL: [&str; 3] = ["tt_metal", "ttnn", "libtt-umd"];
 
-/// The site of a stack: the innermost function that is not on the way of every allocation, up to where
+/// Where a package of Python is that belongs to ttnn: what is in it passes calls on.
+const PACKAGE: &str = "ttnn";
+/// What it is in: where packages are installed, or its sources.
+const AROUND: [&str; 3] = ["site-packages", "dist-packages", "ttnn"];
+
+/// The site of a stack. `beyond`: so many frames at its end come after what was cut off.
+pub fn site(
+    frames: &[Arc<Frame>],
+    cut: Option<&Cut>,
+    beyond: usize,
+    files: &mut Files,
+) -> Option<Arc<str>> {
+    let native = native(&frames[..frames.len().saturating_sub(beyond)], cut);
+    let Some((file, line)) = line(frames) else { return native };
+    let file = files.short(file);
+    let line = line.map_or_else(String::new, |line| format!(":{line}"));
+    Some(match native {
+        Some(native) => format!("{file}{line} {native}").into(),
+        None => format!("{file}{line}").into(),
+    })
+}
+
+/// The file and line of the innermost Python function that is not ttnn's; if all are, of the outermost.
+fn line(frames: &[Arc<Frame>]) -> Option<(&Arc<str>, Option<u32>)> {
+    let python = frames.iter().filter_map(|frame| match (&frame.module, frame.place) {
+        (Some(module), Place::Python(line)) => Some((module, line)),
+        _ => None,
+    });
+    let mut outermost = None;
+    for (module, line) in python {
+        if !is_ttnn(module) {
+            return Some((module, line));
+        }
+        outermost = Some((module, line));
+    }
+    outermost
+}
+
+/// Whether a file is in ttnn's package.
+fn is_ttnn(path: &str) -> bool {
+    let parts: Vec<&str> = path.split('/').collect();
+    parts.windows(2).any(|pair| AROUND.contains(&pair[0]) && pair[1] == PACKAGE)
+}
+
+/// The native part of a site: the innermost function that is not on the way of every allocation, up to where
 /// Python, its bindings or the system begin; if all are, the outermost of them. Of code without a name
 /// that is neither tt-metal's nor the system's it is the file and the offset. `None` if none has a name,
 /// or if it may be behind a cut.
-pub fn site(frames: &[Arc<Frame>], cut: Option<&Cut>) -> Option<Arc<str>> {
+fn native(frames: &[Arc<Frame>], cut: Option<&Cut>) -> Option<Arc<str>> {
     let begins = |name: &str, starts: &[&str]| starts.iter().any(|start| name.starts_with(start));
     // What is probed is in tt-metal's library, whatever that is called.
     let own = frames.first().and_then(|frame| frame.module.as_deref());
     let mut outermost = None;
     for frame in frames {
+        let Place::Code(offset) = frame.place else { return outermost.map(Into::into) };
         let Some(function) = frame.function.as_deref() else {
             let module = frame.module.as_deref()?;
             let file = module.rsplit_once('/').map_or(module, |(_, file)| file);
@@ -48,7 +94,7 @@ pub fn site(frames: &[Arc<Frame>], cut: Option<&Cut>) -> Option<Arc<str>> {
             if is_tt_metal || begins(file, &SYSTEM) {
                 continue;
             }
-            return Some(format!("{file}+{:#x}", frame.offset).into());
+            return Some(format!("{file}+{offset:#x}").into());
         };
         if is_start(function) || is_python(function) || begins(function, &BINDINGS) {
             return outermost.map(Into::into);
@@ -92,17 +138,22 @@ mod tests {
 
     fn frames(functions: &[&str]) -> Box<[Arc<Frame>]> {
         let frame = |function: &&str| {
-            let (function, module) = match function.strip_prefix('@') {
-                Some(module) => (None, module),
-                None => (Some(Arc::from(*function)), "/lib/libtt_metal.so"),
-            };
-            Arc::new(Frame { function, module: Some(module.into()), offset: 0x12 })
+            let (function, module, place) =
+                match (function.strip_prefix('@'), function.find(".py:")) {
+                    (Some(module), _) => (None, module, Place::Code(0x12)),
+                    (None, Some(end)) => {
+                        let (module, line) = function.split_at(end + 3);
+                        (Some("f".into()), module, Place::Python(line[1..].parse().ok()))
+                    }
+                    _ => (Some(Arc::from(*function)), "/lib/libtt_metal.so", Place::Code(0x12)),
+                };
+            Arc::new(Frame { function, module: Some(module.into()), place })
         };
         functions.iter().map(frame).collect()
     }
 
     fn site_of(functions: &[&str]) -> Option<String> {
-        site(&frames(functions), None).map(|site| site.to_string())
+        site(&frames(functions), None, 0, &mut Files::default()).map(|site| site.to_string())
     }
 
     const ALLOCATOR: [&str; 3] = [
@@ -143,7 +194,7 @@ mod tests {
 
     #[test]
     fn what_a_cut_may_hide_is_not_made_up() {
-        let cut = |functions: &[&str]| site(&frames(functions), Some(&Cut::Copied));
+        let cut = |functions: &[&str]| native(&frames(functions), Some(&Cut::Copied));
         assert_eq!(cut(&ALLOCATOR), None);
         assert_eq!(cut(&["tt::tt_metal::x", "ttnn::zeros"]).as_deref(), Some("ttnn::zeros"));
         assert_eq!(cut(&["tt::tt_metal::x", "_PyEval_Vector"]).as_deref(), Some("tt::tt_metal::x"));
@@ -158,6 +209,35 @@ mod tests {
             assert_eq!(site_behind(&[name, "main"]).unwrap(), name);
         }
         assert_eq!(site_behind(&["_start_workers", "main"]).unwrap(), "_start_workers");
+    }
+
+    #[test]
+    fn of_a_python_program_the_line_comes_first() {
+        let ops = [
+            "ttnn::zeros",
+            "/x/site-packages/ttnn/decorators.py:9",
+            "call",
+            "/a/m.py:42",
+            "/a/n.py:7",
+        ];
+        assert_eq!(site_behind(&ops).unwrap(), "m.py:42 ttnn::zeros");
+        let own = ["ttnn::zeros", "/src/ttnn/ttnn/a.py:9", "/src/ttnn/ttnn/b.py:3", "_start"];
+        assert_eq!(site_behind(&own).unwrap(), "b.py:3 ttnn::zeros", "all are ttnn's");
+        let model = ["tt::tt_metal::x", "/home/ttnn/model.py:1"];
+        assert_eq!(site_behind(&model).unwrap(), "model.py:1 tt::tt_metal::x", "a user's name");
+        let no_line = ["ttnn::add", "/a/m.py:?"];
+        assert_eq!(site_behind(&no_line).unwrap(), "m.py ttnn::add");
+    }
+
+    #[test]
+    fn a_line_beyond_a_cut_is_known_and_what_was_cut_off_is_not() {
+        let beyond = |functions: &[&str], beyond| {
+            let frames = frames(functions);
+            site(&frames, Some(&Cut::Copied), beyond, &mut Files::default()).unwrap().to_string()
+        };
+        assert_eq!(beyond(&["tt::tt_metal::x", "/a/m.py:3"], 1), "m.py:3");
+        assert_eq!(beyond(&["tt::tt_metal::x", "/a/m.py:3"], 0), "m.py:3 tt::tt_metal::x");
+        assert_eq!(beyond(&["ttnn::add", "/a/m.py:3"], 1), "m.py:3 ttnn::add");
     }
 
     #[test]

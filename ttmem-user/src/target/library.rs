@@ -5,7 +5,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs::File,
     io,
     ops::Range,
     os::fd::OwnedFd,
@@ -13,8 +12,8 @@ use std::{
 };
 
 use super::{
-    bounded::Bounded,
-    file::{self, Found, Identity},
+    defined::{Other, defines},
+    file::{self, Found, Identity, MOST_BYTES},
     maps::MemoryMap,
     process::{Process, ProcessError},
 };
@@ -22,11 +21,6 @@ use crate::{
     image::{Image, ImageError},
     resolve,
     units::{Avma, FileOffset, Pid},
-};
-use memchr::memmem;
-use object::{
-    LittleEndian, elf,
-    read::elf::{FileHeader as _, SectionHeader as _, Sym as _},
 };
 
 /// A process's tt-metal library.
@@ -100,26 +94,20 @@ pub enum LibraryError {
 }
 
 /// One file with code that a process has mapped.
-struct Candidate {
-    path: PathBuf,
+pub struct Candidate {
+    /// Its path as the process sees it.
+    pub path: PathBuf,
     inode: u64,
-    addresses: Range<u64>,
-    offset: FileOffset,
+    /// Its first mapping of code, and what of the file that begins with.
+    pub addresses: Range<u64>,
+    /// See there.
+    pub offset: FileOffset,
 }
 
 /// Finds libraries, and remembers which files are none: processes share most of their files.
 #[derive(Debug, Default)]
 pub struct Finder {
     others: HashMap<Identity, Other>,
-}
-
-/// Why a file is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Other {
-    /// It does not define tt-metal's allocator.
-    Without,
-    /// To tell would take more memory than a file is worth.
-    TooLarge,
 }
 
 impl Finder {
@@ -192,7 +180,7 @@ impl Finder {
         }
         // Not remembered: another time it may be possible.
         let Some(opened) = unless_for_want(file.open())? else { return Ok(Err(Other::Without)) };
-        let checked = defines_tt_metal(opened);
+        let checked = defines(opened, resolve::MARKER, MOST_BYTES);
         if let Err(other) = checked {
             self.others.insert(identity, other);
         }
@@ -231,7 +219,7 @@ fn not_looked_into(path: &Path) -> String {
 }
 
 /// Each file once, by its first mapping of code.
-fn candidates(maps: &[MemoryMap]) -> Vec<Candidate> {
+pub fn candidates(maps: &[MemoryMap]) -> Vec<Candidate> {
     let mut seen = HashSet::new();
     maps.iter()
         .filter(|map| map.permissions.execute() && map.inode != 0)
@@ -251,7 +239,7 @@ fn candidates(maps: &[MemoryMap]) -> Vec<Candidate> {
 }
 
 /// The file that is mapped, not what may have taken its place, and a path to it.
-fn locate(
+pub fn locate(
     process: &Process,
     root: Option<&OwnedFd>,
     candidate: &Candidate,
@@ -289,49 +277,8 @@ fn examine(
     Ok(Some(Library { path: candidate.path, open_path, file, bias, image }))
 }
 
-/// Whether a file defines the symbol. Reads little of it: most files do not even mention it.
-fn defines_tt_metal(file: File) -> Result<(), Other> {
-    let file = Bounded::new(file);
-    if has_marker(&file).is_ok_and(|has| has) {
-        return Ok(());
-    }
-    Err(if file.is_exceeded() { Other::TooLarge } else { Other::Without })
-}
-
-fn has_marker(file: &Bounded<File>) -> object::Result<bool> {
-    let header = elf::FileHeader64::<LittleEndian>::parse(file)?;
-    let endian = header.endian()?;
-    let sections = header.sections(endian, file)?;
-    for kind in [elf::SHT_DYNSYM, elf::SHT_SYMTAB] {
-        let Ok(table) = sections.symbols(endian, file, kind) else { continue };
-        let Ok(strings) = sections.section(table.string_section()) else { continue };
-        let Ok(strings) = strings.data(endian, file) else { continue };
-        // Names are compared where they are and never read one by one: each may be as long as the file.
-        if mentions(strings)
-            && table.iter().any(|symbol| {
-                symbol.is_definition(endian) && is_marker(strings, symbol.st_name(endian))
-            })
-        {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-fn mentions(strings: &[u8]) -> bool {
-    memmem::find(strings, resolve::MARKER.as_bytes()).is_some()
-}
-
-/// Whether the name at a place is the symbol's.
-fn is_marker(strings: &[u8], at: u32) -> bool {
-    let name = strings.get(at as usize..).unwrap_or_default();
-    name.strip_prefix(resolve::MARKER.as_bytes()).is_some_and(|rest| rest.first() == Some(&0))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
-
     use super::*;
 
     #[test]
@@ -362,57 +309,6 @@ mod tests {
         assert!(matches!(failed(rustix::io::Errno::NOENT), Ok(None)));
         assert!(matches!(failed(rustix::io::Errno::ACCESS), Ok(None)));
         assert!(matches!(unless_for_want(Ok(())), Ok(Some(()))));
-    }
-
-    #[test]
-    fn what_is_no_elf_defines_nothing() {
-        let file = File::open("/proc/self/maps").unwrap();
-        assert_eq!(defines_tt_metal(file), Err(Other::Without));
-    }
-
-    /// The smallest file that says it has symbols, and how many bytes of names.
-    fn claims(bytes: u64) -> File {
-        let mut file = tempfile::tempfile().unwrap();
-        let mut header = vec![0; 64 + 4 * 64];
-        header[..8].copy_from_slice(b"\x7fELF\x02\x01\x01\0");
-        for (at, value) in
-            [(16, 3_u8), (18, 62), (20, 1), (40, 64), (52, 64), (58, 64), (60, 4), (62, 2)]
-        {
-            header[at] = value;
-        }
-        let mut section = |index: usize, kind: u8, offset: u64, size: u64| {
-            let at = 64 + 64 * index;
-            header[at] = [0, 1, 9, 19][index];
-            header[at + 4] = kind;
-            header[at + 24..at + 32].copy_from_slice(&offset.to_le_bytes());
-            header[at + 32..at + 40].copy_from_slice(&size.to_le_bytes());
-        };
-        section(1, 3, 4096, bytes);
-        section(2, 3, 320, 27);
-        section(3, 11, 0, 0);
-        // Whose names they are.
-        header[64 + 64 * 3 + 40] = 1;
-        file.write_all(&header).unwrap();
-        file.write_all(b"\0.dynstr\0.shstrtab\0.dynsym\0").unwrap();
-        file.set_len(4096 + bytes).unwrap();
-        file
-    }
-
-    #[test]
-    fn names_without_end_are_not_read() {
-        assert_eq!(defines_tt_metal(claims(4096)), Err(Other::Without));
-        assert_eq!(defines_tt_metal(claims(8 << 30)), Err(Other::TooLarge));
-    }
-
-    #[test]
-    fn a_name_is_compared_where_it_is() {
-        let marker = resolve::MARKER.as_bytes();
-        let strings = [b"\0x", marker, b"\0", marker, b"x\0", marker].concat();
-        let step = u32::try_from(marker.len() + 1).unwrap();
-        let is_it = |at| is_marker(&strings, at);
-        assert_eq!([is_it(2), is_it(1), is_it(3), is_it(u32::MAX)], [true, false, false, false]);
-        assert!(!is_it(2 + step), "a longer name");
-        assert!(!is_it(2 + 2 * step + 1), "one without end");
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! What is known of a target: the process, its files and its memory.
 
 pub mod bounded;
+mod defined;
 pub mod file;
+pub mod interpreter;
 pub mod library;
 pub mod live_buffers;
 pub mod maps;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use ttmem_common::layout::MAX_SLOTS;
+use ttmem_common::{layout::MAX_SLOTS, python::PythonLayout};
 
 use crate::{
     app::{
@@ -16,14 +16,17 @@ use crate::{
         share::Share,
         target::{Examiner, Target},
     },
-    kernel::{Attacher, Link, support},
+    kernel::{Attacher, Link, NO_THREADS, fs_base, support},
     ledger::{Ledger, report::Unwatched, snapshot::ProcessLabel},
     pipeline::{Command, Control, Gone, NewTarget, ReadLive},
     sink::Follower,
     socket::End,
-    stacks::{self, Modules},
+    stacks::{self, Interpreter, Modules, Python},
     table::writer::Writer,
-    target::process::ProcessError,
+    target::{
+        interpreter,
+        process::{Process, ProcessError},
+    },
     units::Pid,
 };
 
@@ -148,11 +151,10 @@ impl Admission {
         let label = Arc::new(target.label(serial));
         let shared = self.share.as_ref().map(|share| share.prepare(&target.process, &label));
         let (table, socket) = shared.transpose()?.unzip();
-        let stacks = self.stacks.as_ref();
-        let modules = stacks.map(|_| Modules::open(&target.process)).transpose()?;
+        let code = self.stacks.is_some().then(|| self.open_code(target, slot)).transpose()?;
         self.announce(target, slot, label, table, fresh)?;
-        if let Some((stacks, modules)) = stacks.zip(modules) {
-            stacks.add(serial, slot, pid, modules);
+        if let Some((stacks, (modules, python))) = self.stacks.as_ref().zip(code) {
+            stacks.add(serial, slot, pid, modules, python);
         }
         let path = &target.library.open_path;
         let points = target.points(self.options.dispatches);
@@ -175,6 +177,14 @@ impl Admission {
                 Err(error.into())
             }
         }
+    }
+
+    /// What the target executes, for call stacks; tells the eBPF side of its interpreter.
+    fn open_code(&mut self, target: &Target, slot: u32) -> anyhow::Result<(Modules, Interpreter)> {
+        let modules = Modules::open(&target.process)?;
+        let (layout, python) = python_of(&target.process);
+        self.attacher.set_python(slot, &layout)?;
+        Ok((modules, python))
     }
 
     /// Gives the target its place in the pipeline, and waits until it has it.
@@ -237,6 +247,19 @@ impl Admission {
     pub fn refuse(&self, pid: Pid, command: String, error: &anyhow::Error) {
         let reason = crate::app::one_line(error);
         self.tell(Command::Unwatched(Unwatched { pid, command, reason }));
+    }
+}
+
+/// The interpreter of a process: for the eBPF side, and for who names its functions.
+fn python_of(process: &Process) -> (PythonLayout, Interpreter) {
+    match interpreter::find(process) {
+        Ok(Some(_)) if fs_base().is_none() => (PythonLayout::default(), Err(NO_THREADS.into())),
+        Ok(Some(found)) => {
+            let python = Python::new(Box::new(found.memory), found.frames, found.code, found.types);
+            (found.layout, Ok(Some(python)))
+        }
+        Ok(None) => (PythonLayout::default(), Ok(None)),
+        Err(why) => (PythonLayout::default(), Err(why.into())),
     }
 }
 

@@ -5,6 +5,7 @@ use std::{ffi::c_void, hint::black_box, mem::MaybeUninit};
 use proptest::prelude::*;
 
 use super::*;
+use crate::stacks::record::PythonFrames;
 use crate::{
     stacks::names::demangled,
     target::{
@@ -40,6 +41,7 @@ impl Captured {
             bp: self.bp,
             preserved: self.preserved,
             stack: &self.stack[..copied.min(self.stack.len())],
+            python: PythonFrames::none(),
         }
     }
 }

@@ -9,7 +9,7 @@ use foldhash::fast::RandomState;
 
 use super::encoder;
 use crate::{
-    ledger::call::{CallStack, Calls, Frame},
+    ledger::call::{CallStack, Calls, Frame, Place},
     units::Tid,
 };
 
@@ -113,12 +113,14 @@ impl Stacks {
         let frame = Arc::clone(self.frames.at(asked, FRAMES)?);
         let module = frame.module.as_deref().unwrap_or("[unknown]");
         let image = module.rsplit('/').next().unwrap_or(module).to_owned();
-        let unnamed = || format!("{:#x}", frame.offset);
-        let function = frame.function.as_deref().map_or_else(unnamed, str::to_owned);
+        // Where in the file if the line is not known.
+        let (file, line, unnamed) = match frame.place {
+            Place::Code(offset) => (format!("{module}+{offset:#x}"), 0, format!("{offset:#x}")),
+            Place::Python(line) => (module.to_owned(), line.unwrap_or(0), String::new()),
+        };
+        let function = frame.function.as_deref().map_or(unnamed, str::to_owned);
         let symbol = address(FUNCTIONS, self.functions.number(&function));
-        // Where in the file, since the line is not known.
-        let file = format!("{module}+{:#x}", frame.offset);
-        Some((image, encoder::Frame { function, file, line: 0, symbol }))
+        Some((image, encoder::Frame { function, file, line, symbol }))
     }
 }
 

@@ -224,6 +224,11 @@ fn stack_rows(stacks: &StackCounts) -> Vec<Fact> {
     rows.extend(
         cut.map(|(why, count)| doubtful(&format!("cut, {}", why.replace('_', " ")), *count)),
     );
+    let python = stacks.python_unknown.iter();
+    rows.extend(
+        python
+            .map(|(why, count)| doubtful(&format!("no Python, {}", why.replace('_', " ")), *count)),
+    );
     rows
 }
 
