@@ -202,7 +202,7 @@ fn a_suite_beyond_its_limits_fails() {
                 "over the limit of 1% of it",
                 "1 buffers (2.0 MiB) were allocated in the test and are still live:",
                 "DRAM 2.0 MiB at 0x",
-                "on chips 0, 1, for ttnn::",
+                "on chips 0, 1, for test_failing.py:",
                 "assert kept is None",
             ],
         )
