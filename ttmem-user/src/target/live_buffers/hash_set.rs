@@ -5,9 +5,10 @@
 //! of a pointer is the pointer, its bucket the remainder.
 //!
 //! Walking the one long list would lose the way as soon as a node on it is freed. A bucket's part
-//! of it is a node or two: read until two readings agree, it holds every element that was in it
-//! all the time. They are read page by page at first, all of them and then all of them again; those
-//! that differ, or do not end where another bucket begins, word by word.
+//! of it is a node or two: read until two readings agree, and end where another bucket begins, it holds
+//! every element that was in it all the time. They are read page by page at first, all of them and then
+//! all of them again; those that differ, or do not end well, word by word. Only one can end the list: a
+//! node that is used again and again at one place leads nowhere each time before it is linked.
 //!
 //! A thread that is stopped amid a change leaves the set half changed until it runs on, which may
 //! take many times as long as reading it. While one node is linked or unlinked, the part of a
@@ -107,19 +108,30 @@ impl Header {
         let mut nodes = MAX_NODES + 16 * self.elements;
         let (mut elements, mut unread) = self.by_page(memory, &self.filled(memory)?, &mut nodes);
         for waited in 0.. {
+            let mut last = Vec::new();
             unread.retain(|&bucket| match self.bucket(memory, bucket, &mut nodes) {
-                Some(found) => {
-                    elements.extend(found);
+                Some(Chain { elements: found, behind: None, .. }) if !found.is_empty() => {
+                    last.push((bucket, found));
+                    false
+                }
+                Some(chain) => {
+                    elements.extend(chain.elements);
                     false
                 }
                 None => true,
             });
+            let is_any_read = !elements.is_empty() || !last.is_empty();
+            // The one that ends the list is read again as long as another one may be it.
+            match &mut *last {
+                [(_, found)] if unread.is_empty() => elements.append(found),
+                buckets => unread.extend(buckets.iter().map(|(bucket, _)| *bucket)),
+            }
             if unread.is_empty() {
                 elements.sort_unstable();
                 elements.dedup();
                 return Ok(elements);
             }
-            if elements.is_empty() && waited >= LITTLE_PATIENCE {
+            if !is_any_read && waited >= LITTLE_PATIENCE {
                 return Err(Error::NotASet);
             }
             if waited >= PATIENCE || nodes == 0 || !Self::read(memory, set)?.same_buckets(self) {
@@ -176,10 +188,12 @@ impl Header {
     }
 
     /// Reads a bucket until two readings agree, and at most so many nodes.
-    fn bucket(&self, memory: &dyn TargetMemory, bucket: u64, nodes: &mut u64) -> Option<Vec<Avma>> {
+    fn bucket(&self, memory: &dyn TargetMemory, bucket: u64, nodes: &mut u64) -> Option<Chain> {
         let (mut last, mut failures) = (None, 0);
         for _ in 0..ATTEMPTS {
-            let chain = self.chain(memory, bucket, nodes).map(|chain| chain.elements);
+            let chain = self.chain(memory, bucket, nodes);
+            let chain =
+                chain.filter(|chain| chain.behind.is_none() || self.ends_well(memory, chain));
             if chain.is_some() && chain == last {
                 return chain;
             }
@@ -242,6 +256,7 @@ impl Header {
 }
 
 /// A bucket's part of the list.
+#[derive(PartialEq, Eq)]
 struct Chain {
     elements: Vec<Avma>,
     /// Its last node.

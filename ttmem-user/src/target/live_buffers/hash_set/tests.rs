@@ -236,3 +236,20 @@ fn a_torn_reading_is_repeated() {
     let memory = Flickering { inner: set_of(&elements), reads: Cell::new(0) };
     assert_eq!(read(&memory, SET), Ok(elements.map(Avma).to_vec()));
 }
+
+/// A node that has just been made anew at its place is still linked there, and leads nowhere yet.
+#[test]
+fn only_one_bucket_ends_the_list() {
+    let elements = [0x100, 0x10d, 0x101, 0x10e, 0x104];
+    let mut memory = set_of(&elements);
+    let mut sorted = elements;
+    sorted.sort_by_key(|element| element % COUNT);
+    for (index, element) in (0..).zip(sorted).take(elements.len() - 1) {
+        let node = Avma(NODES + index * 32);
+        let as_it_was = memory.clone();
+        memory.add(node, bytes(&[0, element]));
+        assert_eq!(read(&memory, SET), Err(Error::Unsteady), "{element:#x}");
+        memory = as_it_was;
+    }
+    assert_eq!(read(&memory, SET).map(|found| found.len()), Ok(elements.len()));
+}
